@@ -1,0 +1,1 @@
+//! The portfire command: look at a storage, steer it, measure it.

@@ -1,0 +1,2 @@
+//! The portfire command.
+fn main() {}

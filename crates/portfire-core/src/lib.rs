@@ -1,0 +1,42 @@
+//! The nouns of Portfire, its pure state machine, the storage contract, the client and the in-memory
+//! reference storage. No runtime and no IO.
+//!
+//! Three layers, each of which needs only those above it:
+//! 1. the nouns and rules: [`job`], [`state`], [`transition`], [`retry`], [`clock`];
+//! 2. the contract: [`storage`] and [`monitor`], with [`memory`] as its executable reference;
+//! 3. the client: [`call`], [`client`], which create and steer jobs.
+//!
+//! Most users depend on `portfire`, which re-exports what they need.
+
+pub mod call;
+pub mod client;
+pub mod clock;
+pub mod error;
+pub mod job;
+pub mod job_error;
+pub mod monitor;
+pub mod retry;
+pub mod state;
+pub mod storage;
+pub mod transition;
+pub mod wakeup;
+
+pub use call::{Call, JobFn};
+pub use client::{Client, ClientError};
+pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use error::{BoxError, StorageError};
+pub use job::{InvalidJob, JobId, JobOptions, Json, KindName, Limits, NewJob, QueueName, When};
+pub use job_error::{CancelReason, Cancelled, JobError};
+pub use monitor::{
+    Bucket, Counts, Cursor, JobFilter, JobPage, Monitor, QueueRecord, ServerRecord,
+    StatisticsRecord,
+};
+pub use retry::{AfterFailure, Backoff, Exceeded, RetryPolicy};
+pub use state::{Cause, ErrorRecord, HistoryEntry, JobRecord, JobState, ServerId, StateName};
+pub use storage::{
+    Action, Answer, BoxFuture, Change, Changed, Claim, ClaimRequest, ClaimedJob, Cleaned, Created,
+    Cycle, CycleRequest, Expect, Finish, Lost, LostReason, NewServer, Outcome, Promoted,
+    RescueRequest, Rescued, Storage, StorageInfo, Verdict,
+};
+pub use transition::{Event, Place, Refusal, Retention, Standing, Transition};
+pub use wakeup::{Wakeup, WakeupHub, Wakeups};

@@ -1,0 +1,498 @@
+//! The storage contract: what a backend promises, one sentence per guarantee.
+//!
+//! Everything that writes is in [`Storage`]; everything that reads for people is in
+//! [`Monitor`](crate::Monitor). `portfire-conformance` has a named case for each sentence, and
+//! [`MemoryStorage`](crate::MemoryStorage) is the reference that others are compared with.
+//!
+//! # Rules that hold for every call
+//! - **One call is one atomic change**: all of it is applied, or nothing. What one call applied is
+//!   seen by every later call of every process.
+//! - **Batch first**: a call takes many jobs at the price of one commit. Callers that come together
+//!   share commits (group commit); a caller alone waits for nobody.
+//! - **Durable**: a call that returned `Ok` survives what the storage says it survives
+//!   ([`StorageInfo::durability`]).
+//! - **Every call can be repeated** after [`Unavailable`](StorageError::Unavailable), when nobody
+//!   knows whether it was applied: creates by job id, finishes by (job, attempt), claims by
+//!   [`CycleRequest::key`], changes by revision; the rest changes nothing the second time.
+//! - **Storage time** decides every stored instant. It never runs backwards, even when the host's
+//!   clock does.
+//! - **State changes go through** [`transition::next`](crate::transition::next); an event it refuses is not written.
+//! - **Counters** change in the same commit as the jobs they count.
+//! - **Cost** does not grow with history or backlog: no call counts rows or scans finished jobs.
+//! - **Cancel safety**: dropping a call's future leaves it applied or not applied, never half, and
+//!   holds no lock.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::clock::Timestamp;
+use crate::error::StorageError;
+use crate::job::{JobId, JobOptions, Json, KindName, NewJob, QueueName, When};
+use crate::monitor::Monitor;
+use crate::state::{ErrorRecord, ServerId, StateName};
+use crate::transition::{Event, RECOVERIES_MAX, Refusal};
+use crate::wakeup::Wakeups;
+
+/// A boxed future that may be sent between threads.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The answer of a storage call.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, StorageError>>;
+
+/// Most jobs in one call; larger inputs are refused by [`Storage::create`] and cut by the others.
+pub const BATCH_MAX: usize = 10_000;
+
+/// Where jobs live: the writing half of the contract. See the [module](self) for what holds throughout.
+pub trait Storage: Monitor + fmt::Debug + Send + Sync + 'static {
+    /// Stores jobs, all or none.
+    ///
+    /// Each is created `scheduled` when its [`When`] lies ahead, else `enqueued` at the end of its
+    /// queue, in the order given. Its body is immutable from here on. A job whose id is stored
+    /// already with the same kind and args changes nothing and answers [`Created::existing`]; a
+    /// repeat within one call counts as that too. A queue comes to be by the first job that names it.
+    ///
+    /// # Errors
+    /// [`Invalid`](StorageError::Invalid) when any of the jobs breaks a bound, or there are more
+    /// than [`BATCH_MAX`]; [`IdTaken`](StorageError::IdTaken) when an id is stored with another kind
+    /// or other args. Nothing is stored in either case.
+    fn create(&self, jobs: Vec<NewJob>) -> Answer<'_, Vec<Created>>;
+
+    /// Makes a server known, with a lease that begins now.
+    ///
+    /// Repeating it while the server is alive only renews the lease. An id that was declared dead
+    /// or has retired is refused for ever.
+    ///
+    /// # Errors
+    /// [`ServerGone`](StorageError::ServerGone) for a dead id.
+    fn announce(&self, server: NewServer) -> Answer<'_, ()>;
+
+    /// Renews a server's lease, and tells which of the jobs it thinks it holds it holds no longer.
+    ///
+    /// A lease that has lapsed but was not yet declared dead is renewed: nobody took its jobs.
+    ///
+    /// # Errors
+    /// [`ServerGone`](StorageError::ServerGone) when the server was declared dead.
+    fn heartbeat(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>>;
+
+    /// Tells which of these jobs the server holds no longer, without writing anything.
+    ///
+    /// # Errors
+    /// [`ServerGone`](StorageError::ServerGone) when the server was declared dead.
+    fn verify(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>>;
+
+    /// Ends a server in good order: what it still holds is released to its old place, failures
+    /// unchanged, and its id is dead. Unknown and dead ids change nothing.
+    fn retire(&self, server: ServerId) -> Answer<'_, ()>;
+
+    /// Records what a server finished, and claims more jobs for it, in one commit.
+    ///
+    /// *Finishing*: each [`Finish`] is fenced on its own: it is applied only while the job is
+    /// `processing`, held by this server, under this attempt. A finish that was applied before and
+    /// whose job still stands where it was put answers [`Verdict::Already`]; any other mismatch
+    /// answers [`Verdict::Fenced`] and leaves no trace: no history, no counter, no child released.
+    ///
+    /// *Claiming*: takes up to [`ClaimRequest::max`] jobs that are `enqueued` in the named queues:
+    /// the queues in the order given, in a queue the higher priority first, in a priority the
+    /// earlier place first. A paused queue is passed over. Each job goes to one claim only. The
+    /// finishes are applied before the claim looks.
+    ///
+    /// A repeat with the same [`key`](CycleRequest::key) and `repeated` set answers the claim of
+    /// the first time again, as far as the server still holds it, and claims nothing anew unless the
+    /// first time was never applied.
+    ///
+    /// # Errors
+    /// [`ServerGone`](StorageError::ServerGone) when the server was declared dead: nothing is applied.
+    fn cycle(&self, request: CycleRequest) -> Answer<'_, Cycle>;
+
+    /// Declares servers dead whose lease has lapsed, and returns the jobs of dead servers.
+    ///
+    /// Death is one compare-and-set on the server's lease, in storage time; a dead server can never
+    /// renew. A returned job goes to its old place with one recovery more, or is failed as poison
+    /// when it has survived [`RescueRequest::recoveries_max`] already. Two rescuers return a job once.
+    /// A storage that knows sooner that a server's process has ended may declare it dead sooner.
+    fn rescue(&self, request: RescueRequest) -> Answer<'_, Rescued>;
+
+    /// Moves scheduled jobs whose instant has come (in storage time) to the end of their queues, the
+    /// earliest first; up to `max`.
+    fn promote(&self, max: u32) -> Answer<'_, Promoted>;
+
+    /// Applies explicit changes, each on its own: requeue, delete, reschedule.
+    ///
+    /// A change with an [`Expect`] is applied only when it holds at that moment. A job that is
+    /// `processing` and is deleted is taken from its holder at once: its finish is fenced, and the
+    /// holder hears of it by [`heartbeat`](Self::heartbeat) or [`verify`](Self::verify).
+    ///
+    /// # Errors
+    /// [`Invalid`](StorageError::Invalid) when an instant lies beyond the year 9999: nothing is applied.
+    fn change(&self, changes: Vec<Change>) -> Answer<'_, Vec<Changed>>;
+
+    /// Removes up to `max` final jobs whose retention has ended, with their history and all else
+    /// that belongs to them; nothing else. Also forgets dead servers without jobs after a day, and
+    /// statistics after their time (hours after 2 days, days after 400).
+    fn clean(&self, max: u32) -> Answer<'_, Cleaned>;
+
+    /// Pauses or resumes a queue. A paused queue takes jobs and gives none; what runs, runs on.
+    /// Persistent. The queue need not exist yet.
+    fn set_queue_paused(&self, queue: QueueName, paused: bool) -> Answer<'_, ()>;
+
+    /// Listens to hints of this storage, also those of other processes as far as it can hear them.
+    fn wakeups(&self) -> Wakeups;
+
+    /// What this storage is and promises.
+    fn info(&self) -> StorageInfo;
+}
+
+/// What a storage is and promises; shown at start and by `portfire status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StorageInfo {
+    /// `memory`, `sqlite`, …
+    pub name: &'static str,
+    /// Where, without secrets: a path or a host.
+    pub location: String,
+    /// What a call that returned `Ok` survives, in words.
+    pub durability: &'static str,
+    /// Largest args in bytes.
+    pub args_bytes_max: usize,
+}
+
+/// What [`Storage::create`] answers for one job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// The job.
+    pub id: JobId,
+    /// Whether it was there before this call.
+    pub existing: bool,
+}
+
+/// A server that is about to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewServer {
+    /// Its id, never used before.
+    pub id: ServerId,
+    /// The name people gave it; several may share one.
+    pub name: String,
+    /// The queues it takes jobs from.
+    pub queues: Vec<QueueName>,
+    /// How many jobs it runs at a time.
+    pub workers: u32,
+    /// How long it is alive without a heartbeat.
+    pub lease: Duration,
+}
+
+/// The right to finish a job: which job, in which attempt.
+///
+/// Only a claim gives one out. The attempt is the fencing token: the next claim has a higher one,
+/// and this one then changes nothing any more. Pass it to outside systems that can compare it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Claim {
+    /// The job.
+    pub job: JobId,
+    /// Its attempt.
+    pub attempt: u32,
+    /// Where the storage finds the job fastest; 0 when unknown. Not part of the right.
+    pub locator: i64,
+}
+
+impl Claim {
+    /// The right to finish this attempt of this job.
+    pub const fn new(job: JobId, attempt: u32) -> Claim {
+        Claim { job, attempt, locator: 0 }
+    }
+}
+
+/// A job as its worker gets it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimedJob {
+    /// The right to finish it.
+    pub claim: Claim,
+    /// Which handler runs it.
+    pub kind: KindName,
+    /// The handler's arguments.
+    pub args: Json,
+    /// Its queue.
+    pub queue: QueueName,
+    /// Its rank.
+    pub priority: i16,
+    /// What its call said.
+    pub options: JobOptions,
+    /// When it was stored.
+    pub created_at: Timestamp,
+    /// When it last entered its queue.
+    pub enqueued_at: Timestamp,
+    /// When it was claimed.
+    pub claimed_at: Timestamp,
+    /// Failures since its run began.
+    pub failures: u32,
+    /// Crashes survived since its run began.
+    pub recoveries: u32,
+}
+
+/// One server's report and wish. See [`Storage::cycle`].
+#[derive(Clone, Debug)]
+pub struct CycleRequest {
+    /// The server.
+    pub server: ServerId,
+    /// Names this cycle among all of the server; needed to repeat it.
+    pub key: u64,
+    /// Whether a cycle with this key was sent before and its answer was lost.
+    pub repeated: bool,
+    /// What is done.
+    pub finished: Vec<Finish>,
+    /// What is wanted; `None` to claim nothing.
+    pub claim: Option<ClaimRequest>,
+}
+
+impl CycleRequest {
+    /// A cycle that neither finishes nor claims.
+    pub fn new(server: ServerId, key: u64) -> CycleRequest {
+        CycleRequest { server, key, repeated: false, finished: Vec::new(), claim: None }
+    }
+}
+
+/// The wish for jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimRequest {
+    /// The queues, the preferred first.
+    pub queues: Vec<QueueName>,
+    /// Most jobs to claim; at most [`BATCH_MAX`].
+    pub max: u32,
+}
+
+/// The end of an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finish {
+    /// Of which attempt.
+    pub claim: Claim,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How long the handler ran; zero when it never started.
+    pub duration: Duration,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The handler returned.
+    Succeeded {
+        /// What it returned, when that was anything.
+        result: Option<Json>,
+    },
+    /// It failed and is tried again.
+    Retry {
+        /// After this wait in storage time.
+        delay: Duration,
+        /// What went wrong.
+        error: ErrorRecord,
+    },
+    /// It failed for the last time.
+    Failed {
+        /// What went wrong.
+        error: ErrorRecord,
+    },
+    /// It asked to run later; no failure is counted.
+    Snoozed {
+        /// After this wait.
+        delay: Duration,
+    },
+    /// There is no handler of this kind here; no failure is counted.
+    Parked {
+        /// After this wait.
+        delay: Duration,
+    },
+    /// The server gives it back; it goes to its old place and no failure is counted.
+    Released,
+    /// It is taken out by its handler, a filter, or its retry policy.
+    Discarded {
+        /// Why, in words.
+        reason: String,
+        /// The error that led to it; counted as a failure.
+        error: Option<ErrorRecord>,
+    },
+}
+
+impl Outcome {
+    /// What it is to the state machine.
+    pub fn event(&self) -> Event {
+        match self {
+            Outcome::Succeeded { .. } => Event::Succeed,
+            Outcome::Retry { delay, .. } => Event::Retry(*delay),
+            Outcome::Failed { .. } => Event::Fail,
+            Outcome::Snoozed { delay } => Event::Snooze(*delay),
+            Outcome::Parked { delay } => Event::Park(*delay),
+            Outcome::Released => Event::Release,
+            Outcome::Discarded { error, .. } => Event::Discard { failed: error.is_some() },
+        }
+    }
+}
+
+/// What [`Storage::cycle`] answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cycle {
+    /// One for each finish, in its order.
+    pub verdicts: Vec<Verdict>,
+    /// The jobs that are the server's now.
+    pub claimed: Vec<ClaimedJob>,
+}
+
+/// What became of a finish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is recorded.
+    Applied,
+    /// It was recorded before, by the same attempt; nothing changed.
+    Already,
+    /// The attempt no longer holds the job; nothing changed.
+    Fenced,
+    /// There is no such job; nothing changed.
+    Missing,
+}
+
+/// A claim that is no longer good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The claim as it was given.
+    pub claim: Claim,
+    /// What became of the job.
+    pub reason: LostReason,
+}
+
+/// What became of a job that its server thought it held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostReason {
+    /// It was deleted.
+    Deleted,
+    /// It was returned, taken by another attempt, or has ended otherwise.
+    Taken,
+    /// It is no longer stored.
+    Missing,
+}
+
+/// The bounds of a rescue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RescueRequest {
+    /// Crashes a job may survive before it is failed as poison. Default: [`RECOVERIES_MAX`].
+    pub recoveries_max: u32,
+    /// Most jobs to return in one call. Default: 1,000.
+    pub max: u32,
+}
+
+impl Default for RescueRequest {
+    fn default() -> RescueRequest {
+        RescueRequest { recoveries_max: RECOVERIES_MAX, max: 1_000 }
+    }
+}
+
+/// What a rescue did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rescued {
+    /// Servers that were declared dead by this call.
+    pub dead: Vec<ServerId>,
+    /// Jobs that went back to their queues.
+    pub returned: u32,
+    /// Jobs that were failed as poison.
+    pub poisoned: u32,
+    /// Whether dead servers still hold jobs: call again.
+    pub more: bool,
+}
+
+/// What a promotion did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Promoted {
+    /// Jobs that went to their queues.
+    pub promoted: u32,
+    /// Time until the next one is due: zero when more are due now, `None` when none is scheduled.
+    pub next_in: Option<Duration>,
+}
+
+/// What a cleaning did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cleaned {
+    /// Jobs that were removed.
+    pub jobs: u32,
+    /// Whether more have expired: call again.
+    pub more: bool,
+}
+
+/// An explicit change of one job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// Which job.
+    pub job: JobId,
+    /// What to do.
+    pub action: Action,
+    /// What must hold; `None` for whatever holds.
+    pub expect: Option<Expect>,
+}
+
+/// What an explicit change does.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Action {
+    /// To the end of its queue. Of a final job this begins a new run: failures and recoveries are 0.
+    Requeue,
+    /// Out.
+    Delete {
+        /// Why, in words; shown in the history.
+        reason: String,
+    },
+    /// To wait for an instant; one that is past waits until the next promotion.
+    Reschedule(When),
+}
+
+/// What must hold for a change to be applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// The job is in one of these states.
+    States(Vec<StateName>),
+    /// The job has made exactly so many transitions.
+    Revision(u32),
+}
+
+impl Expect {
+    /// Whether it holds for a job with this state and revision.
+    pub fn holds(&self, state: StateName, revision: u32) -> bool {
+        match self {
+            Expect::States(states) => states.contains(&state),
+            Expect::Revision(expected) => *expected == revision,
+        }
+    }
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Changed {
+    /// It is applied.
+    Applied {
+        /// Where the job stood before.
+        from: StateName,
+        /// Its transitions now.
+        revision: u32,
+    },
+    /// The job stood where the change leads to already: a requeue of an enqueued job, a delete of a
+    /// deleted one. Nothing changed.
+    Unchanged,
+    /// What was expected does not hold. Nothing changed.
+    Unexpected {
+        /// Where the job stands.
+        state: StateName,
+        /// Its transitions.
+        revision: u32,
+    },
+    /// The state machine does not allow it. Nothing changed.
+    Refused(Refusal),
+    /// There is no such job.
+    Missing,
+}
+
+impl Changed {
+    /// Whether the job now stands where the change leads to.
+    pub fn is_done(self) -> bool {
+        matches!(self, Changed::Applied { .. } | Changed::Unchanged)
+    }
+}

@@ -1,0 +1,1 @@
+//! The #[job], #[jobs], #[derive(FromServices)] and #[portfire::test] macros of Portfire.

@@ -1,0 +1,2 @@
+//! The sample shop.
+fn main() {}

@@ -334,10 +334,7 @@ impl ClientBuilder {
 
     /// Takes the randomness in ids from another source. For simulations.
     #[must_use]
-    pub fn entropy(
-        mut self,
-        entropy: impl Fn() -> u64 + Send + Sync + 'static,
-    ) -> ClientBuilder {
+    pub fn entropy(mut self, entropy: impl Fn() -> u64 + Send + Sync + 'static) -> ClientBuilder {
         self.entropy = Box::new(entropy);
         self
     }
@@ -444,11 +441,7 @@ impl BlockingClient<'_> {
     ///
     /// # Errors
     /// As there.
-    pub fn reschedule(
-        &self,
-        job: JobId,
-        when: impl Into<When>,
-    ) -> Result<Changed, ClientError> {
+    pub fn reschedule(&self, job: JobId, when: impl Into<When>) -> Result<Changed, ClientError> {
         block_on(self.client.reschedule(job, when))
     }
 

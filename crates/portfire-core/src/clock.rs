@@ -93,7 +93,9 @@ impl fmt::Debug for Timestamp {
 
 /// A text that is not an instant between the Unix epoch and the year 9999.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not an instant: expected RFC 3339 between 1970 and 9999, such as 2026-11-21T08:00:00Z")]
+#[error(
+    "`{text}` is not an instant: expected RFC 3339 between 1970 and 9999, such as 2026-11-21T08:00:00Z"
+)]
 pub struct ParseTimestampError {
     text: String,
 }

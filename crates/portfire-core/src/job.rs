@@ -413,7 +413,9 @@ pub enum InvalidJob {
         name: String,
     },
     /// Not a legal queue name.
-    #[error("`{name}` is not a queue name: expected 1 to 64 of `a-z 0-9 _ -`, starting with a letter or digit")]
+    #[error(
+        "`{name}` is not a queue name: expected 1 to 64 of `a-z 0-9 _ -`, starting with a letter or digit"
+    )]
     Queue {
         /// What was given, shortened.
         name: String,
@@ -431,7 +433,9 @@ pub enum InvalidJob {
         reason: String,
     },
     /// The arguments are too large.
-    #[error("the arguments have {size} bytes and at most {limit} are taken; store the data elsewhere and pass its name")]
+    #[error(
+        "the arguments have {size} bytes and at most {limit} are taken; store the data elsewhere and pass its name"
+    )]
     ArgsTooLarge {
         /// Bytes of the arguments.
         size: usize,

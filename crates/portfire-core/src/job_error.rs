@@ -109,7 +109,11 @@ impl JobError {
 fn short_type_name<E>() -> String {
     let name = std::any::type_name::<E>();
     let bare = name.split('<').next().unwrap_or(name);
-    if bare.ends_with("::Box") { "error".to_owned() } else { bare.trim_start_matches('&').to_owned() }
+    if bare.ends_with("::Box") {
+        "error".to_owned()
+    } else {
+        bare.trim_start_matches('&').to_owned()
+    }
 }
 
 impl fmt::Display for JobError {

@@ -72,7 +72,9 @@ impl fmt::Display for StateName {
 
 /// A text that names no state.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a state: expected scheduled, awaiting, enqueued, processing, succeeded, failed or deleted")]
+#[error(
+    "`{text}` is not a state: expected scheduled, awaiting, enqueued, processing, succeeded, failed or deleted"
+)]
 pub struct UnknownState {
     text: String,
 }

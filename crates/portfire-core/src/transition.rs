@@ -189,10 +189,9 @@ pub fn next(
         (Succeeded | Failed | Deleted, Event::Reschedule(at)) => {
             moved.waits(at, Cause::Rescheduled).new_run()
         }
-        (
-            Scheduled | Awaiting | Enqueued | Processing | Succeeded | Failed,
-            Event::Delete,
-        ) => moved.ended(Deleted, Cause::Deleted),
+        (Scheduled | Awaiting | Enqueued | Processing | Succeeded | Failed, Event::Delete) => {
+            moved.ended(Deleted, Cause::Deleted)
+        }
 
         (state, event) => return Err(Refusal { state, verb: event.verb() }),
     };
@@ -319,13 +318,11 @@ mod tests {
             (Processing, Event::Rescue { recoveries_max: 3 }) => Some(Enqueued),
             (Processing, Event::Rescue { .. }) => Some(Failed),
             (Scheduled | Awaiting | Succeeded | Failed | Deleted, Event::Requeue) => Some(Enqueued),
-            (Processing | Deleted, Event::Reschedule(_) | Event::Delete) => {
-                match (from, event) {
-                    (Processing, Event::Delete) => Some(Deleted),
-                    (Deleted, Event::Reschedule(_)) => Some(Scheduled),
-                    _ => None,
-                }
-            }
+            (Processing | Deleted, Event::Reschedule(_) | Event::Delete) => match (from, event) {
+                (Processing, Event::Delete) => Some(Deleted),
+                (Deleted, Event::Reschedule(_)) => Some(Scheduled),
+                _ => None,
+            },
             (_, Event::Delete) => Some(Deleted),
             (_, Event::Reschedule(_)) => Some(Scheduled),
             _ => None,
@@ -407,9 +404,8 @@ mod tests {
     #[test]
     fn retention_decides_the_expiry_by_outcome() {
         let retention = Retention { succeeded: None, failed: Some(WAIT), deleted: Some(DAY) };
-        let expires = |event| {
-            next(&standing(Processing), event, NOW, &retention).unwrap().expires_at
-        };
+        let expires =
+            |event| next(&standing(Processing), event, NOW, &retention).unwrap().expires_at;
         assert_eq!(expires(Event::Succeed), None);
         assert_eq!(expires(Event::Fail), Some(NOW.saturating_add(WAIT)));
         assert_eq!(expires(Event::Delete), Some(NOW.saturating_add(DAY)));
@@ -418,9 +414,6 @@ mod tests {
     #[test]
     fn a_refusal_says_what_was_asked_of_what() {
         let refusal = next(&standing(Processing), Event::Requeue, NOW, &Retention::default());
-        assert_eq!(
-            refusal.unwrap_err().to_string(),
-            "a job that is processing cannot be requeued"
-        );
+        assert_eq!(refusal.unwrap_err().to_string(), "a job that is processing cannot be requeued");
     }
 }

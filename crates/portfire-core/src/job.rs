@@ -472,6 +472,14 @@ pub enum InvalidJob {
         /// The key, shortened.
         key: String,
     },
+    /// More jobs in one call than a storage takes.
+    #[error("{count} jobs in one call, and at most {limit} are taken; create them in several calls")]
+    TooManyJobs {
+        /// How many were given.
+        count: usize,
+        /// How many are taken.
+        limit: usize,
+    },
     /// A retry policy that makes no sense.
     #[error("retry policy: {reason}")]
     Retry {

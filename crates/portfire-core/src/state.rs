@@ -229,6 +229,15 @@ impl ErrorRecord {
         }
         ErrorRecord { class: class.into(), message }
     }
+
+    /// The error of a job that is given up because its servers died under it once too often;
+    /// `recoveries` is how many crashes it had survived before the last one.
+    pub fn poison(server: &ServerId, recoveries: u32) -> ErrorRecord {
+        let message = format!(
+            "its server {server} died while running it; it had survived {recoveries} crashes before"
+        );
+        ErrorRecord::new("poison", message)
+    }
 }
 
 impl fmt::Display for ErrorRecord {

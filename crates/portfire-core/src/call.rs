@@ -2,13 +2,16 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::future::IntoFuture;
 use std::marker::PhantomData;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::job::{InvalidJob, JobId, JobOptions, Json, KindName, NewJob, QueueName, When};
+use crate::job_error::JobError;
 use crate::retry::RetryPolicy;
+use crate::storage::BoxFuture;
 use crate::transition::Retention;
 
 /// A job function, as `#[job]` makes it.
@@ -25,6 +28,18 @@ pub trait JobFn: 'static {
     const PRIORITY: i16 = 0;
     /// What a successful run returns: the `T` of its `Result<T, E>`.
     type Output: 'static;
+}
+
+/// A job that needs nothing of a server: no service, no context, no cancellation token. Its calls can
+/// be awaited, which runs the body in place.
+#[diagnostic::on_unimplemented(
+    message = "a call of `{Self}` cannot be awaited: the job needs something that only a server supplies",
+    note = "enqueue the call, or run the body with `{Self}::run(..)`, which takes all of its parameters"
+)]
+pub trait Inline: JobFn {
+    /// Decodes the arguments and runs the body. Called by [`Call`]'s `IntoFuture`.
+    #[doc(hidden)]
+    fn run_inline(args: Json) -> BoxFuture<'static, Result<Self::Output, JobError>>;
 }
 
 /// A call of a job function: checked arguments, already serialised, with the options of this call.
@@ -46,9 +61,15 @@ impl<J: JobFn> Call<J> {
     /// A call with these arguments, an object by parameter name. Used by what `#[job]` writes.
     #[doc(hidden)]
     pub fn new<A: Serialize + ?Sized>(args: &A) -> Call<J> {
+        Call::from_args(Json::encode(args))
+    }
+
+    /// A call with arguments that are JSON already. Used by what `#[job]` writes.
+    #[doc(hidden)]
+    pub fn from_args(args: Result<Json, InvalidJob>) -> Call<J> {
         Call {
             id: None,
-            args: Json::encode(args),
+            args,
             queue: QueueName::stored(J::QUEUE),
             priority: J::PRIORITY,
             when: When::Now,
@@ -139,6 +160,20 @@ impl<J: JobFn> Call<J> {
             options: self.options,
             ..NewJob::new(id, KindName::stored(J::KIND), args)
         })
+    }
+}
+
+/// Runs the job in place, once, without storing anything: the arguments make the same way through
+/// JSON as those of a stored job. Nothing retries it.
+impl<J: Inline> IntoFuture for Call<J> {
+    type Output = Result<J::Output, JobError>;
+    type IntoFuture = BoxFuture<'static, Result<J::Output, JobError>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        match self.args {
+            Ok(args) => J::run_inline(args),
+            Err(mistake) => Box::pin(async { Err(JobError::permanent(mistake)) }),
+        }
     }
 }
 

@@ -207,6 +207,7 @@ impl IntoJobError for JobError {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<E: Into<BoxError>> IntoJobError for E {
     fn into_job_error(self) -> JobError {
         JobError::new(self).found_in_chain()

@@ -82,6 +82,17 @@ pub struct JobDescriptor {
 
 inventory::collect!(JobDescriptor);
 
+/// What can be registered by name: a job function, or a service with all of its jobs. Implemented by
+/// what `#[job]` and `#[jobs]` write; `portfire::jobs![send_welcome, EmailService]` collects it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no jobs",
+    note = "put `#[job]` on the function, or `#[jobs]` on an impl block of the type"
+)]
+pub trait JobSet {
+    /// The descriptors, in the order of the source.
+    fn descriptors() -> Vec<&'static JobDescriptor>;
+}
+
 /// All job functions that are linked into this program, by kind.
 pub fn linked_jobs() -> Vec<&'static JobDescriptor> {
     let mut jobs: Vec<_> = inventory::iter::<JobDescriptor>.into_iter().collect();

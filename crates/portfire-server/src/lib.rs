@@ -6,6 +6,8 @@ pub mod runtime;
 pub mod services;
 
 pub use context::{CancellationToken, JobContext};
-pub use handler::{Handler, HandlerDefaults, HandlerResult, Invocation, JobDescriptor, ParamShape};
+pub use handler::{
+    Handler, HandlerDefaults, HandlerResult, Invocation, JobDescriptor, JobSet, ParamShape,
+};
 pub use runtime::{Runtime, TaskHandle, TokioRuntime};
 pub use services::{FromServices, Need, Scope, ServiceError, Services};

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod error;
 pub mod job;
 pub mod job_error;
+pub mod memory;
 pub mod monitor;
 pub mod retry;
 pub mod state;
@@ -21,12 +22,13 @@ pub mod storage;
 pub mod transition;
 pub mod wakeup;
 
-pub use call::{Call, JobFn};
+pub use call::{Call, Inline, JobFn};
 pub use client::{Client, ClientError};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use error::{BoxError, StorageError};
 pub use job::{InvalidJob, JobId, JobOptions, Json, KindName, Limits, NewJob, QueueName, When};
 pub use job_error::{CancelReason, Cancelled, JobError};
+pub use memory::{MemoryStorage, MemoryStorageBuilder};
 pub use monitor::{
     Bucket, Counts, Cursor, JobFilter, JobPage, Monitor, QueueRecord, ServerRecord,
     StatisticsRecord,

@@ -1,0 +1,150 @@
+//! Pages of jobs: each order of listing with the cursor that goes on in it.
+
+use std::ops::Bound;
+
+use super::jobs::{Job, Jobs, Number, Rank};
+use crate::clock::Timestamp;
+use crate::error::StorageError;
+use crate::job::QueueName;
+use crate::monitor::{Cursor, JobFilter, JobPage};
+use crate::state::StateName;
+
+/// Most jobs that are looked at for one page.
+const SCANNED_MAX: usize = 10_000;
+
+/// Reads a page.
+pub(super) fn page(jobs: &Jobs, filter: &JobFilter) -> Result<JobPage, StorageError> {
+    let after = filter.after.as_ref();
+    let page = match filter.state {
+        Some(StateName::Scheduled) => {
+            let from = after.map_or(Ok(Bound::Unbounded), |after| {
+                parse_scheduled(&after.0).map(Bound::Excluded).ok_or_else(|| refuse(after))
+            })?;
+            let rest = jobs.scheduled().range((from, Bound::Unbounded));
+            collect(jobs, filter, rest.map(|&(at, number)| (Mark::Scheduled(at, number), number)))
+        }
+        Some(StateName::Enqueued) => {
+            let from = after
+                .map(|after| parse_enqueued(&after.0).ok_or_else(|| refuse(after)))
+                .transpose()?;
+            collect(jobs, filter, enqueued(jobs, filter, from))
+        }
+        state => {
+            let before = after
+                .map(|after| parse_created(&after.0).ok_or_else(|| refuse(after)))
+                .transpose()?
+                .unwrap_or(Number::MAX);
+            let mark = |number: Number| (Mark::Created(number), number);
+            match state {
+                None => {
+                    let rest = jobs.by_number().range(..before).rev();
+                    collect(jobs, filter, rest.map(|(&number, _)| mark(number)))
+                }
+                Some(state) => {
+                    let standing = jobs.standing(state).into_iter();
+                    let rest = standing.flat_map(|numbers| numbers.range(..before).rev());
+                    collect(jobs, filter, rest.map(|&number| mark(number)))
+                }
+            }
+        }
+    };
+    Ok(page)
+}
+
+/// A place in an order of listing; its text is the cursor.
+#[derive(Clone)]
+enum Mark<'a> {
+    Created(Number),
+    Scheduled(Timestamp, Number),
+    Enqueued(&'a QueueName, Rank),
+}
+
+impl Mark<'_> {
+    fn cursor(&self) -> Cursor {
+        Cursor(match self {
+            Mark::Created(number) => number.to_string(),
+            Mark::Scheduled(at, number) => format!("{}.{number}", at.as_micros()),
+            Mark::Enqueued(queue, (priority, turn)) => format!("{queue}.{priority}.{turn}"),
+        })
+    }
+}
+
+fn parse_created(text: &str) -> Option<Number> {
+    text.parse().ok()
+}
+
+fn parse_scheduled(text: &str) -> Option<(Timestamp, Number)> {
+    let (at, number) = text.split_once('.')?;
+    Some((Timestamp::from_micros(at.parse().ok()?), number.parse().ok()?))
+}
+
+fn parse_enqueued(text: &str) -> Option<(QueueName, Rank)> {
+    let mut parts = text.splitn(3, '.');
+    let queue = parts.next()?.parse().ok()?;
+    Some((queue, (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?)))
+}
+
+fn refuse(cursor: &Cursor) -> StorageError {
+    let text = crate::job::excerpt(&cursor.0);
+    StorageError::Unsupported(format!(
+        "`{text}` is not where a page of this list ended; begin again without it"
+    ))
+}
+
+/// The enqueued jobs behind a place, of the queue in the filter or else of all by name.
+fn enqueued<'a>(
+    jobs: &'a Jobs,
+    filter: &'a JobFilter,
+    from: Option<(QueueName, Rank)>,
+) -> impl Iterator<Item = (Mark<'a>, Number)> {
+    // Names are never empty, so nothing comes before this one.
+    let first = match (&from, &filter.queue) {
+        (Some((queue, _)), _) => queue.clone(),
+        (None, Some(queue)) => queue.clone(),
+        (None, None) => QueueName::stored(""),
+    };
+    let wanted = move |name: &QueueName| filter.queue.as_ref().is_none_or(|queue| queue == name);
+    let queues: Vec<_> = jobs.ready_from(&first).filter(|(name, _)| wanted(name)).collect();
+    queues.into_iter().flat_map(move |(name, ready)| {
+        let start = match &from {
+            Some((queue, rank)) if queue == name => Bound::Excluded(*rank),
+            _ => Bound::Unbounded,
+        };
+        let rest = ready.range((start, Bound::Unbounded));
+        rest.map(move |(&rank, &number)| (Mark::Enqueued(name, rank), number))
+    })
+}
+
+/// Takes the matching jobs of an order, up to a page, looking at a bounded number of them.
+fn collect<'a>(
+    jobs: &Jobs,
+    filter: &JobFilter,
+    order: impl Iterator<Item = (Mark<'a>, Number)>,
+) -> JobPage {
+    let mut page = JobPage::default();
+    let mut last = None;
+    for (scanned, (mark, number)) in order.enumerate() {
+        let job = &jobs[number];
+        let matching = matches(filter, job);
+        // The page ends at the last job that was looked at and need not be looked at again.
+        if scanned == SCANNED_MAX || (matching && page.jobs.len() == filter.page_size()) {
+            page.next = last.as_ref().map(Mark::cursor);
+            break;
+        }
+        if matching {
+            page.jobs.push(job.record.clone());
+        }
+        last = Some(mark);
+    }
+    page
+}
+
+fn matches(filter: &JobFilter, job: &Job) -> bool {
+    let record = &job.record;
+    filter.queue.as_ref().is_none_or(|queue| *queue == record.queue)
+        && filter.kind.as_ref().is_none_or(|kind| *kind == record.kind)
+        && filter
+            .id_prefix
+            .as_ref()
+            .is_none_or(|prefix| record.id.to_string().starts_with(prefix.as_str()))
+}

@@ -1,1 +1,8 @@
-//! Deterministic simulation of the shipped code of Portfire: one seed, virtual time, faults and invariants.
+//! Deterministic simulation of the shipped code of Portfire.
+
+mod executor;
+mod rng;
+mod runtime;
+mod sync;
+mod timers;
+mod trace;

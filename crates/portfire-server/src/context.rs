@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use portfire_core::{
     CancelReason, Cancelled, ClaimedJob, Client, JobId, JobOptions, KindName, QueueName, Timestamp,
 };
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// The job that a handler runs, and its attempt. Cheap to clone.
 #[derive(Clone)]
@@ -102,14 +102,23 @@ impl fmt::Debug for JobContext {
 /// Tells a handler that its attempt is to stop, and why. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct CancellationToken {
-    reason: watch::Receiver<Option<CancelReason>>,
+    signal: Arc<Signal>,
+}
+
+/// One allocation for each attempt: most are never cancelled and never waited on.
+#[derive(Debug, Default)]
+struct Signal {
+    reason: OnceLock<CancelReason>,
+    fired: Notify,
 }
 
 impl CancellationToken {
     /// A token and the source that fires it.
+    #[allow(clippy::new_ret_no_self)]
     pub fn new() -> (CancellationSource, CancellationToken) {
-        let (sender, reason) = watch::channel(None);
-        (CancellationSource { sender }, CancellationToken { reason })
+        let source = CancellationSource { signal: Arc::default() };
+        let token = source.token();
+        (source, token)
     }
 
     /// A token that never fires: for inline runs and tests.
@@ -130,7 +139,7 @@ impl CancellationToken {
 
     /// Why the attempt is to stop; `None` while it is not.
     pub fn reason(&self) -> Option<CancelReason> {
-        *self.reason.borrow()
+        self.signal.reason.get().copied()
     }
 
     /// Whether the attempt is to stop.
@@ -143,32 +152,67 @@ impl CancellationToken {
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub fn cancelled(&self) -> impl Future<Output = Cancelled> + Send + 'static {
-        let mut reason = self.reason.clone();
+        let signal = Arc::clone(&self.signal);
         async move {
-            let fired = reason.wait_for(Option::is_some).await.ok().and_then(|reason| *reason);
-            match fired {
-                Some(reason) => Cancelled { reason },
-                None => std::future::pending().await,
+            loop {
+                let mut fired = std::pin::pin!(signal.fired.notified());
+                // Listens before it looks: a reason that is set in between is heard.
+                fired.as_mut().enable();
+                if let Some(&reason) = signal.reason.get() {
+                    return Cancelled { reason };
+                }
+                fired.await;
             }
         }
+    }
+
+    /// The source of this token, for whoever performs the attempt.
+    pub(crate) fn source(&self) -> CancellationSource {
+        CancellationSource { signal: Arc::clone(&self.signal) }
     }
 }
 
 /// Fires a [`CancellationToken`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CancellationSource {
-    sender: watch::Sender<Option<CancelReason>>,
+    signal: Arc<Signal>,
 }
 
 impl CancellationSource {
     /// Fires the token. The first reason stays.
     pub fn cancel(&self, reason: CancelReason) {
-        self.sender.send_if_modified(|current| {
-            let first = current.is_none();
-            if first {
-                *current = Some(reason);
-            }
-            first
-        });
+        if self.signal.reason.set(reason).is_ok() {
+            self.signal.fired.notify_waiters();
+        }
+    }
+
+    /// The token that this fires.
+    pub fn token(&self) -> CancellationToken {
+        CancellationToken { signal: Arc::clone(&self.signal) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portfire_core::client::block_on;
+
+    #[test]
+    fn the_first_reason_stays() {
+        let (source, token) = CancellationToken::new();
+        assert_eq!(token.check(), Ok(()));
+        source.cancel(CancelReason::Deleted);
+        source.cancel(CancelReason::Shutdown);
+        assert_eq!(token.check(), Err(Cancelled { reason: CancelReason::Deleted }));
+    }
+
+    #[test]
+    fn a_wait_ends_whether_it_began_before_or_after() {
+        let (source, token) = CancellationToken::new();
+        let before = token.cancelled();
+        let thread = std::thread::spawn(move || block_on(before).reason);
+        source.cancel(CancelReason::Timeout);
+        assert_eq!(thread.join().unwrap(), CancelReason::Timeout);
+        assert_eq!(block_on(token.cancelled()).reason, CancelReason::Timeout);
     }
 }

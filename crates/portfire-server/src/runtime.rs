@@ -30,6 +30,11 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
 
     /// 64 random bits.
     fn random(&self) -> u64;
+
+    /// The number of this process, for the ids of its servers.
+    fn process_id(&self) -> u32 {
+        std::process::id()
+    }
 }
 
 /// A task that was started. Dropping the handle leaves the task running.
@@ -78,6 +83,12 @@ impl TokioRuntime {
     /// Outside of a tokio runtime.
     pub fn current() -> TokioRuntime {
         TokioRuntime { handle: tokio::runtime::Handle::current(), started: Instant::now() }
+    }
+
+    /// The tokio runtime that this is called in, if it is called in one.
+    pub fn try_current() -> Option<TokioRuntime> {
+        let handle = tokio::runtime::Handle::try_current().ok()?;
+        Some(TokioRuntime { handle, started: Instant::now() })
     }
 }
 

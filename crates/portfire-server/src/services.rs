@@ -72,7 +72,8 @@ impl Services {
 
     /// The services of one job, without copying the table.
     pub fn into_scope(self: Arc<Self>) -> Scope {
-        Scope { services: self, made: Arc::default() }
+        let made = Mutex::default();
+        Scope { inner: Arc::new(ScopeInner { services: self, made }), making: None }
     }
 }
 
@@ -85,39 +86,78 @@ impl fmt::Debug for Services {
 /// The services of one job. What its factories make lives until the scope is dropped.
 #[derive(Clone)]
 pub struct Scope {
+    inner: Arc<ScopeInner>,
+    /// What is being made around this scope, the innermost first; empty outside of factories.
+    making: Option<Arc<Making>>,
+}
+
+struct ScopeInner {
     services: Arc<Services>,
-    made: Arc<Mutex<HashMap<TypeId, Shared>>>,
+    made: Mutex<HashMap<TypeId, Shared>>,
+}
+
+struct Making {
+    of: TypeId,
+    name: &'static str,
+    within: Option<Arc<Making>>,
 }
 
 impl Scope {
     /// The service of this type.
     ///
     /// # Errors
-    /// [`ServiceError`] when there is none, or its factory refused.
+    /// [`ServiceError`] when there is none, its factory refused, or factories need each other in a
+    /// circle.
     pub fn get<T: Send + Sync + 'static>(&self) -> Result<Arc<T>, ServiceError> {
-        let missing = || ServiceError::new(format!("no service `{}`", std::any::type_name::<T>()));
-        let shared = match self.services.entries.get(&TypeId::of::<T>()).ok_or_else(missing)? {
+        let name = std::any::type_name::<T>();
+        let missing = || {
+            ServiceError::new(format!(
+                "no service `{name}`: add it with `Services::with` or `with_factory`"
+            ))
+        };
+        let of = TypeId::of::<T>();
+        let shared = match self.inner.services.entries.get(&of).ok_or_else(missing)? {
             Entry::Shared(shared) => Arc::clone(shared),
-            Entry::Made(make) => self.made_once(TypeId::of::<T>(), make)?,
+            Entry::Made(make) => self.made_once(of, name, make)?,
         };
         shared.downcast::<T>().map_err(|_| missing())
     }
 
-    fn made_once(&self, of: TypeId, make: &Factory) -> Result<Shared, ServiceError> {
-        let made = || self.made.lock().unwrap_or_else(PoisonError::into_inner);
+    fn made_once(
+        &self,
+        of: TypeId,
+        name: &'static str,
+        make: &Factory,
+    ) -> Result<Shared, ServiceError> {
+        let made = || self.inner.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(service) = made().get(&of) {
             return Ok(Arc::clone(service));
         }
         // Not under the lock: a factory may ask for other services of the scope.
-        let service = make(self)?;
-        made().insert(of, Arc::clone(&service));
-        Ok(service)
+        let service = make(&self.within(of, name)?)?;
+        // When two threads of one job made it at once, the first one counts for both.
+        Ok(Arc::clone(made().entry(of).or_insert(service)))
+    }
+
+    /// The scope that the factory of a service sees.
+    fn within(&self, of: TypeId, name: &'static str) -> Result<Scope, ServiceError> {
+        let mut outer = self.making.as_ref();
+        while let Some(making) = outer {
+            if making.of == of {
+                let last = self.making.as_ref().map_or(name, |making| making.name);
+                let reason = format!("the factories of `{name}` and `{last}` need each other");
+                return Err(ServiceError::new(reason));
+            }
+            outer = making.within.as_ref();
+        }
+        let making = Some(Arc::new(Making { of, name, within: self.making.clone() }));
+        Ok(Scope { inner: Arc::clone(&self.inner), making })
     }
 }
 
 impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Scope of {:?}", self.services)
+        write!(f, "Scope of {:?}", self.inner.services)
     }
 }
 
@@ -164,5 +204,41 @@ impl ServiceError {
     /// An error with this reason.
     pub fn new(reason: impl Into<String>) -> ServiceError {
         ServiceError { reason: reason.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    struct Left;
+    struct Right;
+
+    #[test]
+    fn a_factory_runs_once_in_a_scope() {
+        let made = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&made);
+        let services =
+            Services::new().with_factory(move |_| Ok(count.fetch_add(1, Ordering::Relaxed)));
+        let scope = services.scope();
+        assert_eq!(*scope.get::<u32>().unwrap(), *scope.get::<u32>().unwrap());
+        assert_eq!(*services.scope().get::<u32>().unwrap(), 1);
+        assert_eq!(made.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn factories_that_need_each_other_are_refused_by_name() {
+        let services = Services::new()
+            .with_factory(|scope| scope.get::<Right>().map(|_| Left))
+            .with_factory(|scope| scope.get::<Left>().map(|_| Right));
+        let refusal = services.scope().get::<Left>().err().unwrap().to_string();
+        assert!(refusal.contains("Left") && refusal.contains("Right"), "{refusal}");
+    }
+
+    #[test]
+    fn a_missing_service_is_named() {
+        let refusal = Services::new().scope().get::<Left>().err().unwrap().to_string();
+        assert!(refusal.contains("Left") && refusal.contains("with_factory"), "{refusal}");
     }
 }

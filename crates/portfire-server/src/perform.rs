@@ -1,0 +1,510 @@
+//! Performs one claimed job: [`Performer`] finds the handler, runs it inside the filters, and decides
+//! how the attempt ended. Workers, tests and the simulator run jobs through this one type.
+//!
+//! It neither claims nor stores: a [`ClaimedJob`] goes in and a [`Finish`] comes out. Retries are
+//! decided here, as a plain rule, by the policy of the call, else of the handler's attribute, else of
+//! the server; the storage counts the failure in the commit that moves the job.
+
+use std::any::Any;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use portfire_core::job_error::Steer;
+use portfire_core::{
+    AfterFailure, BoxFuture, CancelReason, Cause, ClaimedJob, Client, ErrorRecord, Finish,
+    HistoryEntry, JobError, Outcome, RetryPolicy, Timestamp,
+};
+use tokio::sync::oneshot;
+use tracing::Instrument;
+
+use crate::context::{CancellationToken, JobContext};
+use crate::filter::{ElectFilter, Next, ServerFilter};
+use crate::handler::{Handler, HandlerResult, Invocation};
+use crate::registry::{Registered, Registry};
+use crate::runtime::Runtime;
+use crate::services::Services;
+
+/// How long an async handler may go on after its job was deleted. Its result counts for nothing by
+/// then; the time is there to put things in order.
+pub const DELETED_GRACE: Duration = Duration::from_secs(5);
+
+/// Default wait of a job that has no handler here.
+pub(crate) const UNKNOWN_KIND_DELAY: Duration = Duration::from_secs(30);
+/// Default time for which a job without a handler waits for one.
+pub(crate) const UNKNOWN_KIND_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Turns claimed jobs into finishes: handlers, services and filters put together.
+pub struct Performer {
+    registry: Registry,
+    services: Arc<Services>,
+    client: Client,
+    runtime: Arc<dyn Runtime>,
+    filters: Vec<Arc<dyn ServerFilter>>,
+    elect: Vec<Arc<dyn ElectFilter>>,
+    retry: RetryPolicy,
+    unknown_kind_delay: Duration,
+    unknown_kind_grace: Duration,
+}
+
+impl Performer {
+    /// A performer without filters that retries by the default policy. Handlers get `client` as the
+    /// client of their context.
+    pub fn new(
+        registry: Registry,
+        services: Services,
+        client: Client,
+        runtime: Arc<dyn Runtime>,
+    ) -> Performer {
+        Performer {
+            registry,
+            services: Arc::new(services),
+            client,
+            runtime,
+            filters: Vec::new(),
+            elect: Vec::new(),
+            retry: RetryPolicy::default(),
+            unknown_kind_delay: UNKNOWN_KIND_DELAY,
+            unknown_kind_grace: UNKNOWN_KIND_GRACE,
+        }
+    }
+
+    /// Retries by this policy where neither the call nor the handler's attribute says anything.
+    #[must_use]
+    pub fn retry(mut self, policy: RetryPolicy) -> Performer {
+        self.retry = policy;
+        self
+    }
+
+    /// Adds a filter inside of those added before.
+    #[must_use]
+    pub fn filter(mut self, filter: Arc<dyn ServerFilter>) -> Performer {
+        self.filters.push(filter);
+        self
+    }
+
+    /// Adds a filter that may replace outcomes; it is asked after those added before.
+    #[must_use]
+    pub fn elect(mut self, filter: Arc<dyn ElectFilter>) -> Performer {
+        self.elect.push(filter);
+        self
+    }
+
+    /// The wait of a job that has no handler here. Default: 30 s.
+    #[must_use]
+    pub fn unknown_kind_delay(mut self, delay: Duration) -> Performer {
+        self.unknown_kind_delay = delay;
+        self
+    }
+
+    /// How long a job without a handler waits for one before it is failed. Default: 24 h.
+    #[must_use]
+    pub fn unknown_kind_grace(mut self, grace: Duration) -> Performer {
+        self.unknown_kind_grace = grace;
+        self
+    }
+
+    /// The handlers.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The client that handlers get.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Runs a claimed job to the end of its attempt. Never fails and never panics: whatever goes
+    /// wrong is the outcome.
+    ///
+    /// When the token fires for a timeout or a lost lease, an async handler is polled once more and
+    /// then dropped; for a deleted job it has [`DELETED_GRACE`]; for a shutdown it runs on. A handler
+    /// on a blocking thread cannot be dropped: at its timeout the attempt ends and the thread is
+    /// left to itself, otherwise this waits for it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops an async handler at the await where it stands; a blocking one runs
+    /// on, unheard.
+    pub async fn perform(&self, job: ClaimedJob, token: CancellationToken) -> Finish {
+        self.attempt(job, token).await.finish
+    }
+
+    /// As [`perform`](Self::perform), with what its worker needs to know besides.
+    pub(crate) async fn attempt(&self, job: ClaimedJob, token: CancellationToken) -> Attempt {
+        let claim = job.claim;
+        let context = JobContext::new(job, token, self.client.clone());
+        let Some(entry) = self.registry.find(context.kind().as_str()) else {
+            let outcome = self.elected(&context, self.unknown_kind(&context).await);
+            let finish = Finish { claim, outcome, duration: Duration::ZERO };
+            return Attempt { finish, context, thread: None };
+        };
+        let thread = ThreadSlot::default();
+        let started = self.runtime.elapsed();
+        let span = tracing::info_span!(
+            "portfire.job",
+            job_id = %context.id(),
+            kind = %context.kind(),
+            queue = %context.queue(),
+            attempt = context.attempt(),
+        );
+        let ended = self.run(entry, &context, &thread).instrument(span.clone()).await;
+        let duration = self.runtime.elapsed().saturating_sub(started);
+        let outcome = span.in_scope(|| {
+            let outcome = self.elected(&context, self.outcome(entry, &context, ended));
+            log_outcome(&context, &outcome);
+            outcome
+        });
+        Attempt {
+            finish: Finish { claim, outcome, duration },
+            context,
+            thread: thread.into_inner(),
+        }
+    }
+
+    /// Runs the handler inside the filters until it has ended, or must be dropped.
+    async fn run(&self, entry: &Registered, job: &JobContext, thread: &ThreadSlot) -> Ended {
+        let args = job.job().args.clone();
+        let services = Arc::clone(&self.services).into_scope();
+        let invocation = Invocation { args, context: job.clone(), services };
+        let handler = entry.descriptor.handler;
+        let innermost = Innermost { handler, invocation, runtime: &*self.runtime, thread };
+        let run = match self.filters.is_empty() {
+            true => innermost.run(),
+            false => filtered(&self.filters, job, innermost),
+        };
+        self.supervise(run, self.timeout(entry, job), handler, job.cancellation()).await
+    }
+
+    fn timeout(&self, entry: &Registered, job: &JobContext) -> Option<Duration> {
+        job.options().timeout.or(entry.defaults.timeout)
+    }
+
+    async fn supervise(
+        &self,
+        mut run: BoxFuture<'_, HandlerResult>,
+        timeout: Option<Duration>,
+        handler: Handler,
+        token: &CancellationToken,
+    ) -> Ended {
+        // Short handlers are ready at once, and then need neither timer nor listener.
+        if let Some(result) = poll_once(run.as_mut()).await {
+            return Ended::Returned(result);
+        }
+        let blocking = matches!(handler, Handler::Blocking(_));
+        tokio::select! {
+            biased;
+            result = run.as_mut() => return Ended::Returned(result),
+            () = self.must_be_dropped(timeout, blocking, token) => {}
+        }
+        // Its token has fired: it may notice and return, but not wait for anything any more.
+        match poll_once(run.as_mut()).await {
+            Some(result) => Ended::Returned(result),
+            None => Ended::Dropped,
+        }
+    }
+
+    /// Returns when the handler may not run on. Its token has fired by then.
+    async fn must_be_dropped(
+        &self,
+        timeout: Option<Duration>,
+        blocking: bool,
+        token: &CancellationToken,
+    ) {
+        let mut expired = std::pin::pin!(async {
+            match timeout {
+                Some(timeout) => self.runtime.sleep(timeout).await,
+                None => std::future::pending().await,
+            }
+            token.source().cancel(CancelReason::Timeout);
+        });
+        tokio::select! {
+            biased;
+            () = expired.as_mut() => return,
+            cancelled = token.cancelled() => match cancelled.reason {
+                CancelReason::Timeout => return,
+                // Another server may have the job by now.
+                CancelReason::LeaseLost if !blocking => return,
+                CancelReason::Deleted if !blocking => return self.runtime.sleep(DELETED_GRACE).await,
+                // At a shutdown the server drops the whole attempt in the end. A thread cannot be
+                // dropped: it holds its slot anyway.
+                _ => {}
+            }
+        }
+        expired.await;
+    }
+
+    /// Decides how an attempt ended.
+    fn outcome(&self, entry: &Registered, job: &JobContext, ended: Ended) -> Outcome {
+        let stopped = job.cancellation().reason();
+        let error = match ended {
+            Ended::Returned(Ok(result)) => return Outcome::Succeeded { result },
+            Ended::Returned(Err(error)) => error,
+            Ended::Dropped => return self.stopped(entry, job, stopped),
+        };
+        match error.steer() {
+            Steer::Permanent => Outcome::Failed { error: error.record() },
+            Steer::Snooze(delay) => Outcome::Snoozed { delay: *delay },
+            Steer::Discard(reason) => Outcome::Discarded { reason: reason.clone(), error: None },
+            Steer::RetryAfter(wait) => self.failure(entry, job, error.record(), Some(*wait)),
+            // A token that has not fired cannot have been noticed: that is an error like others,
+            // and releasing the job would run it for ever.
+            Steer::Cancelled(_) if stopped.is_some() => self.stopped(entry, job, stopped),
+            _ => self.failure(entry, job, error.record(), None),
+        }
+    }
+
+    /// An attempt that did not reach its end because its token fired.
+    fn stopped(
+        &self,
+        entry: &Registered,
+        job: &JobContext,
+        reason: Option<CancelReason>,
+    ) -> Outcome {
+        let timeout = self.timeout(entry, job);
+        match (reason, timeout) {
+            (Some(CancelReason::Timeout), Some(timeout)) => {
+                let message = format!("the attempt ran longer than its timeout of {timeout:?}");
+                self.failure(entry, job, ErrorRecord::new("timeout", message), None)
+            }
+            // After a shutdown the job goes back to its place. After a lost lease the release is
+            // refused if another server has the job, and after a deletion always.
+            _ => Outcome::Released,
+        }
+    }
+
+    /// What the retry policy makes of a failure.
+    fn failure(
+        &self,
+        entry: &Registered,
+        job: &JobContext,
+        error: ErrorRecord,
+        wait: Option<Duration>,
+    ) -> Outcome {
+        let policy = job.options().retry.as_ref().or(entry.defaults.retry.as_ref());
+        let policy = policy.unwrap_or(&self.retry);
+        match policy.after_failure(job.failures(), &error, self.runtime.random()) {
+            AfterFailure::Retry(delay) => Outcome::Retry { delay: wait.unwrap_or(delay), error },
+            AfterFailure::Fail => Outcome::Failed { error },
+            AfterFailure::Delete => Outcome::Discarded {
+                reason: "its retries are spent".to_owned(),
+                error: Some(error),
+            },
+        }
+    }
+
+    /// A job without a handler waits, at no cost, for a server that has one; after the grace it is
+    /// failed, so that it does not wait unseen for ever.
+    async fn unknown_kind(&self, job: &JobContext) -> Outcome {
+        let parked = Outcome::Parked { delay: self.unknown_kind_delay };
+        let kind = job.kind();
+        // The first claim cannot have been parked before.
+        if job.attempt() > 1 {
+            let waited = match self.client.storage().history(job.id()).await {
+                Ok(history) => waited_for_handler(&history, job.claimed_at()),
+                Err(error) => {
+                    tracing::debug!(job_id = %job.id(), %error, "history not read; parked again");
+                    return parked;
+                }
+            };
+            if waited.is_some_and(|waited| waited >= self.unknown_kind_grace) {
+                let grace = self.unknown_kind_grace;
+                let message = format!(
+                    "no server has had a handler of kind `{kind}` for {grace:?}: \
+                     deploy one that has, or add `{kind}` as an alias of its successor, and requeue the job"
+                );
+                return Outcome::Failed { error: ErrorRecord::new("unknown_kind", message) };
+            }
+        }
+        tracing::warn!(job_id = %job.id(), %kind, delay = ?self.unknown_kind_delay, "no handler of this kind here; the job waits for a server that has one");
+        parked
+    }
+
+    fn elected(&self, job: &JobContext, mut outcome: Outcome) -> Outcome {
+        for filter in &self.elect {
+            let mut candidate = outcome.clone();
+            let elect = AssertUnwindSafe(|| filter.elect(job, &mut candidate));
+            match catch_unwind(elect) {
+                Ok(()) => outcome = candidate,
+                Err(panic) => {
+                    let message = panic_message(&*panic);
+                    tracing::error!(job_id = %job.id(), message, "an elect filter panicked; the outcome stays");
+                }
+            }
+        }
+        outcome
+    }
+}
+
+impl fmt::Debug for Performer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Performer").field("registry", &self.registry).finish_non_exhaustive()
+    }
+}
+
+/// The end of an attempt, as its worker gets it.
+pub(crate) struct Attempt {
+    pub(crate) finish: Finish,
+    pub(crate) context: JobContext,
+    /// Ends when the thread of a blocking handler has returned. Only an attempt that timed out ends
+    /// before its thread.
+    pub(crate) thread: Option<oneshot::Receiver<()>>,
+}
+
+/// How the run of a handler ended.
+enum Ended {
+    /// By itself, or by a panic.
+    Returned(HandlerResult),
+    /// It was dropped, or left to its thread.
+    Dropped,
+}
+
+/// The handler with everything it needs: what the innermost filter runs.
+pub(crate) struct Innermost<'a> {
+    handler: Handler,
+    invocation: Invocation,
+    runtime: &'a dyn Runtime,
+    thread: &'a ThreadSlot,
+}
+
+impl<'a> Innermost<'a> {
+    pub(crate) fn run(self) -> BoxFuture<'a, HandlerResult> {
+        match self.handler {
+            Handler::Async(handler) => {
+                match catch_unwind(AssertUnwindSafe(|| handler(self.invocation))) {
+                    Ok(run) => Box::pin(Caught(run)),
+                    Err(panic) => Box::pin(std::future::ready(Err(panic_error(&*panic)))),
+                }
+            }
+            Handler::Blocking(handler) => {
+                Box::pin(on_thread(handler, self.invocation, self.runtime, self.thread))
+            }
+        }
+    }
+}
+
+/// Where a blocking handler leaves word of its thread.
+#[derive(Default)]
+struct ThreadSlot(Mutex<Option<oneshot::Receiver<()>>>);
+
+impl ThreadSlot {
+    fn put(&self, thread: oneshot::Receiver<()>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+    }
+
+    fn into_inner(self) -> Option<oneshot::Receiver<()>> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn on_thread(
+    handler: fn(Invocation) -> HandlerResult,
+    invocation: Invocation,
+    runtime: &dyn Runtime,
+    thread: &ThreadSlot,
+) -> HandlerResult {
+    let (answer, answered) = oneshot::channel();
+    let (returned, thread_ended) = oneshot::channel();
+    thread.put(thread_ended);
+    let span = tracing::Span::current();
+    runtime.spawn_blocking(Box::new(move || {
+        let run = || span.in_scope(|| handler(invocation));
+        let result = catch_unwind(AssertUnwindSafe(run));
+        let result = result.unwrap_or_else(|panic| Err(panic_error(&*panic)));
+        // Nobody listens any more when the attempt has timed out.
+        let _ = answer.send(result);
+        drop(returned);
+    }));
+    match answered.await {
+        Ok(result) => result,
+        Err(_) => {
+            Err(JobError::new("no thread could be had to run the handler").with_class("no_thread"))
+        }
+    }
+}
+
+/// Runs the filters around the handler. Their own panics are caught here, the handler's inside.
+fn filtered<'a>(
+    filters: &'a [Arc<dyn ServerFilter>],
+    job: &'a JobContext,
+    innermost: Innermost<'a>,
+) -> BoxFuture<'a, HandlerResult> {
+    let run = AssertUnwindSafe(|| Next::new(filters, innermost).run(job));
+    match catch_unwind(run) {
+        Ok(run) => Box::pin(Caught(run)),
+        Err(panic) => Box::pin(std::future::ready(Err(panic_error(&*panic)))),
+    }
+}
+
+/// A future whose panic is an error.
+struct Caught<'a>(BoxFuture<'a, HandlerResult>);
+
+impl Future for Caught<'_> {
+    type Output = HandlerResult;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<HandlerResult> {
+        // A future that panicked is never polled again: its attempt has ended.
+        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
+            Ok(polled) => polled,
+            Err(panic) => Poll::Ready(Err(panic_error(&*panic))),
+        }
+    }
+}
+
+async fn poll_once<T>(mut future: Pin<&mut (dyn Future<Output = T> + Send)>) -> Option<T> {
+    poll_fn(|cx| {
+        Poll::Ready(match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+fn panic_error(panic: &(dyn Any + Send)) -> JobError {
+    JobError::new(panic_message(panic).to_owned()).with_class("panic")
+}
+
+/// What a panic said; panics nearly always carry text.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&'static str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+/// Time since the job was first parked in its present run; a requeue or a new instant begins anew.
+fn waited_for_handler(history: &[HistoryEntry], now: Timestamp) -> Option<Duration> {
+    let anew = |entry: &HistoryEntry| matches!(entry.cause, Cause::Requeued | Cause::Rescheduled);
+    let since = history.iter().rposition(anew).unwrap_or(0);
+    let first = history[since..].iter().find(|entry| entry.cause == Cause::Parked)?;
+    Some(now.since(first.at))
+}
+
+fn log_outcome(job: &JobContext, outcome: &Outcome) {
+    let (job_id, kind, attempt) = (job.id(), job.kind(), job.attempt());
+    match outcome {
+        Outcome::Retry { delay, error } => {
+            tracing::warn!(%job_id, %kind, attempt, ?delay, %error, "job failed and is retried");
+        }
+        Outcome::Failed { error } => tracing::error!(%job_id, %kind, attempt, %error, "job failed"),
+        Outcome::Discarded { reason, error } => {
+            let error = error.as_ref().map(tracing::field::display);
+            tracing::warn!(%job_id, %kind, attempt, reason, error, "job discarded");
+        }
+        outcome => {
+            tracing::debug!(%job_id, %kind, attempt, outcome = outcome_name(outcome), "job ended")
+        }
+    }
+}
+
+fn outcome_name(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Succeeded { .. } => "succeeded",
+        Outcome::Snoozed { .. } => "snoozed",
+        Outcome::Parked { .. } => "parked",
+        Outcome::Released => "released",
+        _ => "ended",
+    }
+}

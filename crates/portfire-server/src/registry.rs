@@ -1,0 +1,135 @@
+//! Which handler runs which kind: [`Registry`], made of the job functions of a program.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+
+use portfire_core::{KindName, QueueName};
+
+use crate::builder::Problem;
+use crate::handler::{Handler, HandlerDefaults, JobDescriptor};
+use crate::services::Services;
+
+/// The job functions of a server, by kind and by their former kinds.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    entries: Vec<Registered>,
+    /// Only ever looked up, so that nothing depends on its order.
+    by_kind: HashMap<&'static str, usize>,
+}
+
+/// A job function in a [`Registry`].
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// The function.
+    pub descriptor: &'static JobDescriptor,
+    /// What its attribute says.
+    pub defaults: HandlerDefaults,
+}
+
+impl Registry {
+    /// A registry of these job functions. One that is given twice counts once.
+    ///
+    /// # Errors
+    /// All kinds that are claimed by two functions, and all illegal names.
+    pub fn new(
+        jobs: impl IntoIterator<Item = &'static JobDescriptor>,
+    ) -> Result<Registry, Vec<Problem>> {
+        let mut registry = Registry::default();
+        let mut problems = Vec::new();
+        for job in jobs {
+            registry.add(job, &mut problems);
+        }
+        if problems.is_empty() { Ok(registry) } else { Err(problems) }
+    }
+
+    /// The handler of a kind.
+    pub fn find(&self, kind: &str) -> Option<&Registered> {
+        self.by_kind.get(kind).map(|&at| &self.entries[at])
+    }
+
+    /// All handlers, in the order in which they were given.
+    pub fn iter(&self) -> impl Iterator<Item = &Registered> {
+        self.entries.iter()
+    }
+
+    /// Whether there is no handler.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether a kind's handler runs on a thread that may block.
+    pub(crate) fn is_blocking(&self, kind: &str) -> bool {
+        self.find(kind).is_some_and(Registered::is_blocking)
+    }
+
+    /// The services that handlers need and that are not there.
+    pub(crate) fn missing_services(&self, services: &Services) -> Vec<Problem> {
+        let mut missing: Vec<(&'static str, Vec<&'static str>)> = Vec::new();
+        for entry in &self.entries {
+            for need in (entry.descriptor.needs)() {
+                if services.has(&need) {
+                    continue;
+                }
+                let kind = entry.descriptor.kind;
+                match missing.iter_mut().find(|(name, _)| *name == need.name()) {
+                    Some((_, kinds)) if kinds.contains(&kind) => {}
+                    Some((_, kinds)) => kinds.push(kind),
+                    None => missing.push((need.name(), vec![kind])),
+                }
+            }
+        }
+        let problem = |(service, kinds)| Problem::MissingService { service, kinds };
+        missing.into_iter().map(problem).collect()
+    }
+
+    fn add(&mut self, descriptor: &'static JobDescriptor, problems: &mut Vec<Problem>) {
+        // A job may be linked and listed, or listed twice: that is the same function, though not
+        // always the same static.
+        let same = |entry: &Registered| {
+            let job = entry.descriptor;
+            (job.kind, job.location) == (descriptor.kind, descriptor.location)
+        };
+        if self.entries.iter().any(same) {
+            return;
+        }
+        let defaults = (descriptor.defaults)();
+        check_names(descriptor, &defaults, problems);
+        let at = self.entries.len();
+        self.entries.push(Registered { descriptor, defaults });
+        for kind in std::iter::once(&descriptor.kind).chain(descriptor.aliases) {
+            match self.by_kind.entry(kind) {
+                Slot::Vacant(slot) => _ = slot.insert(at),
+                // An alias that repeats the job's own kind is harmless.
+                Slot::Occupied(slot) if *slot.get() == at => {}
+                Slot::Occupied(slot) => {
+                    let first = self.entries[*slot.get()].descriptor.location;
+                    let second = descriptor.location;
+                    problems.push(Problem::DuplicateKind { kind, first, second });
+                }
+            }
+        }
+    }
+}
+
+impl Registered {
+    fn is_blocking(&self) -> bool {
+        matches!(self.descriptor.handler, Handler::Blocking(_))
+    }
+}
+
+fn check_names(job: &'static JobDescriptor, defaults: &HandlerDefaults, to: &mut Vec<Problem>) {
+    let mut refuse = |reason: String| {
+        to.push(Problem::BadJob { kind: job.kind, location: job.location, reason });
+    };
+    for kind in std::iter::once(&job.kind).chain(job.aliases) {
+        if let Err(error) = KindName::new(*kind) {
+            refuse(error.to_string());
+        }
+    }
+    if let Err(error) = QueueName::new(job.queue) {
+        refuse(error.to_string());
+    }
+    if let Some(Err(error)) = defaults.retry.as_ref().map(portfire_core::RetryPolicy::validate) {
+        refuse(error.to_string());
+    }
+}

@@ -28,6 +28,12 @@ pub trait JobFn: 'static {
     const PRIORITY: i16 = 0;
     /// What a successful run returns: the `T` of its `Result<T, E>`.
     type Output: 'static;
+
+    /// How long its jobs are kept after their end; `None` for as long as the storage says. Stored with
+    /// each call, because the storage that ends a job may know nothing of its handler.
+    fn retention() -> Option<Retention> {
+        None
+    }
 }
 
 /// A job that needs nothing of a server: no service, no context, no cancellation token. Its calls can
@@ -73,7 +79,7 @@ impl<J: JobFn> Call<J> {
             queue: QueueName::stored(J::QUEUE),
             priority: J::PRIORITY,
             when: When::Now,
-            options: JobOptions::default(),
+            options: JobOptions { retention: J::retention(), ..JobOptions::default() },
             job: PhantomData,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use portfire_core::client::{ClientFilter, block_on};
 use portfire_core::{
     Action, Call, Changed, Client, ClientError, Created, InvalidJob, JobFn, JobState, ManualClock,
-    MemoryStorage, Monitor, NewJob, RetryPolicy, StateName, Storage,
+    MemoryStorage, NewJob, RetryPolicy, StateName, Storage,
 };
 
 /// A job function as `#[job]` would write it.

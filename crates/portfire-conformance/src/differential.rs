@@ -1,0 +1,277 @@
+//! Compares a storage with [`MemoryStorage`], the reference: the same random sequence of operations
+//! on both must give the same answers, and at the end the same contents.
+//!
+//! The suite has a case for each sentence of the contract; this finds what no one thought of. A
+//! difference is shrunk before it is told: operations that it does not need are left out.
+//!
+//! Where the contract leaves a storage free (which of the lapsed jobs a bounded rescue returns
+//! first, for instance), the sequences leave no trace of the choice.
+
+mod contents;
+mod operation;
+mod random;
+mod script;
+
+use std::fmt;
+use std::sync::Arc;
+
+use portfire_core::{ManualClock, MemoryStorage, Storage};
+
+use operation::{Operation, Side};
+use script::Script;
+
+/// Runs the sequence of `steps` operations that `seed` stands for on a reference and on a storage
+/// that `make` opens, empty, on the clock that it is given.
+///
+/// `make` is called again, for another empty storage, each time a difference is shrunk.
+///
+/// # Errors
+/// The first [`Difference`], shrunk.
+pub async fn run(
+    seed: u64,
+    steps: usize,
+    make: impl AsyncFn(Arc<ManualClock>) -> Arc<dyn Storage>,
+) -> Result<(), Difference> {
+    let mut script = Script::new(seed);
+    let mut pair = Pair::new(&make).await;
+    let mut operations = Vec::with_capacity(steps);
+    for _ in 0..steps {
+        let operation = script.next();
+        operations.push(operation.clone());
+        match pair.apply(&operation).await {
+            Ok(answer) => script.learn(&operation, &answer),
+            Err(mismatch) => return Err(shrink(seed, operations, mismatch, &make).await),
+        }
+    }
+    match pair.compare_contents().await {
+        Ok(()) => Ok(()),
+        Err(mismatch) => Err(shrink(seed, operations, mismatch, &make).await),
+    }
+}
+
+/// Where a storage parts from the reference.
+#[derive(Debug)]
+pub struct Difference {
+    /// The sequence; running it again shows the difference again.
+    pub seed: u64,
+    /// The operation, counted from 1, at which the whole sequence showed a difference first; one
+    /// past the last when only the contents at the end differed.
+    pub step: usize,
+    /// The operations that are needed to show a difference, the last one the one that shows it.
+    pub operations: Vec<String>,
+    /// What differs: an operation, or a part of the contents.
+    pub subject: String,
+    /// What the reference says.
+    pub expected: String,
+    /// What the storage says.
+    pub actual: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {} differs at step {}; shrunk to:", self.seed, self.step)?;
+        for (place, operation) in self.operations.iter().enumerate() {
+            writeln!(f, "  {}. {operation}", place + 1)?;
+        }
+        writeln!(f, "differs: {}", self.subject)?;
+        writeln!(f, "reference: {}", self.expected)?;
+        write!(f, "storage:   {}", self.actual)
+    }
+}
+
+impl std::error::Error for Difference {}
+
+/// What differed, and at which operation, counted from 1.
+struct Mismatch {
+    step: usize,
+    subject: String,
+    expected: String,
+    actual: String,
+}
+
+/// The two storages on one clock.
+struct Pair {
+    clock: Arc<ManualClock>,
+    reference: Side,
+    storage: Side,
+    step: usize,
+}
+
+impl Pair {
+    async fn new(make: &impl AsyncFn(Arc<ManualClock>) -> Arc<dyn Storage>) -> Pair {
+        let clock = Arc::new(ManualClock::default());
+        let reference = Side::new(Arc::new(MemoryStorage::with_clock(clock.clone())));
+        let storage = Side::new(make(clock.clone()).await);
+        Pair { clock, reference, storage, step: 0 }
+    }
+
+    async fn apply(&mut self, operation: &Operation) -> Result<operation::Answer, Mismatch> {
+        self.step += 1;
+        operation.move_clock(&self.clock);
+        let expected = self.reference.apply(operation).await;
+        let actual = self.storage.apply(operation).await;
+        if expected == actual {
+            return Ok(expected);
+        }
+        Err(Mismatch {
+            step: self.step,
+            subject: format!("{operation:?}"),
+            expected: format!("{expected:?}"),
+            actual: format!("{actual:?}"),
+        })
+    }
+
+    async fn compare_contents(&self) -> Result<(), Mismatch> {
+        let expected = contents::read(self.reference.storage()).await;
+        let actual = contents::read(self.storage.storage()).await;
+        let Some((subject, expected, actual)) = contents::first_difference(&expected, &actual)
+        else {
+            return Ok(());
+        };
+        Err(Mismatch { step: self.step + 1, subject, expected, actual })
+    }
+}
+
+/// Runs operations from the beginning; the first mismatch, if there still is one.
+async fn replay(
+    operations: &[Operation],
+    make: &impl AsyncFn(Arc<ManualClock>) -> Arc<dyn Storage>,
+) -> Option<Mismatch> {
+    let mut pair = Pair::new(make).await;
+    for operation in operations {
+        if let Err(mismatch) = pair.apply(operation).await {
+            return Some(mismatch);
+        }
+    }
+    pair.compare_contents().await.err()
+}
+
+/// Leaves out operations, from the last to the first, as long as a difference remains.
+async fn shrink(
+    seed: u64,
+    mut operations: Vec<Operation>,
+    first: Mismatch,
+    make: &impl AsyncFn(Arc<ManualClock>) -> Arc<dyn Storage>,
+) -> Difference {
+    let step = first.step;
+    let mut mismatch = first;
+    let mut place = operations.len();
+    while place > 0 {
+        place -= 1;
+        let mut fewer = operations.clone();
+        fewer.remove(place);
+        if let Some(found) = replay(&fewer, make).await {
+            fewer.truncate(found.step);
+            operations = fewer;
+            mismatch = found;
+            place = place.min(operations.len());
+        }
+    }
+    let Mismatch { subject, expected, actual, .. } = mismatch;
+    let operations = operations.iter().map(|operation| format!("{operation:?}")).collect();
+    Difference { seed, step, operations, subject, expected, actual }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use portfire_core::client::block_on;
+    use portfire_core::{Cause, Changed, HistoryEntry};
+
+    use super::contents::Item;
+    use super::operation::Answer;
+    use super::*;
+
+    fn causes(history: &[HistoryEntry]) -> Vec<String> {
+        history.iter().map(|entry| format!("cause {}", entry.cause)).collect()
+    }
+
+    /// The sorts of things that an answer tells of.
+    fn sorts(answer: &Answer) -> Vec<String> {
+        match answer {
+            Answer::Created(created) => {
+                created.iter().map(|created| format!("existing: {}", created.existing)).collect()
+            }
+            Answer::Lost(lost) => lost.iter().map(|lost| format!("{:?}", lost.reason)).collect(),
+            Answer::Cycled(cycle) => cycle.verdicts.iter().map(|v| format!("{v:?}")).collect(),
+            Answer::Rescued { total, calls } => {
+                let named = [("dead", total.dead.len() as u32), ("returned", total.returned)];
+                let named = named
+                    .into_iter()
+                    .chain([("poisoned", total.poisoned), ("rescued in chunks", calls - 1)]);
+                named.filter(|(_, count)| *count > 0).map(|(name, _)| name.to_owned()).collect()
+            }
+            Answer::Promoted(promoted) => {
+                let later = promoted.next_in.is_some_and(|wait| !wait.is_zero());
+                vec![format!("promoted: {}, later: {later}", promoted.promoted > 0)]
+            }
+            Answer::Changed(changed) => {
+                let name = |changed: &Changed| match changed {
+                    Changed::Applied { from, .. } => format!("changed from {from}"),
+                    other => format!("{other:?}").split([' ', '(']).next().unwrap().to_owned(),
+                };
+                changed.iter().map(name).collect()
+            }
+            Answer::Cleaned { jobs, calls } => {
+                vec![format!("cleaned: {}, in chunks: {}", *jobs > 0, *calls > 1)]
+            }
+            Answer::Looked(_, history) => causes(history),
+            Answer::Listed(jobs) => vec![format!("listed over pages: {}", jobs.len() > 3)],
+            Answer::Error(text) => vec![text.split([' ', '(']).next().unwrap().to_owned()],
+            Answer::Done => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_sequences_reach_every_sort_of_answer() {
+        let mut seen = BTreeMap::<String, u32>::new();
+        for seed in 0..300 {
+            let mut script = Script::new(seed);
+            let clock = Arc::new(ManualClock::default());
+            let mut side = Side::new(Arc::new(MemoryStorage::with_clock(clock.clone())));
+            for _ in 0..60 {
+                let operation = script.next();
+                operation.move_clock(&clock);
+                let answer = block_on(side.apply(&operation));
+                script.learn(&operation, &answer);
+                sorts(&answer).into_iter().for_each(|sort| *seen.entry(sort).or_default() += 1);
+            }
+            for item in block_on(contents::read(side.storage())) {
+                let Item::History(_, history) = item else { continue };
+                causes(&history).into_iter().for_each(|c| *seen.entry(c).or_default() += 1);
+            }
+        }
+        let mut wanted: Vec<String> = [
+            "existing: true",
+            "IdTaken",
+            "Invalid",
+            "ServerGone",
+            "Deleted",
+            "Taken",
+            "Missing",
+            "Applied",
+            "Already",
+            "Fenced",
+            "dead",
+            "returned",
+            "poisoned",
+            "rescued in chunks",
+            "promoted: true, later: true",
+            "Unchanged",
+            "Unexpected",
+            "Refused",
+            "cleaned: true, in chunks: true",
+            "listed over pages: true",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        for from in ["scheduled", "enqueued", "processing", "succeeded", "failed", "deleted"] {
+            wanted.push(format!("changed from {from}"));
+        }
+        wanted.extend(Cause::ALL.iter().map(|cause| format!("cause {cause}")));
+        let rare: Vec<_> =
+            wanted.iter().filter(|sort| seen.get(*sort).is_none_or(|count| *count < 10)).collect();
+        assert!(rare.is_empty(), "{rare:?} of {seen:#?}");
+    }
+}

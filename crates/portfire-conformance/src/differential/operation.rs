@@ -1,0 +1,189 @@
+//! The operations of a sequence, as plain data, and what a storage answers to them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portfire_core::{
+    Change, Changed, Claim, ClaimedJob, Clock, Created, Cycle, CycleRequest, HistoryEntry,
+    JobFilter, JobId, JobRecord, Lost, ManualClock, NewJob, NewServer, Promoted, QueueName,
+    RescueRequest, Rescued, ServerId, Storage, StorageError,
+};
+
+/// One step of a sequence.
+///
+/// Claims in it have no locator; `located` says whether each storage gets its own.
+#[derive(Clone, Debug)]
+pub(super) enum Operation {
+    Create(Vec<NewJob>),
+    Announce(NewServer),
+    Heartbeat {
+        server: ServerId,
+        held: Vec<Claim>,
+        located: bool,
+    },
+    Verify {
+        server: ServerId,
+        held: Vec<Claim>,
+        located: bool,
+    },
+    Retire(ServerId),
+    Cycle {
+        request: CycleRequest,
+        located: bool,
+    },
+    /// Calls again while more is announced: which jobs come first is the storage's choice.
+    Rescue(RescueRequest),
+    Promote(u32),
+    Change(Vec<Change>),
+    /// Calls again while more is announced: which jobs come first is the storage's choice.
+    Clean(u32),
+    Pause(QueueName, bool),
+    Look(JobId),
+    List(JobFilter),
+    Forward(Duration),
+    Back(Duration),
+}
+
+/// What a storage answers, without what is its own affair.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Answer {
+    Created(Vec<Created>),
+    Done,
+    Lost(Vec<Lost>),
+    Cycled(Cycle),
+    Rescued { total: Rescued, calls: u32 },
+    Promoted(Promoted),
+    Changed(Vec<Changed>),
+    Cleaned { jobs: u32, calls: u32 },
+    Looked(Box<Option<JobRecord>>, Vec<HistoryEntry>),
+    Listed(Vec<JobId>),
+    Error(String),
+}
+
+/// A storage with what a server of it remembers: where it finds the claims.
+pub(super) struct Side {
+    storage: Arc<dyn Storage>,
+    locators: BTreeMap<(JobId, u32), i64>,
+}
+
+impl Operation {
+    pub(super) fn move_clock(&self, clock: &ManualClock) {
+        match self {
+            Operation::Forward(by) => clock.advance(*by),
+            Operation::Back(by) => clock.set(clock.now().saturating_sub(*by)),
+            _ => {}
+        }
+    }
+}
+
+impl Side {
+    pub(super) fn new(storage: Arc<dyn Storage>) -> Side {
+        Side { storage, locators: BTreeMap::new() }
+    }
+
+    pub(super) fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
+    pub(super) async fn apply(&mut self, operation: &Operation) -> Answer {
+        let answer = self.try_apply(operation).await;
+        answer.unwrap_or_else(|error| Answer::Error(format!("{error:?}")))
+    }
+
+    async fn try_apply(&mut self, operation: &Operation) -> Result<Answer, StorageError> {
+        let storage = self.storage.clone();
+        Ok(match operation.clone() {
+            Operation::Create(jobs) => Answer::Created(storage.create(jobs).await?),
+            Operation::Announce(server) => {
+                storage.announce(server).await?;
+                Answer::Done
+            }
+            Operation::Heartbeat { server, held, located } => {
+                let held = held.iter().map(|claim| self.locate(claim, located)).collect();
+                Answer::Lost(without_locators(storage.heartbeat(server, held).await?))
+            }
+            Operation::Verify { server, held, located } => {
+                let held = held.iter().map(|claim| self.locate(claim, located)).collect();
+                Answer::Lost(without_locators(storage.verify(server, held).await?))
+            }
+            Operation::Retire(server) => {
+                storage.retire(server).await?;
+                Answer::Done
+            }
+            Operation::Cycle { mut request, located } => {
+                for finish in &mut request.finished {
+                    finish.claim = self.locate(&finish.claim, located);
+                }
+                let mut cycle = storage.cycle(request).await?;
+                cycle.claimed.iter_mut().for_each(|job| self.note_locator(job));
+                Answer::Cycled(cycle)
+            }
+            Operation::Rescue(request) => rescue(&*storage, request).await?,
+            Operation::Promote(max) => Answer::Promoted(storage.promote(max).await?),
+            Operation::Change(changes) => Answer::Changed(storage.change(changes).await?),
+            Operation::Clean(max) => clean(&*storage, max).await?,
+            Operation::Pause(queue, paused) => {
+                storage.set_queue_paused(queue, paused).await?;
+                Answer::Done
+            }
+            Operation::Look(id) => {
+                Answer::Looked(Box::new(storage.job(id).await?), storage.history(id).await?)
+            }
+            Operation::List(filter) => Answer::Listed(list(&*storage, filter).await?),
+            Operation::Forward(_) | Operation::Back(_) => Answer::Done,
+        })
+    }
+
+    fn locate(&self, claim: &Claim, located: bool) -> Claim {
+        let known = self.locators.get(&(claim.job, claim.attempt));
+        let locator = known.copied().filter(|_| located).unwrap_or(0);
+        Claim { locator, ..*claim }
+    }
+
+    fn note_locator(&mut self, job: &mut ClaimedJob) {
+        let locator = std::mem::take(&mut job.claim.locator);
+        self.locators.insert((job.claim.job, job.claim.attempt), locator);
+    }
+}
+
+fn without_locators(mut lost: Vec<Lost>) -> Vec<Lost> {
+    lost.iter_mut().for_each(|lost| lost.claim.locator = 0);
+    lost
+}
+
+async fn rescue(storage: &dyn Storage, request: RescueRequest) -> Result<Answer, StorageError> {
+    let mut total = Rescued::default();
+    let mut calls = 0;
+    loop {
+        let rescued = storage.rescue(request).await?;
+        calls += 1;
+        total.dead.extend(rescued.dead);
+        total.returned += rescued.returned;
+        total.poisoned += rescued.poisoned;
+        total.more = rescued.more;
+        if !rescued.more || request.max == 0 {
+            total.dead.sort();
+            return Ok(Answer::Rescued { total, calls });
+        }
+    }
+}
+
+async fn clean(storage: &dyn Storage, max: u32) -> Result<Answer, StorageError> {
+    let mut jobs = 0;
+    let mut calls = 0;
+    loop {
+        let cleaned = storage.clean(max).await?;
+        calls += 1;
+        jobs += cleaned.jobs;
+        if !cleaned.more || max == 0 {
+            return Ok(Answer::Cleaned { jobs, calls });
+        }
+    }
+}
+
+/// All jobs that a filter finds, page by page.
+async fn list(storage: &dyn Storage, filter: JobFilter) -> Result<Vec<JobId>, StorageError> {
+    let jobs = super::contents::all_pages(storage, filter).await?;
+    Ok(jobs.into_iter().map(|job| job.id).collect())
+}

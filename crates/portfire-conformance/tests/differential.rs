@@ -1,0 +1,225 @@
+//! The comparison with the reference passes for the reference, and fails for storages that are
+//! wrong in one place.
+
+use std::sync::Arc;
+
+use portfire_conformance::differential::{self, Difference};
+use portfire_core::client::block_on;
+use portfire_core::{
+    Answer, Bucket, Change, Changed, Claim, Cleaned, Counts, Created, Cycle, CycleRequest,
+    HistoryEntry, JobFilter, JobId, JobPage, JobRecord, Lost, ManualClock, MemoryStorage, Monitor,
+    NewJob, NewServer, Promoted, QueueName, QueueRecord, RescueRequest, Rescued, ServerId,
+    ServerRecord, StatisticsRecord, Storage, StorageInfo, Timestamp, Wakeups,
+};
+
+const STEPS: usize = 60;
+
+#[test]
+fn the_reference_equals_itself() {
+    for seed in 0..300 {
+        let make = async |clock: Arc<ManualClock>| {
+            Arc::new(MemoryStorage::with_clock(clock)) as Arc<dyn Storage>
+        };
+        if let Err(difference) = block_on(differential::run(seed, STEPS, make)) {
+            panic!("{difference}");
+        }
+    }
+}
+
+/// One thing that a storage does wrong.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    CreatesInReverse,
+    AnnouncesNothingTwice,
+    HeartbeatRenewsNothing,
+    RetireForgotten,
+    RepeatClaimsAnew,
+    RescueIgnoresTheLimit,
+    PromotesTooMany,
+    ExpectationIgnored,
+    CleansTooFew,
+    PauseForgotten,
+    PagesLoseTheirEnd,
+    OutcomeOfAnHourLost,
+}
+
+const FAULTS: [Fault; 12] = [
+    Fault::CreatesInReverse,
+    Fault::AnnouncesNothingTwice,
+    Fault::HeartbeatRenewsNothing,
+    Fault::RetireForgotten,
+    Fault::RepeatClaimsAnew,
+    Fault::RescueIgnoresTheLimit,
+    Fault::PromotesTooMany,
+    Fault::ExpectationIgnored,
+    Fault::CleansTooFew,
+    Fault::PauseForgotten,
+    Fault::PagesLoseTheirEnd,
+    Fault::OutcomeOfAnHourLost,
+];
+
+fn first_difference(fault: Fault, seeds: u64) -> Option<Difference> {
+    (0..seeds).find_map(|seed| {
+        let make = async |clock: Arc<ManualClock>| {
+            let right = MemoryStorage::with_clock(clock);
+            Arc::new(Wrong { right, fault }) as Arc<dyn Storage>
+        };
+        block_on(differential::run(seed, STEPS, make)).err()
+    })
+}
+
+#[test]
+fn every_wrong_storage_is_found() {
+    for fault in FAULTS {
+        let found = first_difference(fault, 100);
+        assert!(found.is_some(), "{fault:?} was not found in 100 sequences");
+    }
+}
+
+#[test]
+fn a_difference_is_told_with_the_few_operations_that_it_needs() {
+    let difference = first_difference(Fault::PauseForgotten, 100).unwrap();
+    assert!(difference.operations.len() <= 4, "{difference}");
+    let text = difference.to_string();
+    assert!(text.contains(&format!("seed {} differs at step", difference.seed)), "{text}");
+    assert!(text.contains("Pause"), "{text}");
+    assert_ne!(difference.expected, difference.actual);
+}
+
+/// The reference with one fault.
+#[derive(Debug)]
+struct Wrong {
+    right: MemoryStorage,
+    fault: Fault,
+}
+
+impl Storage for Wrong {
+    fn create(&self, mut jobs: Vec<NewJob>) -> Answer<'_, Vec<Created>> {
+        let Fault::CreatesInReverse = self.fault else { return self.right.create(jobs) };
+        jobs.reverse();
+        Box::pin(async move {
+            let mut created = self.right.create(jobs).await?;
+            created.reverse();
+            Ok(created)
+        })
+    }
+
+    fn announce(&self, server: NewServer) -> Answer<'_, ()> {
+        let Fault::AnnouncesNothingTwice = self.fault else { return self.right.announce(server) };
+        Box::pin(async move {
+            match self.right.verify(server.id.clone(), Vec::new()).await {
+                Ok(_) => Ok(()),
+                Err(_) => self.right.announce(server).await,
+            }
+        })
+    }
+
+    fn heartbeat(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>> {
+        match self.fault {
+            Fault::HeartbeatRenewsNothing => self.right.verify(server, held),
+            _ => self.right.heartbeat(server, held),
+        }
+    }
+
+    fn verify(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>> {
+        self.right.verify(server, held)
+    }
+
+    fn retire(&self, server: ServerId) -> Answer<'_, ()> {
+        match self.fault {
+            Fault::RetireForgotten => Box::pin(async { Ok(()) }),
+            _ => self.right.retire(server),
+        }
+    }
+
+    fn cycle(&self, mut request: CycleRequest) -> Answer<'_, Cycle> {
+        request.repeated &= !matches!(self.fault, Fault::RepeatClaimsAnew);
+        self.right.cycle(request)
+    }
+
+    fn rescue(&self, mut request: RescueRequest) -> Answer<'_, Rescued> {
+        if let Fault::RescueIgnoresTheLimit = self.fault {
+            request.recoveries_max = 3;
+        }
+        self.right.rescue(request)
+    }
+
+    fn promote(&self, max: u32) -> Answer<'_, Promoted> {
+        match self.fault {
+            Fault::PromotesTooMany => self.right.promote(max.saturating_add(1)),
+            _ => self.right.promote(max),
+        }
+    }
+
+    fn change(&self, mut changes: Vec<Change>) -> Answer<'_, Vec<Changed>> {
+        if let Fault::ExpectationIgnored = self.fault {
+            changes.iter_mut().for_each(|change| change.expect = None);
+        }
+        self.right.change(changes)
+    }
+
+    fn clean(&self, max: u32) -> Answer<'_, Cleaned> {
+        let Fault::CleansTooFew = self.fault else { return self.right.clean(max) };
+        Box::pin(async move {
+            let cleaned = self.right.clean(max.min(1)).await?;
+            Ok(Cleaned { more: false, ..cleaned })
+        })
+    }
+
+    fn set_queue_paused(&self, queue: QueueName, paused: bool) -> Answer<'_, ()> {
+        match self.fault {
+            Fault::PauseForgotten => Box::pin(async { Ok(()) }),
+            _ => self.right.set_queue_paused(queue, paused),
+        }
+    }
+
+    fn wakeups(&self) -> Wakeups {
+        self.right.wakeups()
+    }
+
+    fn info(&self) -> StorageInfo {
+        self.right.info()
+    }
+}
+
+impl Monitor for Wrong {
+    fn now(&self) -> Answer<'_, Timestamp> {
+        self.right.now()
+    }
+
+    fn counts(&self) -> Answer<'_, Counts> {
+        self.right.counts()
+    }
+
+    fn job(&self, id: JobId) -> Answer<'_, Option<JobRecord>> {
+        self.right.job(id)
+    }
+
+    fn history(&self, id: JobId) -> Answer<'_, Vec<HistoryEntry>> {
+        self.right.history(id)
+    }
+
+    fn jobs(&self, filter: JobFilter) -> Answer<'_, JobPage> {
+        let Fault::PagesLoseTheirEnd = self.fault else { return self.right.jobs(filter) };
+        Box::pin(async move { Ok(JobPage { next: None, ..self.right.jobs(filter).await? }) })
+    }
+
+    fn queues(&self) -> Answer<'_, Vec<QueueRecord>> {
+        self.right.queues()
+    }
+
+    fn servers(&self) -> Answer<'_, Vec<ServerRecord>> {
+        self.right.servers()
+    }
+
+    fn statistics(&self, bucket: Bucket, since: Timestamp) -> Answer<'_, Vec<StatisticsRecord>> {
+        let Fault::OutcomeOfAnHourLost = self.fault else {
+            return self.right.statistics(bucket, since);
+        };
+        Box::pin(async move {
+            let mut records = self.right.statistics(bucket, since).await?;
+            records.iter_mut().for_each(|record| record.failed = 0);
+            Ok(records)
+        })
+    }
+}

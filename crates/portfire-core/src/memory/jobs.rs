@@ -100,7 +100,8 @@ pub(super) struct Jobs {
     pub(super) hints: Hints,
     retention: Retention,
     numbers: BTreeMap<JobId, Number>,
-    jobs: BTreeMap<Number, Job>,
+    /// Boxed, because the nodes of a map that only grows at its end are half empty.
+    jobs: BTreeMap<Number, Box<Job>>,
     queues: BTreeMap<QueueName, Queue>,
     scheduled: BTreeSet<(Timestamp, Number)>,
     /// The jobs of the other states, in the order of their creation.
@@ -186,7 +187,7 @@ impl Jobs {
         let rank = (-i32::from(new.priority), self.draw_turn());
         let job = Job { record, history: vec![entry], hold: None, rank, enqueued_at: now };
         self.numbers.insert(new.id, self.created);
-        self.jobs.insert(self.created, job);
+        self.jobs.insert(self.created, Box::new(job));
         self.tally.created();
         self.enter(self.created);
     }
@@ -319,7 +320,7 @@ impl Jobs {
     }
 
     /// All jobs by the order of creation.
-    pub(super) fn by_number(&self) -> &BTreeMap<Number, Job> {
+    pub(super) fn by_number(&self) -> &BTreeMap<Number, Box<Job>> {
         &self.jobs
     }
 

@@ -1,1 +1,115 @@
-//! The #[job], #[jobs], #[derive(FromServices)] and #[portfire::test] macros of Portfire.
+//! The macros of Portfire: `#[job]`, `#[jobs]`, `#[derive(FromServices)]` and `#[portfire::test]`.
+//!
+//! Use them through `portfire`, which re-exports them: what they write stands on `portfire::__private`.
+//! Only signatures are read; bodies go through as they are.
+
+mod attribute;
+mod duration;
+mod from_services;
+mod handler;
+mod job;
+mod jobs;
+mod mistakes;
+mod parameter;
+mod root;
+mod signature;
+mod test;
+
+use proc_macro::TokenStream;
+
+/// Makes a function a background job.
+///
+/// The function then makes its own call: `send_welcome(42, "en")` runs nothing, but returns a
+/// `Call<send_welcome>` with checked and serialised arguments, for `client.enqueue(..)`. The body is
+/// `send_welcome::run(..)`, with all of its parameters.
+///
+/// ```ignore
+/// #[job(queue = "mail", timeout = "10m", retry(max = 5, backoff = exp("10s", "1h"), jitter = 0.2))]
+/// async fn send_welcome(user_id: u64, lang: &str, #[inject] smtp: &Smtp) -> anyhow::Result<()> { .. }
+/// ```
+///
+/// # Parameters
+/// Any type that serde writes and reads; `&T` and `Option<&T>` are written from the reference and lent
+/// to the body. The server supplies, and callers do not pass: `#[inject]` services as `&T`, `Arc<T>` or
+/// `Inject<T>`; `JobContext` and `CancellationToken`, by value or reference. A stored job may lack a
+/// parameter of type `Option<T>`, or one with `#[arg(default)]` or `#[arg(default = path)]`;
+/// `#[arg(alias = "old")]` keeps a renamed one readable.
+///
+/// # Result
+/// `()` or `Result<T, E>`, where `T` is stored and `E` is an error type, `anyhow::Error`, a text or
+/// `JobError`. An `async fn` runs as a task, an `fn` on a thread that may block.
+///
+/// # Keys
+/// | key | meaning |
+/// |---|---|
+/// | `name = "…"` | the kind under which jobs are stored; default: the function's name |
+/// | `aliases("…", …)` | kinds under which they were stored before |
+/// | `queue = "…"` | the queue of calls that name none; default: `default` |
+/// | `priority = 5` | their rank; default: 0 |
+/// | `retry = 5`, `retry = none` | so many retries with Hangfire's waits |
+/// | `retry(max = 5, backoff = …, jitter = 0.2, only("…"), except("…"), exceeded = delete)` | a policy; `backoff` is `hangfire`, `fixed("10s")`, `exp("10s", "1h")` or `delays("1s", "5s")` |
+/// | `timeout = "10m"` | longest run of one attempt |
+/// | `retention(succeeded = "7d", failed = "forever", deleted = "1h")` | how long jobs are kept after their end |
+/// | `version = 2, migrate = f` | arguments of older versions go through `f(from, value)` first |
+/// | `crate = path` | where `portfire` is, when it is renamed |
+#[proc_macro_attribute]
+pub fn job(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    job::expand(attribute.into(), item.into()).into()
+}
+
+/// Makes methods of a service background jobs.
+///
+/// The block stays as it is. Each method with `#[job(..)]` becomes a job of kind `Service.method`,
+/// `Service::job().method(..)` makes its call, and `Service_method` is its type. For each run the
+/// server makes an instance of the service by `FromServices`; methods without `self` need none.
+///
+/// ```ignore
+/// #[derive(FromServices)]
+/// struct EmailService { smtp: Arc<Smtp>, db: Db }
+///
+/// #[jobs]
+/// impl EmailService {
+///     #[job(queue = "mail")]
+///     pub async fn send(&self, to: &str, cx: &JobContext) -> Result<(), SmtpError> { .. }
+/// }
+///
+/// client.enqueue(EmailService::job().send("a@b.c")).await?;
+/// client.on::<EmailService>().enqueue(|x| x.send("a@b.c")).await?;
+/// ```
+///
+/// A type can have one such block. Keys and parameters are those of [`macro@job`]; `#[jobs(crate = path)]`
+/// says where a renamed `portfire` is.
+#[proc_macro_attribute]
+pub fn jobs(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    jobs::expand(attribute.into(), item.into()).into()
+}
+
+/// Makes a struct from services: each field is one. `Arc<T>` and `Inject<T>` take the service `T`
+/// itself, every other type a clone of the service of that type.
+///
+/// A server checks before it starts that every service its jobs need is there.
+/// `#[portfire(crate = path)]` says where a renamed `portfire` is.
+#[proc_macro_derive(FromServices, attributes(portfire))]
+pub fn from_services(item: TokenStream) -> TokenStream {
+    from_services::expand(item.into()).into()
+}
+
+/// Makes an async function a test with a fresh `TestPortfire`: jobs in memory, on a clock that the
+/// test moves.
+///
+/// ```ignore
+/// #[portfire::test]
+/// async fn signup_sends_mail(pf: TestPortfire) -> portfire::Result<()> {
+///     signup(&pf.client(), "a@b.c").await?;
+///     pf.assert_enqueued::<send_welcome>().in_queue("mail").once();
+///     pf.drain().await.assert_all_succeeded();
+///     Ok(())
+/// }
+/// ```
+///
+/// The test runs on a tokio runtime of one thread. `#[portfire::test(crate = path)]` says where a
+/// renamed `portfire` is.
+#[proc_macro_attribute]
+pub fn test(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    test::expand(attribute.into(), item.into()).into()
+}

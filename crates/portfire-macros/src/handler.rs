@@ -1,0 +1,300 @@
+//! What both `#[job]` and `#[jobs]` make of a function: the job as a type, with its fields, its
+//! handler and its descriptor.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Attribute, Type, Visibility};
+
+use crate::attribute::JobAttribute;
+use crate::parameter::Parameters;
+
+/// A checked job.
+pub(crate) struct Job<'a> {
+    /// The facade's path.
+    pub(crate) root: TokenStream,
+    pub(crate) attribute: &'a JobAttribute,
+    /// The stored name, unless the attribute says otherwise.
+    pub(crate) kind: String,
+    /// The type that stands for the job.
+    pub(crate) marker: Ident,
+    pub(crate) visibility: &'a Visibility,
+    /// Attributes that every item carries: `cfg`.
+    pub(crate) conditions: Vec<&'a Attribute>,
+    pub(crate) parameters: &'a Parameters,
+    pub(crate) returned: &'a Type,
+    pub(crate) is_async: bool,
+    /// The function with the body.
+    pub(crate) body: TokenStream,
+    /// The instance that the body is a method of.
+    pub(crate) instance: Option<Instance<'a>>,
+    /// Further items of the marker: the body, when it is a function of its own.
+    pub(crate) extra: TokenStream,
+}
+
+/// The service whose method is the body.
+pub(crate) struct Instance<'a> {
+    pub(crate) service: &'a Type,
+    pub(crate) receiver: Receiver,
+}
+
+/// How the method takes its service.
+#[derive(Clone, Copy)]
+pub(crate) enum Receiver {
+    Shared,
+    Exclusive,
+    Owned,
+}
+
+/// Lints that are about code as people write it.
+pub(crate) fn quiet() -> TokenStream {
+    quote! {
+        #[allow(
+            non_camel_case_types, non_upper_case_globals, missing_docs, missing_debug_implementations,
+            unreachable_pub, dead_code, unused_variables, unused_qualifications, deprecated,
+            clippy::all, clippy::pedantic
+        )]
+    }
+}
+
+impl Job<'_> {
+    /// The body of the function that makes the call.
+    pub(crate) fn call(&self) -> TokenStream {
+        let (private, marker) = (self.private(), &self.marker);
+        let (args, owner) = (local("args"), marker.to_token_stream());
+        let version = self.attribute.version();
+        let writes = self.parameters.passed().map(|passed| passed.write(&owner, &args));
+        let mutability = self.parameters.passed().next().map(|_| quote!(mut));
+        quote! {
+            let #mutability #args = #private::ArgsWriter::new(#version);
+            #(#writes)*
+            #private::call::<#marker>(#args)
+        }
+    }
+
+    /// The type of the job and all that hangs on it.
+    pub(crate) fn items(&self) -> TokenStream {
+        let Job { marker, visibility, conditions, extra, .. } = self;
+        let (private, quiet) = (self.private(), quiet());
+        let fields = self.parameters.passed().map(|passed| passed.field(&private));
+        let (job_fn, start, inline) = (self.job_fn(), self.start(), self.inline());
+        let descriptor = self.descriptor();
+        quote! {
+            #(#conditions)*
+            #[doc(hidden)]
+            #quiet
+            #visibility enum #marker {}
+
+            #(#conditions)*
+            #quiet
+            impl #marker {
+                #(#fields)*
+            }
+
+            #extra
+
+            #(#conditions)*
+            #quiet
+            const _: () = {
+                #job_fn
+                #start
+                #inline
+                #descriptor
+            };
+        }
+    }
+
+    /// The descriptor, by its job.
+    pub(crate) fn descriptors(&self) -> TokenStream {
+        let (private, marker) = (self.private(), &self.marker);
+        quote!(<#marker as #private::JobSet>::descriptors())
+    }
+
+    fn private(&self) -> TokenStream {
+        let root = &self.root;
+        quote!(#root::__private)
+    }
+
+    fn job_fn(&self) -> TokenStream {
+        let Job { marker, attribute, returned, kind, .. } = self;
+        let private = self.private();
+        let kind = match &attribute.name {
+            Some(name) => name.to_token_stream(),
+            None => kind.to_token_stream(),
+        };
+        let queue =
+            attribute.queue.as_ref().map(|queue| quote!(const QUEUE: &'static str = #queue;));
+        let priority =
+            attribute.priority.as_ref().map(|priority| quote!(const PRIORITY: i16 = #priority;));
+        let output = quote_spanned!(returned.span()=> <#returned as #private::JobReturn>::Output);
+        quote! {
+            impl #private::JobFn for #marker {
+                const KIND: &'static str = #kind;
+                #queue
+                #priority
+                type Output = #output;
+            }
+        }
+    }
+
+    fn takes_supplies(&self) -> bool {
+        self.instance.is_some() || self.parameters.supplied().next().is_some()
+    }
+
+    /// The function that decodes the arguments, gathers what the server supplies, and runs the body.
+    fn start(&self) -> TokenStream {
+        let private = self.private();
+        let Job { marker, body, .. } = self;
+        let (args, context, services) = (local("args"), local("context"), local("services"));
+        let (fields, service) = (local("fields"), local("service"));
+        let owner = marker.to_token_stream();
+        let names: Vec<_> = self.parameters.passed().map(|passed| &passed.ident).collect();
+        let reads = self.parameters.passed().map(|passed| passed.read(&owner, &fields));
+        let version = self.attribute.version();
+        let migrate = self.migrate();
+        let supplies = self.parameters.supplied().map(|s| s.supply(&private, &context, &services));
+        let instance = self.instance.as_ref().map(|instance| {
+            let ty = instance.service;
+            let mutability =
+                matches!(instance.receiver, Receiver::Exclusive).then(|| quote!(mut));
+            quote_spanned!(ty.span()=> let #mutability #service = <#ty as #private::FromServices>::resolve(&#services)?;)
+        });
+        let receiver = self.instance.as_ref().map(|instance| match instance.receiver {
+            Receiver::Shared => quote!(&#service,),
+            Receiver::Exclusive => quote!(&mut #service,),
+            Receiver::Owned => quote!(#service,),
+        });
+        let arguments = self.parameters.all.iter().map(|parameter| parameter.argument());
+        let wait = self.is_async.then(|| quote!(.await));
+        let into_result = quote_spanned!(self.returned.span()=> #private::JobReturn::into_result);
+        let work = quote! {
+            let (#(#names,)*) = #private::decode(&#args, #version, #migrate, |#fields| {
+                ::core::result::Result::Ok((#(#reads,)*))
+            })?;
+            #(#supplies)*
+            #instance
+            #into_result(#body(#receiver #(#arguments),*) #wait)
+        };
+        let supplied = self
+            .takes_supplies()
+            .then(|| quote!(#context: #private::JobContext, #services: #private::ServiceScope,));
+        let result = quote! {
+            ::core::result::Result<<#marker as #private::JobFn>::Output, #private::JobError>
+        };
+        let (start, finish, run) = (local("start"), local("finish"), local("run"));
+        if !self.is_async {
+            return quote! {
+                fn #start(#args: #private::StoredJson, #supplied) -> #result { #work }
+            };
+        }
+        // One boxed future for both the server and the inline run, so that a body that is not `Send`
+        // is one error; it stands at the name of the job.
+        let boxed = quote_spanned! {marker.span()=>
+            ::std::boxed::Box::pin(async move {
+                let #run = async move { #work };
+                #finish(#run.await)
+            })
+        };
+        quote! {
+            fn #start<R: 'static>(
+                #args: #private::StoredJson,
+                #supplied
+                #finish: fn(#result) -> R,
+            ) -> #private::BoxFuture<'static, R> {
+                #boxed
+            }
+        }
+    }
+
+    fn migrate(&self) -> TokenStream {
+        let private = self.private();
+        match &self.attribute.migrate {
+            None => quote!(::core::option::Option::None),
+            Some(path) => {
+                let migrated = quote_spanned!(path.span()=> #private::Migrated::into_result(#path(from, args)));
+                quote!(::core::option::Option::Some(|from, args| #migrated))
+            }
+        }
+    }
+
+    fn inline(&self) -> TokenStream {
+        if self.takes_supplies() {
+            return TokenStream::new();
+        }
+        let (private, marker) = (self.private(), &self.marker);
+        let (args, start) = (local("args"), local("start"));
+        let run = if self.is_async {
+            quote!(#start(#args, #private::unchanged))
+        } else {
+            quote!(::std::boxed::Box::pin(async move { #start(#args) }))
+        };
+        quote! {
+            impl #private::Inline for #marker {
+                fn run_inline(#args: #private::StoredJson) -> #private::BoxFuture<
+                    'static,
+                    ::core::result::Result<<#marker as #private::JobFn>::Output, #private::JobError>,
+                > {
+                    #run
+                }
+            }
+        }
+    }
+
+    fn descriptor(&self) -> TokenStream {
+        let private = self.private();
+        let Job { marker, attribute, .. } = self;
+        let (start, invocation) = (local("start"), local("invocation"));
+        let supplied =
+            self.takes_supplies().then(|| quote!(#invocation.context, #invocation.services,));
+        let handler = if self.is_async {
+            quote!(Async(|#invocation| #start(#invocation.args, #supplied #private::stored)))
+        } else {
+            quote!(Blocking(|#invocation| #private::stored(#start(#invocation.args, #supplied))))
+        };
+        let aliases = &attribute.aliases;
+        let version = attribute.version();
+        let defaults = attribute.defaults(&self.root);
+        let shapes = self.parameters.passed().map(|passed| passed.shape(&private));
+        let needs = self.needs(&private);
+        quote! {
+            const DESCRIPTOR: #private::JobDescriptor = #private::JobDescriptor {
+                kind: <#marker as #private::JobFn>::KIND,
+                aliases: &[#(#aliases),*],
+                version: #version,
+                queue: <#marker as #private::JobFn>::QUEUE,
+                defaults: || #defaults,
+                params: || ::std::vec![#(#shapes),*],
+                needs: || #needs,
+                handler: #private::Handler::#handler,
+                location: ::core::concat!(::core::file!(), ":", ::core::line!()),
+            };
+
+            impl #private::JobSet for #marker {
+                fn descriptors() -> ::std::vec::Vec<&'static #private::JobDescriptor> {
+                    static DESCRIBED: #private::JobDescriptor = DESCRIPTOR;
+                    ::std::vec![&DESCRIBED]
+                }
+            }
+
+            #private::inventory::submit! { DESCRIPTOR }
+        }
+    }
+
+    fn needs(&self, private: &TokenStream) -> TokenStream {
+        let needs: Vec<_> =
+            self.parameters.supplied().filter_map(|supplied| supplied.need(private)).collect();
+        match &self.instance {
+            None => quote!(::std::vec![#(#needs),*]),
+            Some(Instance { service, .. }) => quote! {{
+                let mut needs = <#service as #private::FromServices>::needs();
+                ::core::iter::Extend::<#private::Need>::extend(&mut needs, ::std::vec![#(#needs),*]);
+                needs
+            }},
+        }
+    }
+}
+
+/// A name that cannot meet one of the user's.
+pub(crate) fn local(name: &str) -> Ident {
+    Ident::new(name, Span::mixed_site())
+}

@@ -1,0 +1,232 @@
+//! A function as the macros see it: attributes, visibility and signature. The body stays one opaque
+//! group of tokens, so that editors keep working while it is half typed.
+
+use proc_macro2::{Group, TokenStream};
+use quote::ToTokens;
+use syn::parse::{Parse, ParseStream};
+use syn::{
+    Attribute, FnArg, Generics, Ident, Lifetime, ReturnType, Safety, Signature, Token, Type,
+    TypeReference, Visibility,
+};
+
+use crate::mistakes::Mistakes;
+
+/// A function with an unread body.
+#[derive(Clone)]
+pub(crate) struct OpaqueFn {
+    pub(crate) attributes: Vec<Attribute>,
+    pub(crate) visibility: Visibility,
+    pub(crate) signature: Signature,
+    pub(crate) body: Group,
+}
+
+impl Parse for OpaqueFn {
+    fn parse(input: ParseStream<'_>) -> syn::Result<OpaqueFn> {
+        let attributes = input.call(Attribute::parse_outer)?;
+        let visibility = input.parse()?;
+        let signature = input.parse()?;
+        let body: Group = input.parse().map_err(|error| {
+            syn::Error::new(error.span(), "expected the body of the function, in braces")
+        })?;
+        Ok(OpaqueFn { attributes, visibility, signature, body })
+    }
+}
+
+impl ToTokens for OpaqueFn {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        self.attributes.iter().for_each(|attribute| attribute.to_tokens(tokens));
+        self.visibility.to_tokens(tokens);
+        self.signature.to_tokens(tokens);
+        self.body.to_tokens(tokens);
+    }
+}
+
+impl OpaqueFn {
+    /// The attributes with this name.
+    pub(crate) fn attributes_named<'a>(&'a self, names: &'a [&str]) -> Vec<&'a Attribute> {
+        let named =
+            |attribute: &&Attribute| names.iter().any(|name| attribute.path().is_ident(name));
+        self.attributes.iter().filter(named).collect()
+    }
+
+    /// Refuses what no job can be: generic, unsafe, `const`, foreign, or opaque in what it returns.
+    pub(crate) fn check_as_job(&self, mistakes: &mut Mistakes) {
+        let signature = &self.signature;
+        if let Some(constness) = &signature.constness {
+            mistakes.push(syn::Error::new_spanned(constness, "a job cannot be a `const fn`"));
+        }
+        if let Safety::Unsafe(unsafety) = &signature.safety {
+            mistakes.push(syn::Error::new_spanned(
+                unsafety,
+                "a job cannot be an `unsafe fn`: nobody could promise its conditions later",
+            ));
+        }
+        if let Some(abi) = &signature.abi {
+            mistakes.push(syn::Error::new_spanned(abi, "a job is an ordinary Rust function"));
+        }
+        if let Some(variadic) = &signature.variadic {
+            mistakes
+                .push(syn::Error::new_spanned(variadic, "a job has a fixed list of parameters"));
+        }
+        check_generics(&signature.generics, mistakes);
+        if let ReturnType::Type(_, ty) = &signature.output {
+            check_returned(ty, mistakes);
+        }
+    }
+
+    /// The type it returns.
+    pub(crate) fn returned(&self) -> Type {
+        match &self.signature.output {
+            ReturnType::Default => syn::parse_quote!(()),
+            ReturnType::Type(_, ty) => (**ty).clone(),
+        }
+    }
+}
+
+fn check_generics(generics: &Generics, mistakes: &mut Mistakes) {
+    let types =
+        generics.params.iter().any(|param| !matches!(param, syn::GenericParam::Lifetime(_)));
+    if types {
+        mistakes.push(syn::Error::new_spanned(
+            generics,
+            "a job cannot be generic: its kind is stored, and stands for one function; write one job for each type, which calls the generic function",
+        ));
+    } else if !generics.params.is_empty() {
+        mistakes.push(syn::Error::new_spanned(
+            generics,
+            "a job has no lifetimes of its own: leave them out, as in `text: &str`",
+        ));
+    } else if let Some(clause) = &generics.where_clause {
+        mistakes.push(syn::Error::new_spanned(clause, "a job has no `where` clause"));
+    }
+}
+
+fn check_returned(ty: &Type, mistakes: &mut Mistakes) {
+    if matches!(ty, Type::Never(_)) {
+        mistakes.push(syn::Error::new_spanned(
+            ty,
+            "a job ends: it returns `()` or `Result<T, E>`; for what runs as long as the server, see its background processes",
+        ));
+    }
+    match forbidden(ty) {
+        Some(Forbidden::ImplTrait(span)) => mistakes.push(syn::Error::new(
+            span,
+            "a job cannot return `impl Trait`: what is stored needs a type that can be named",
+        )),
+        Some(Forbidden::Infer(span)) => {
+            mistakes.push(syn::Error::new(span, "write the type out: `_` is not known here"));
+        }
+        Some(Forbidden::Reference(span)) => mistakes.push(syn::Error::new(
+            span,
+            "a job returns owned values: what it borrows ends with it",
+        )),
+        None => {}
+    }
+}
+
+/// A part of a type that cannot be stored or named.
+pub(crate) enum Forbidden {
+    ImplTrait(proc_macro2::Span),
+    Infer(proc_macro2::Span),
+    Reference(proc_macro2::Span),
+}
+
+/// Looks for `impl Trait`, `_`, a reference or a lifetime that is not `'static`, at any depth.
+pub(crate) fn forbidden(ty: &Type) -> Option<Forbidden> {
+    use syn::spanned::Spanned;
+    match ty {
+        Type::ImplTrait(found) => Some(Forbidden::ImplTrait(found.span())),
+        Type::Infer(found) => Some(Forbidden::Infer(found.span())),
+        Type::Reference(TypeReference { lifetime, elem, .. }) => match lifetime {
+            Some(lifetime) if is_static(lifetime) => forbidden(elem),
+            _ => Some(Forbidden::Reference(ty.span())),
+        },
+        Type::Array(array) => forbidden(&array.elem),
+        Type::Slice(slice) => forbidden(&slice.elem),
+        Type::Paren(paren) => forbidden(&paren.elem),
+        Type::Group(group) => forbidden(&group.elem),
+        Type::Tuple(tuple) => tuple.elems.iter().find_map(forbidden),
+        Type::Path(path) => path.path.segments.iter().find_map(forbidden_in_segment),
+        _ => None,
+    }
+}
+
+fn forbidden_in_segment(segment: &syn::PathSegment) -> Option<Forbidden> {
+    let syn::PathArguments::AngleBracketed(arguments) = &segment.arguments else { return None };
+    arguments.args.iter().find_map(|argument| match argument {
+        syn::GenericArgument::Type(ty) => forbidden(ty),
+        syn::GenericArgument::Lifetime(lifetime) if !is_static(lifetime) => {
+            Some(Forbidden::Reference(lifetime.span()))
+        }
+        _ => None,
+    })
+}
+
+fn is_static(lifetime: &Lifetime) -> bool {
+    lifetime.ident == "static"
+}
+
+/// The last segment of a path type, with its only type argument if it has exactly one.
+pub(crate) fn last_segment(ty: &Type) -> Option<(&Ident, Option<&Type>)> {
+    let Type::Path(path) = ungrouped(ty) else { return None };
+    if path.qself.is_some() {
+        return None;
+    }
+    let segment = path.path.segments.last()?;
+    let argument = match &segment.arguments {
+        syn::PathArguments::AngleBracketed(arguments) => {
+            let mut types = arguments.args.iter();
+            match (types.next(), types.next()) {
+                (Some(syn::GenericArgument::Type(ty)), None) => Some(ty),
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    Some((&segment.ident, argument))
+}
+
+/// The type without the invisible delimiters and parentheses around it.
+pub(crate) fn ungrouped(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => ungrouped(&group.elem),
+        Type::Paren(paren) => ungrouped(&paren.elem),
+        other => other,
+    }
+}
+
+/// The inputs without the receiver.
+pub(crate) fn typed_inputs(signature: &Signature) -> impl Iterator<Item = &syn::PatType> {
+    signature.inputs.iter().filter_map(|input| match input {
+        FnArg::Typed(input) => Some(input),
+        FnArg::Receiver(_) => None,
+    })
+}
+
+/// An identifier as it stands in JSON: without `r#`.
+pub(crate) fn plain(ident: &Ident) -> String {
+    let text = ident.to_string();
+    text.strip_prefix("r#").map(str::to_owned).unwrap_or(text)
+}
+
+/// Whether a function follows, after its attributes and visibility.
+pub(crate) fn is_function(input: ParseStream<'_>) -> bool {
+    let ahead = input.fork();
+    if ahead.call(Attribute::parse_outer).is_err() || ahead.parse::<Visibility>().is_err() {
+        return false;
+    }
+    while !ahead.is_empty() {
+        if ahead.peek(Token![fn]) {
+            return true;
+        }
+        let qualifier = ahead.peek(Token![const])
+            || ahead.peek(Token![async])
+            || ahead.peek(Token![unsafe])
+            || ahead.peek(Token![extern])
+            || ahead.peek(syn::LitStr);
+        if !qualifier || ahead.parse::<proc_macro2::TokenTree>().is_err() {
+            return false;
+        }
+    }
+    false
+}

@@ -2,7 +2,7 @@
 
 use proc_macro2::{Group, Ident, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
-use syn::parse::{Parse, ParseStream};
+use syn::parse::{Parse, ParseStream, Parser};
 use syn::spanned::Spanned;
 use syn::{Attribute, FnArg, Generics, ImplItem, ReceiverKind, Token, Type, braced};
 
@@ -57,6 +57,17 @@ struct Method {
     parameters: Parameters,
     receiver: Option<Receiver>,
     returned: Type,
+}
+
+/// Whether the item is an impl block and not a function.
+pub(crate) fn is_block(item: &TokenStream) -> bool {
+    let ahead = |input: ParseStream<'_>| {
+        input.call(Attribute::parse_outer)?;
+        let block = input.peek(Token![impl]);
+        input.parse::<TokenStream>()?;
+        Ok(block)
+    };
+    ahead.parse2(item.clone()).unwrap_or(false)
 }
 
 pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> TokenStream {

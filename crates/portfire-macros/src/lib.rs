@@ -52,9 +52,15 @@ use proc_macro::TokenStream;
 /// | `retention(succeeded = "7d", failed = "forever", deleted = "1h")` | how long jobs are kept after their end |
 /// | `version = 2, migrate = f` | arguments of older versions go through `f(from, value)` first |
 /// | `crate = path` | where `portfire` is, when it is renamed |
+///
+/// On an impl block `#[job]` means [`macro@jobs`].
 #[proc_macro_attribute]
 pub fn job(attribute: TokenStream, item: TokenStream) -> TokenStream {
-    job::expand(attribute.into(), item.into()).into()
+    let (attribute, item) = (attribute.into(), item.into());
+    if jobs::is_block(&item) {
+        return jobs::expand(attribute, item).into();
+    }
+    job::expand(attribute, item).into()
 }
 
 /// Makes methods of a service background jobs.

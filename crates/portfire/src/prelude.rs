@@ -2,5 +2,6 @@
 
 pub use crate::{
     CancellationToken, Client, ClientExt, FromServices, Inject, JobContext, JobError, JobId,
-    RetryPolicy, Services, job, jobs,
+    RetryPolicy, Services, job,
 };
+pub use portfire_macros::jobs;

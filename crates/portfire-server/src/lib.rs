@@ -1,21 +1,50 @@
 //! The server of Portfire: workers and services that run stored jobs reliably.
+//!
+//! A reader begins with [`worker`]: it tells the life of a job, step by step, and names the files in
+//! which each step is taken. [`Performer`] runs one claimed job and decides its outcome;
+//! [`shutdown`] tells how a server ends.
+//!
+//! Everything reaches time, tasks and randomness through [`Runtime`], and the storage through
+//! [`Storage`](portfire_core::Storage), so the simulator runs exactly this code in virtual time.
 
 pub mod builder;
+mod cleaner;
 pub mod context;
+mod core;
+mod dispatcher;
 pub mod filter;
 pub mod handler;
+mod heartbeat;
+mod in_hand;
+mod lease;
 pub mod perform;
+pub mod pool;
+mod prefetch;
+pub mod problem;
+pub mod process;
+mod promoter;
+mod queues;
 pub mod registry;
+mod rescuer;
 pub mod runtime;
+pub mod server;
+mod service;
 pub mod services;
+pub mod shutdown;
+pub mod worker;
 
-pub use builder::{Problem, StartError};
+pub use builder::ServerBuilder;
 pub use context::{CancellationSource, CancellationToken, JobContext};
 pub use filter::{AppliedFilter, ElectFilter, Next, ServerFilter, filter_fn, filter_with};
 pub use handler::{
     Handler, HandlerDefaults, HandlerResult, Invocation, JobDescriptor, JobSet, ParamShape,
 };
 pub use perform::Performer;
+pub use pool::Pool;
+pub use problem::{Problem, StartError};
+pub use process::{BackgroundProcess, ProcessContext, process_fn};
 pub use registry::Registry;
 pub use runtime::{Runtime, TaskHandle, TokioRuntime};
+pub use server::{Server, ServerStats};
 pub use services::{FromServices, Need, Scope, ServiceError, Services};
+pub use shutdown::{Phase, Shutdown, ShutdownReport, shutdown_signal};

@@ -5,8 +5,8 @@ use std::collections::hash_map::Entry as Slot;
 
 use portfire_core::{KindName, QueueName};
 
-use crate::builder::Problem;
 use crate::handler::{Handler, HandlerDefaults, JobDescriptor};
+use crate::problem::Problem;
 use crate::services::Services;
 
 /// The job functions of a server, by kind and by their former kinds.
@@ -34,12 +34,20 @@ impl Registry {
     pub fn new(
         jobs: impl IntoIterator<Item = &'static JobDescriptor>,
     ) -> Result<Registry, Vec<Problem>> {
+        let (registry, problems) = Registry::collect(jobs);
+        if problems.is_empty() { Ok(registry) } else { Err(problems) }
+    }
+
+    /// A registry of what can be registered, and what cannot.
+    pub(crate) fn collect(
+        jobs: impl IntoIterator<Item = &'static JobDescriptor>,
+    ) -> (Registry, Vec<Problem>) {
         let mut registry = Registry::default();
         let mut problems = Vec::new();
         for job in jobs {
             registry.add(job, &mut problems);
         }
-        if problems.is_empty() { Ok(registry) } else { Err(problems) }
+        (registry, problems)
     }
 
     /// The handler of a kind.
@@ -112,7 +120,8 @@ impl Registry {
 }
 
 impl Registered {
-    fn is_blocking(&self) -> bool {
+    /// Whether its handler runs on a thread that may block.
+    pub(crate) fn is_blocking(&self) -> bool {
         matches!(self.descriptor.handler, Handler::Blocking(_))
     }
 }

@@ -1,0 +1,115 @@
+//! What all parts of one server share: [`Core`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use portfire_core::{Finish, NewServer, ServerId, Storage, Verdict};
+
+use crate::builder::Options;
+use crate::context::JobContext;
+use crate::filter::AppliedFilter;
+use crate::lease::Lease;
+use crate::perform::{Performer, panic_message};
+use crate::runtime::Runtime;
+
+/// One server: its storage, its lease, its handlers, its settings.
+pub(crate) struct Core {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) performer: Performer,
+    pub(crate) applied: Vec<Arc<dyn AppliedFilter>>,
+    pub(crate) options: Options,
+    pub(crate) tallies: Tallies,
+    /// Names the cycles of this server. They are unique for each of its ids, and for all together.
+    cycle_keys: AtomicU64,
+}
+
+/// What a server has counted since it started.
+#[derive(Debug, Default)]
+pub(crate) struct Tallies {
+    pub(crate) claimed: AtomicU64,
+    pub(crate) finished: AtomicU64,
+    pub(crate) fenced: AtomicU64,
+    pub(crate) cycles: AtomicU64,
+    pub(crate) heartbeats: AtomicU64,
+}
+
+impl Core {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        runtime: Arc<dyn Runtime>,
+        performer: Performer,
+        applied: Vec<Arc<dyn AppliedFilter>>,
+        options: Options,
+    ) -> Core {
+        let first = new_server_id(&options.name, &*runtime);
+        let lease = Arc::new(Lease::new(first, options.lease));
+        Core {
+            storage,
+            runtime,
+            lease,
+            performer,
+            applied,
+            options,
+            tallies: Tallies::default(),
+            cycle_keys: AtomicU64::new(1),
+        }
+    }
+
+    pub(crate) fn next_cycle_key(&self) -> u64 {
+        self.cycle_keys.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A fresh id for this process. An id is never used twice, so that what the storage says of a
+    /// dead one stays true.
+    pub(crate) fn new_server_id(&self) -> ServerId {
+        new_server_id(&self.options.name, &*self.runtime)
+    }
+
+    /// How the server announces itself under an id.
+    pub(crate) fn announcement(&self, id: ServerId) -> NewServer {
+        NewServer {
+            id,
+            name: self.options.name.clone(),
+            queues: self.options.queues.clone(),
+            workers: self.options.workers,
+            lease: self.options.lease,
+        }
+    }
+
+    /// Counts a verdict and tells those who want to hear of what was applied.
+    pub(crate) fn heard(&self, finish: &Finish, context: Option<&JobContext>, verdict: Verdict) {
+        match verdict {
+            // Already: the answer to the first request was lost, and nobody has heard yet.
+            Verdict::Applied | Verdict::Already => {
+                self.tallies.finished.fetch_add(1, Ordering::Relaxed);
+                if let Some(context) = context {
+                    self.tell(finish, context);
+                }
+            }
+            // The job was deleted while it ran, or was another's by then. Its outcome is dropped:
+            // that is what fencing is for.
+            Verdict::Fenced | Verdict::Missing => {
+                self.tallies.fenced.fetch_add(1, Ordering::Relaxed);
+                let (job_id, attempt) = (finish.claim.job, finish.claim.attempt);
+                tracing::debug!(%job_id, attempt, ?verdict, "an outcome came too late and is dropped");
+            }
+        }
+    }
+
+    fn tell(&self, finish: &Finish, context: &JobContext) {
+        for filter in &self.applied {
+            let tell = || filter.applied(context, finish);
+            if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(tell)) {
+                let message = panic_message(&*panic);
+                tracing::error!(job_id = %context.id(), message, "an applied filter panicked");
+            }
+        }
+    }
+}
+
+fn new_server_id(name: &str, runtime: &dyn Runtime) -> ServerId {
+    let (process, random) = (runtime.process_id(), runtime.random());
+    ServerId::new(format!("{name}:{process}:{random:016x}"))
+}

@@ -1,0 +1,180 @@
+//! Brings a pool its jobs and takes away what is done: [`Dispatcher`], one for each pool.
+//!
+//! It is a self-clocking pipe: the moment one storage call has returned, the next one takes what has
+//! gathered meanwhile, finishes and the wish for more jobs together. One job alone goes at once; a
+//! flood becomes batches of hundreds, without a timer or a setting.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use portfire_core::{ClaimRequest, Cycle, CycleRequest, Finish, StorageError, Wakeups};
+
+use crate::core::Core;
+use crate::in_hand::{Errand, InHand, LaneName};
+use crate::queues::QueueOrder;
+use crate::service::Outage;
+use crate::shutdown::{Phase, Shutdown};
+
+/// One pool's way to the storage and back.
+pub(crate) struct Dispatcher {
+    core: Arc<Core>,
+    in_hand: Arc<InHand>,
+    queues: QueueOrder,
+    wakeups: Wakeups,
+    shutdown: Shutdown,
+    outage: Outage,
+    /// Whether there may be something to claim: the last claim was full, or a wake-up came since, or
+    /// it was long ago.
+    may_have_work: bool,
+    claimed_at: Duration,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        in_hand: Arc<InHand>,
+        queues: QueueOrder,
+        shutdown: Shutdown,
+    ) -> Dispatcher {
+        let wakeups = core.storage.wakeups();
+        let outage = Outage::new(Arc::clone(&core.runtime));
+        let claimed_at = core.runtime.elapsed();
+        let may_have_work = true;
+        Dispatcher { core, in_hand, queues, wakeups, shutdown, outage, may_have_work, claimed_at }
+    }
+
+    /// Runs until the pool is closed and everything it had in hand is reported.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let claiming = self.may_have_work && self.shutdown.phase() == Phase::Running;
+            match self.in_hand.errand(claiming) {
+                Some(errand) => {
+                    self.deliver(errand).await;
+                    self.in_hand.delivered();
+                }
+                None if self.in_hand.is_finished() => return,
+                None => self.wait().await,
+            }
+        }
+    }
+
+    /// Waits for something to report, for room, for a hint that there are jobs, or for the time to
+    /// look without a hint.
+    async fn wait(&mut self) {
+        let since = self.core.runtime.elapsed().saturating_sub(self.claimed_at);
+        let until_poll = self.core.options.poll_interval.saturating_sub(since);
+        let running = self.shutdown.phase() == Phase::Running;
+        tokio::select! {
+            biased;
+            () = self.in_hand.something_to_do() => {}
+            () = self.shutdown.reached(Phase::Quiet), if running => {}
+            () = self.wakeups.work(), if running && !self.may_have_work => self.may_have_work = true,
+            () = self.core.runtime.sleep(until_poll) => {
+                self.may_have_work = true;
+                self.claimed_at = self.core.runtime.elapsed();
+            }
+        }
+    }
+
+    /// Sends an errand until the storage has answered it, or the server has lost its id.
+    async fn deliver(&mut self, errand: Errand) {
+        let Errand { incarnation, done, want } = errand;
+        let holder = self.core.lease.holder();
+        if holder.incarnation != incarnation {
+            // The server was declared dead between the two: these jobs are no longer its own.
+            return;
+        }
+        let (finished, contexts): (Vec<Finish>, Vec<_>) =
+            done.into_iter().map(|done| (done.finish, done.context)).unzip();
+        let claim = (want > 0)
+            .then(|| ClaimRequest { queues: self.queues.next(), max: self.queues.bounded(want) });
+        let key = self.core.next_cycle_key();
+        let mut request = CycleRequest { finished, claim, ..CycleRequest::new(holder.server, key) };
+        loop {
+            if !self.may_send(incarnation).await {
+                return;
+            }
+            if self.shutdown.phase() != Phase::Running && !request.repeated {
+                request.claim = None;
+            }
+            match self.send(request.clone()).await {
+                Ok(answer) => {
+                    self.outage.over("reporting and claiming jobs");
+                    for ((finish, context), verdict) in
+                        request.finished.iter().zip(&contexts).zip(&answer.verdicts)
+                    {
+                        self.core.heard(finish, context.as_ref(), *verdict);
+                    }
+                    return self.take_in(answer, request.claim, incarnation);
+                }
+                Err(StorageError::ServerGone { .. }) => {
+                    self.core.lease.gone(incarnation);
+                    return;
+                }
+                Err(error) => {
+                    // Unknown is not no: only the same key tells the two apart, and a claim that was
+                    // applied must not be lost.
+                    request.repeated |= !error.is_definite();
+                    let wait = self.outage.wait_after("reporting and claiming jobs", &error);
+                    self.core.runtime.sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until the server may act under this incarnation; `false` when it never may again.
+    ///
+    /// What is done is kept: as long as nobody has declared the server dead, a renewed lease makes
+    /// it count.
+    async fn may_send(&self, incarnation: u64) -> bool {
+        let mut changes = self.core.lease.changes();
+        loop {
+            changes.mark_unchanged();
+            let holder = self.core.lease.holder();
+            if holder.incarnation != incarnation || self.core.lease.is_gone() {
+                return false;
+            }
+            if self.core.lease.is_valid(self.core.runtime.elapsed()) {
+                return true;
+            }
+            if changes.changed().await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    async fn send(&self, request: CycleRequest) -> Result<Cycle, StorageError> {
+        self.core.tallies.cycles.fetch_add(1, Ordering::Relaxed);
+        // A storage that does not answer within a lease has lost the request or its answer.
+        tokio::select! {
+            biased;
+            answer = self.core.storage.cycle(request) => answer,
+            () = self.core.runtime.sleep(self.core.options.lease) => {
+                Err(StorageError::unavailable("no answer within the time of a lease"))
+            }
+        }
+    }
+
+    fn take_in(&mut self, answer: Cycle, claim: Option<ClaimRequest>, incarnation: u64) {
+        let Some(claim) = claim else { return };
+        let claimed = answer.claimed.len();
+        self.claimed_at = self.core.runtime.elapsed();
+        self.queues.claimed(&answer.claimed);
+        // A claim that was not filled has seen the end of all queues; what comes after it is told
+        // by a wake-up, or found by the next poll.
+        self.may_have_work = claimed >= claim.max as usize;
+        if claimed == 0 {
+            self.queues.drained();
+            return;
+        }
+        self.core.tallies.claimed.fetch_add(claimed as u64, Ordering::Relaxed);
+        let registry = self.core.performer.registry();
+        self.in_hand.take_in(answer.claimed, incarnation, |job| {
+            match registry.is_blocking(job.kind.as_str()) {
+                true => LaneName::Blocking,
+                false => LaneName::Async,
+            }
+        });
+    }
+}

@@ -1,0 +1,334 @@
+//! A running server: [`Server`], its tasks and its end.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use portfire_core::{Client, RescueRequest, ServerId, Storage};
+use tokio::sync::watch;
+
+use crate::builder::{CheckedPool, Parts, ServerBuilder};
+use crate::cleaner::Cleaner;
+use crate::core::Core;
+use crate::dispatcher::Dispatcher;
+use crate::heartbeat::Heartbeat;
+use crate::in_hand::{InHand, LaneName, Seat};
+use crate::problem::StartError;
+use crate::process::{BackgroundProcess, ProcessContext, UserProcess};
+use crate::promoter::Promoter;
+use crate::rescuer::Rescuer;
+use crate::runtime::TaskHandle;
+use crate::service::{self, Service};
+use crate::shutdown::{Phase, Shutdown, ShutdownReport, second_signal};
+use crate::worker::Worker;
+
+/// How long dropped handlers may take to be gone, and the retirement may take, once the time of a
+/// shutdown is over.
+const LAST_STEPS: Duration = Duration::from_secs(1);
+
+/// A server that runs jobs. Made by [`Server::builder`].
+///
+/// Dropping it ends it as a crash would: its jobs run again elsewhere when its lease has lapsed. End
+/// it with [`shutdown`](Self::shutdown) or [`run_until`](Self::run_until).
+#[must_use = "a server that is dropped is gone at once; keep it, and end it with `shutdown`"]
+pub struct Server {
+    core: Arc<Core>,
+    pools: Vec<Arc<InHand>>,
+    phase: watch::Sender<Phase>,
+    tasks: Tasks,
+}
+
+/// What a server has done and does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// Jobs that are fetched and wait for a worker.
+    pub ready: u64,
+    /// Jobs that run.
+    pub running: u64,
+    /// Jobs that were claimed since the start.
+    pub claimed_total: u64,
+    /// Outcomes that the storage took.
+    pub finished_total: u64,
+    /// Outcomes that came too late and were dropped.
+    pub fenced_total: u64,
+    /// Jobs that were given back unstarted.
+    pub released_total: u64,
+    /// Jobs that were taken from this server while it had them: deleted, or rescued by another.
+    pub lost_total: u64,
+    /// Calls of [`Storage::cycle`].
+    pub cycles_total: u64,
+    /// Heartbeats that the storage took.
+    pub heartbeats_total: u64,
+    /// How often the server was declared dead and went on under a new id.
+    pub restarts_total: u64,
+}
+
+#[derive(Default)]
+struct Tasks {
+    workers: Vec<TaskHandle>,
+    dispatchers: Vec<TaskHandle>,
+    services: Vec<TaskHandle>,
+    heartbeat: Option<TaskHandle>,
+}
+
+impl Server {
+    /// Begins to put a server of this storage together.
+    pub fn builder(storage: Arc<dyn Storage>) -> ServerBuilder {
+        ServerBuilder::new(storage)
+    }
+
+    pub(crate) async fn start(parts: Parts) -> Result<Server, StartError> {
+        let Parts { core, pools: checked, processes } = parts;
+        let core = Arc::new(core);
+        let holder = core.lease.holder();
+        let sent_at = core.runtime.elapsed();
+        core.storage.announce(core.announcement(holder.server)).await?;
+        core.lease.renewed(holder.incarnation, sent_at);
+
+        let (pools, phase) = (Vec::new(), watch::Sender::new(Phase::Running));
+        let mut server = Server { core, pools, phase, tasks: Tasks::default() };
+        for pool in checked {
+            server.start_pool(pool);
+        }
+        server.start_heartbeat();
+        server.start_services(processes);
+        tracing::info!(server = %server.id(), "server started");
+        Ok(server)
+    }
+
+    /// The id under which the server acts. It changes when the storage had declared it dead.
+    pub fn id(&self) -> ServerId {
+        self.core.lease.holder().server
+    }
+
+    /// A client of the server's storage: the one that handlers get.
+    pub fn client(&self) -> &Client {
+        self.core.performer.client()
+    }
+
+    /// What it has done and does.
+    pub fn stats(&self) -> ServerStats {
+        let tallies = &self.core.tallies;
+        let mut stats = ServerStats {
+            claimed_total: tallies.claimed.load(Ordering::Relaxed),
+            finished_total: tallies.finished.load(Ordering::Relaxed),
+            fenced_total: tallies.fenced.load(Ordering::Relaxed),
+            cycles_total: tallies.cycles.load(Ordering::Relaxed),
+            heartbeats_total: tallies.heartbeats.load(Ordering::Relaxed),
+            restarts_total: self.core.lease.holder().incarnation - 1,
+            ..ServerStats::default()
+        };
+        for counts in self.pools.iter().map(|pool| pool.counts()) {
+            stats.ready += counts.ready as u64;
+            stats.running += counts.running as u64;
+            stats.released_total += counts.released;
+            stats.lost_total += counts.lost;
+        }
+        stats
+    }
+
+    /// Claims nothing more; what it has is run to its end. For good: end it with
+    /// [`shutdown`](Self::shutdown) when it suits.
+    pub fn quiet(&self) {
+        self.enter(Phase::Quiet);
+    }
+
+    /// Ends the server in good order; see [`shutdown`](crate::shutdown) for the phases.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the server: what then still runs is lost as in a crash.
+    pub async fn shutdown(mut self) -> ShutdownReport {
+        self.end_within(self.core.options.stop_timeout, self.core.options.shutdown_timeout).await
+    }
+
+    /// Runs until `stop` is ready, usually [`shutdown_signal()`](crate::shutdown_signal), and then
+    /// [shuts down](Self::shutdown). A second signal of the process cuts the shutdown short: what
+    /// still runs is given up at once.
+    ///
+    /// # Errors
+    /// None so far; a server outlives the outages of its storage.
+    ///
+    /// # Cancel safety
+    /// As [`shutdown`](Self::shutdown).
+    pub async fn run_until(
+        mut self,
+        stop: impl Future<Output = ()>,
+    ) -> Result<ShutdownReport, StartError> {
+        stop.await;
+        let (stop, all) = (self.core.options.stop_timeout, self.core.options.shutdown_timeout);
+        let orderly = tokio::select! {
+            biased;
+            report = self.end_within(stop, all) => Some(report),
+            () = second_signal() => None,
+        };
+        match orderly {
+            Some(report) => Ok(report),
+            None => {
+                tracing::warn!("second signal: what still runs is given up");
+                Ok(self.end_within(Duration::ZERO, Duration::ZERO).await)
+            }
+        }
+    }
+
+    async fn end_within(&mut self, stop_timeout: Duration, timeout: Duration) -> ShutdownReport {
+        let began = self.core.runtime.elapsed();
+        let before = self.stats();
+        tracing::info!(server = %self.id(), "server stops");
+        self.enter(Phase::Quiet);
+        self.within(stop_timeout, self.idle()).await;
+
+        self.enter(Phase::Stopping);
+        self.pools.iter().for_each(|pool| pool.close());
+        let took = self.core.runtime.elapsed().saturating_sub(began);
+        self.within(timeout.saturating_sub(took), self.idle()).await;
+
+        // A handler must be gone before its job is released: so the workers are dropped first.
+        let overdue = self.pools.iter().map(|pool| pool.abandon()).sum();
+        if overdue > 0 {
+            tracing::warn!(jobs = overdue, "jobs did not end in time and are given up");
+        }
+        let Tasks { workers, services, .. } = &mut self.tasks;
+        let dropped: Vec<TaskHandle> = services.drain(..).chain(workers.drain(..)).collect();
+        dropped.iter().for_each(TaskHandle::abort);
+        self.within(LAST_STEPS, ended(dropped)).await;
+        // What has ended in the last moment is still reported.
+        self.within(LAST_STEPS, self.idle()).await;
+        self.tasks.dispatchers.iter().for_each(TaskHandle::abort);
+        let released = self.stats().released_total - before.released_total;
+        let retired = self.retire().await;
+        let took = self.core.runtime.elapsed().saturating_sub(began);
+        ShutdownReport { released, overdue, retired, took }
+    }
+
+    /// Ends the lease. The heartbeat stops first: it would take the retirement for a death.
+    async fn retire(&mut self) -> bool {
+        self.enter(Phase::Ended);
+        if let Some(heartbeat) = self.tasks.heartbeat.take() {
+            self.within(LAST_STEPS, heartbeat.ended()).await;
+        }
+        let mut outage = service::Outage::new(Arc::clone(&self.core.runtime));
+        let retired = self.within(LAST_STEPS, async {
+            while let Err(error) = self.core.storage.retire(self.id()).await {
+                let wait = outage.wait_after("retiring the server", &error);
+                self.core.runtime.sleep(wait).await;
+            }
+        });
+        let retired = retired.await;
+        match retired {
+            true => tracing::info!(server = %self.id(), "server has stopped"),
+            false => tracing::warn!(
+                server = %self.id(),
+                "the storage did not take the end of this server; its jobs return when its lease has lapsed"
+            ),
+        }
+        retired
+    }
+
+    /// Waits until no pool has anything to run or to report.
+    async fn idle(&self) {
+        for pool in &self.pools {
+            pool.idle().await;
+        }
+    }
+
+    /// Whether something ends in time.
+    async fn within(&self, time: Duration, what: impl Future<Output = ()>) -> bool {
+        tokio::select! {
+            biased;
+            () = what => true,
+            () = self.core.runtime.sleep(time) => false,
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.send_if_modified(|now| {
+            let forward = *now < phase;
+            if forward {
+                *now = phase;
+            }
+            forward
+        });
+    }
+
+    fn start_pool(&mut self, pool: CheckedPool) {
+        let CheckedPool { queues, workers, blocking_workers } = pool;
+        let any_blocking = self.core.performer.registry().iter().any(|job| job.is_blocking());
+        let blocking_workers = if any_blocking { blocking_workers } else { 0 };
+        let in_hand = Arc::new(InHand::new(
+            Arc::clone(&self.core.lease),
+            Arc::clone(&self.core.runtime),
+            workers,
+            blocking_workers,
+        ));
+        let seats = (0..workers).map(|slot| Seat { lane: LaneName::Async, slot });
+        let blocking = (0..blocking_workers).map(|slot| Seat { lane: LaneName::Blocking, slot });
+        for seat in seats.chain(blocking) {
+            let worker = Worker::new(Arc::clone(&self.core), Arc::clone(&in_hand), seat);
+            let task = self.core.runtime.spawn("portfire worker", Box::pin(worker.run()));
+            self.tasks.workers.push(task);
+        }
+        let (core, pool) = (Arc::clone(&self.core), Arc::clone(&in_hand));
+        let dispatcher = Dispatcher::new(core, pool, queues, self.shutdown_view());
+        let task = self.core.runtime.spawn("portfire dispatcher", Box::pin(dispatcher.run()));
+        self.tasks.dispatchers.push(task);
+        self.pools.push(in_hand);
+    }
+
+    fn start_heartbeat(&mut self) {
+        let heartbeat = Heartbeat::new(Arc::clone(&self.core), self.pools.clone());
+        let run = Box::pin(heartbeat.run(self.shutdown_view()));
+        self.tasks.heartbeat = Some(self.core.runtime.spawn_apart("portfire-heartbeat", run));
+    }
+
+    fn start_services(&mut self, processes: Vec<Arc<dyn BackgroundProcess>>) {
+        let Core { storage, runtime, options, .. } = &*Arc::clone(&self.core);
+        let (storage, runtime) = (|| Arc::clone(storage), || Arc::clone(runtime));
+        self.start_service(Promoter::new(storage(), options.poll_interval));
+        let recoveries_max = options.recoveries_max;
+        let request = RescueRequest { recoveries_max, ..RescueRequest::default() };
+        self.start_service(Rescuer::new(storage(), runtime(), request, options.rescue_interval));
+        self.start_service(Cleaner::new(storage(), runtime(), options.clean_interval));
+        for process in processes {
+            let context = ProcessContext::new(self.client().clone(), self.shutdown_view());
+            self.start_service(UserProcess::new(process, context));
+        }
+    }
+
+    fn start_service(&mut self, service: impl Service + 'static) {
+        let runtime = Arc::clone(&self.core.runtime);
+        let run = service::run(service, runtime, self.shutdown_view());
+        self.tasks.services.push(self.core.runtime.spawn("portfire service", Box::pin(run)));
+    }
+
+    fn shutdown_view(&self) -> Shutdown {
+        Shutdown::new(&self.phase, Arc::clone(&self.core.runtime))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.enter(Phase::Ended);
+        let Tasks { workers, dispatchers, services, heartbeat } = &self.tasks;
+        let tasks = workers.iter().chain(dispatchers).chain(services).chain(heartbeat);
+        tasks.for_each(TaskHandle::abort);
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("id", &self.id())
+            .field("phase", &*self.phase.borrow())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+async fn ended(tasks: Vec<TaskHandle>) {
+    for task in tasks {
+        task.ended().await;
+    }
+}

@@ -1,39 +1,122 @@
-//! Background jobs for Rust: call a function and it runs reliably, now, later or on a schedule.
+//! Background jobs for Rust: call a function, and it runs in the background, reliably.
+//!
+//! ```
+//! use portfire::prelude::*;
+//!
+//! #[job]
+//! async fn send_welcome(user_id: u64, lang: &str) -> Result<(), JobError> {
+//!     println!("welcome, user {user_id}, in {lang}");
+//!     Ok(())
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> portfire::Result<()> {
+//! let storage = portfire::open("memory:").await?; // or "sqlite://app.db"
+//! let client = Client::new(storage.clone());
+//! let id = client.enqueue(send_welcome(42, "en")).await?; // stored from here on
+//!
+//! let server = Server::builder(storage).start().await?;
+//! // A program runs `server.run_until(shutdown_signal()).await?`; this one ends when its job has.
+//! let ended = async { while !client.job(id).await?.is_some_and(|job| job.state.name().is_final()) {
+//!     tokio::task::yield_now().await;
+//! } Ok::<_, JobError>(()) };
+//! ended.await?;
+//! server.shutdown().await;
+//! # Ok(()) }
+//! ```
+//!
+//! What is promised: once `enqueue` has returned `Ok` the job is durable and runs **at least once**;
+//! without a fault exactly once. It survives restarts and crashes, and failures are retried, 10 times
+//! by default.
+//!
+//! # Jobs
+//! [`#[job]`](macro@job) makes a function a job. The function then makes its own call:
+//! `send_welcome(42, "en")` runs nothing and returns a [`Call`], with arguments that the compiler has
+//! checked. `&T` parameters are written from the reference and lent to the body. An `async fn` runs as
+//! a task, an `fn` on a thread that may block. Awaiting the call itself runs the body in place.
+//!
+//! A job returns `()` or a `Result`. Its error decides what happens next: any error is retried by the
+//! policy; [`JobError`] can ask for [no retry](JobError::permanent), for [another wait](JobError::retry_after),
+//! for [another time](JobError::snooze), or to be [discarded](JobError::discard).
+//!
+//! What the server supplies is not passed by the caller: services with `#[inject]`, the
+//! [`JobContext`], the [`CancellationToken`]. Methods of a service are jobs with
+//! [`#[jobs]`](macro@prelude::jobs).
+//!
+//! # Client
+//! [`Client`] enqueues, schedules, requeues, deletes; `call.queue("mail").priority(7).tag("eu")` says
+//! something about one call. [`Client::enqueue_in`] stores a job in a transaction of yours.
+//! [`set_global`] makes [`enqueue`] and [`schedule`] work from anywhere, and
+//! [`Client::blocking`] from code without a runtime.
+//!
+//! # Server
+//! [`Server::builder`] takes services, queues, workers, filters and processes of your own, and says at
+//! once everything that is missing. All linked jobs are registered, or those of [`jobs!`].
+//! [`Server::run_until`] ends it in good order: jobs that do not end in time go back to their queues.
+//!
+//! # Storage
+//! [`open`] takes a URL: `sqlite://app.db` (with the feature `sqlite`), or `memory:`. Several processes
+//! may share one file: each may serve, enqueue, or only read.
+//!
+//! # Testing
+//! [`#[portfire::test]`](macro@test) gives a test a [`TestPortfire`](testing::TestPortfire): jobs in memory,
+//! a clock that the test moves, and a `drain` that runs what is due, without waiting. [`lock`] keeps a
+//! change of a job from making stored jobs unreadable.
+//!
+//! # Features
+//! | feature | default | what it costs |
+//! |---|---|---|
+//! | `sqlite` | yes | the embedded storage; compiles SQLite once, about a minute |
 
 #[doc(hidden)]
 #[path = "generated.rs"]
 pub mod __private;
 mod args;
+mod global;
 mod inject;
+pub mod lock;
 mod methods;
+mod open;
 
 pub mod prelude;
 
+pub use global::{blocking, enqueue, global, schedule, set_global};
 pub use inject::Inject;
 pub use methods::{ClientExt, JobService, On};
+pub use open::open;
+
+pub use portfire_core::client::{BlockingClient, ClientBuilder, ClientFilter, CreateIn, block_on};
 pub use portfire_core::{
-    Action, AfterFailure, Backoff, Call, CancelReason, Cancelled, Change, Changed, Client,
-    ClientError, Created, Exceeded, Expect, Inline, InvalidJob, JobError, JobFn, JobId, JobOptions,
-    JobRecord, JobState, KindName, MemoryStorage, Monitor, QueueName, Retention, RetryPolicy,
-    StateName, Storage, StorageError, Timestamp, When,
+    Action, AfterFailure, Backoff, BoxError, BoxFuture, Bucket, Call, CancelReason, Cancelled,
+    Cause, Change, Changed, Client, ClientError, Clock, Counts, Created, Cursor, ErrorRecord,
+    Exceeded, Expect, Finish, HistoryEntry, Inline, InvalidJob, JobError, JobFilter, JobFn, JobId,
+    JobOptions, JobPage, JobRecord, JobState, Json, KindName, Limits, ManualClock, MemoryStorage,
+    Monitor, NewJob, Outcome, QueueName, QueueRecord, Retention, RetryPolicy, ServerId,
+    ServerRecord, StateName, StatisticsRecord, Storage, StorageError, StorageInfo, SystemClock,
+    Timestamp, When,
 };
 pub use portfire_macros::{FromServices, job};
 pub use portfire_server::{
-    CancellationToken, FromServices, JobContext, JobDescriptor, JobSet, Need, Scope, ServiceError,
-    Services,
+    AppliedFilter, BackgroundProcess, CancellationToken, ElectFilter, FromServices, JobContext,
+    JobDescriptor, JobSet, Need, Next, Phase, Pool, Problem, ProcessContext, Scope, Server,
+    ServerBuilder, ServerFilter, ServerStats, ServiceError, Services, Shutdown, ShutdownReport,
+    StartError, filter_fn, filter_with, process_fn, shutdown_signal,
 };
+/// JSON values, for functions named by `migrate`.
+pub use serde_json;
 
-/// What a job or a test returns when nothing better is at hand: every error converts into
-/// [`JobError`] by `?`.
+/// What a job, a test or a small `main` returns when nothing better is at hand: every error converts
+/// into [`JobError`] by `?`.
 pub type Result<T, E = JobError> = std::result::Result<T, E>;
 
 /// Collects job functions and services with jobs for `Server::builder(..).register(..)`:
-/// `jobs![send_welcome, EmailService]`.
+/// `portfire::jobs![send_welcome, EmailService]`.
 ///
-/// Write it with its path, `portfire::jobs![..]`: the attribute `#[jobs]` of the prelude has the same name.
+/// Write it with its path: the attribute `#[jobs]` of the prelude has the same name.
 ///
 /// A server that is given none registers every job that is linked into the program. List them where
-/// that is not wanted, or where a crate of jobs is otherwise never named and so is left out by the linker.
+/// that is not wanted, or where a crate of jobs is otherwise never named and so is left out by the
+/// linker.
 #[macro_export]
 macro_rules! jobs {
     ($($job:ty),* $(,)?) => {{

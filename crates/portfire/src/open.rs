@@ -1,0 +1,36 @@
+//! Storages by URL: [`open`].
+
+use std::sync::Arc;
+
+use portfire_core::{MemoryStorage, Storage, StorageError};
+
+/// Opens the storage that a URL names:
+/// - `sqlite://app.db`, `sqlite:app.db`, `sqlite:///var/lib/app.db`: a file, created when it is missing;
+/// - `memory:`: a fresh storage in this process, which forgets everything at its end.
+///
+/// For settings open the storage itself, as with `portfire::sqlite::SqliteOptions`.
+///
+/// # Errors
+/// [`StorageError::Unsupported`] for a URL that names no storage, or one that was not compiled in;
+/// otherwise what opening the storage says.
+pub async fn open(url: &str) -> Result<Arc<dyn Storage>, StorageError> {
+    let (scheme, rest) = url.split_once(':').ok_or_else(|| unknown(url))?;
+    match scheme {
+        "memory" if matches!(rest, "" | "//") => Ok(Arc::new(MemoryStorage::new())),
+        "sqlite" => open_sqlite(rest.strip_prefix("//").unwrap_or(rest)).await,
+        _ => Err(unknown(url)),
+    }
+}
+
+async fn open_sqlite(_path: &str) -> Result<Arc<dyn Storage>, StorageError> {
+    let message = "`sqlite:` needs the feature `sqlite` of the crate `portfire`";
+    Err(StorageError::Unsupported(message.to_owned()))
+}
+
+fn unknown(url: &str) -> StorageError {
+    // A URL of some other storage may hold a password: only what stands before the colon is shown.
+    let scheme = url.split(':').next().unwrap_or_default();
+    StorageError::Unsupported(format!(
+        "`{scheme}` is not a storage this program knows: expected `sqlite://PATH` or `memory:`"
+    ))
+}

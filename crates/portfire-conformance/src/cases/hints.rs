@@ -1,0 +1,39 @@
+//! Wake-ups across handles. For storages that can hear other processes.
+
+use crate::server::success;
+use crate::stage::Stage;
+use crate::wait::heard;
+
+/// A listener hears of a job that another process has created.
+pub async fn hint_of_a_job_from_elsewhere(s: Stage) {
+    let other = s.second().await;
+    let mut wakeups = other.storage().wakeups();
+    for _ in 0..3 {
+        s.enqueue_one().await;
+        heard(wakeups.work(), "a job of another process").await;
+    }
+}
+
+/// A listener hears that another process has taken out what runs here.
+pub async fn hint_of_a_cancellation_from_elsewhere(s: Stage) {
+    let other = s.second().await;
+    let server = s.server("a").await;
+    let id = s.enqueue_one().await;
+    let held = server.claim_one().await;
+    let mut wakeups = s.storage().wakeups();
+    other.delete(id).await;
+    heard(wakeups.next(), "the cancellation by another process").await;
+    assert_eq!(server.verify(&[held.claim]).await.expect("alive").len(), 1);
+}
+
+/// A listener hears that another process has given a job back.
+pub async fn hint_of_a_release_from_elsewhere(s: Stage) {
+    let other = s.second().await;
+    let server = s.server("a").await;
+    s.enqueue(2).await;
+    let held = server.claim(2).await;
+    let mut wakeups = other.storage().wakeups();
+    server.end(held[0].claim, success()).await;
+    server.end(held[1].claim, portfire_core::Outcome::Released).await;
+    heard(wakeups.next(), "the job given back by another process").await;
+}

@@ -1,0 +1,23 @@
+//! The cases, in files by what they are about. A case is an async function that gets a [`Stage`] with
+//! an empty storage and panics when the storage breaks the sentence over it.
+//!
+//! [`Stage`]: crate::stage::Stage
+
+pub mod change;
+pub mod claim;
+pub mod clock;
+pub mod counters;
+pub mod cycle;
+pub mod enqueue;
+pub mod expiry;
+pub mod faults;
+pub mod finish;
+pub mod hints;
+pub mod history;
+pub mod lease;
+pub mod lists;
+pub mod reopen;
+pub mod retry;
+pub mod schedule;
+pub mod second;
+pub mod servers;

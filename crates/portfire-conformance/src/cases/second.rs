@@ -1,0 +1,155 @@
+//! Several handles on one storage, as several processes have. For storages that can be shared.
+
+use std::collections::BTreeSet;
+
+use portfire_core::{CycleRequest, StateName, Verdict};
+
+use crate::server::{finish, is_gone, success};
+use crate::stage::{DAY, LEASE, Stage, secs};
+
+/// What one process has stored every other one sees from then on.
+pub async fn second_sees_what_is_committed(s: Stage) {
+    let other = s.second().await;
+    let ids = s.enqueue(3).await;
+    assert_eq!(other.record(ids[0]).await, s.record(ids[0]).await);
+    other.delete(ids[1]).await;
+    assert_eq!(s.state(ids[1]).await, StateName::Deleted);
+    assert_eq!(s.counts().await, other.counts().await);
+    s.pause("default", true).await;
+    assert!(other.queue("default").await.expect("listed").paused);
+}
+
+/// A job that one process has created can be claimed and finished by another.
+pub async fn second_works_what_the_first_creates(s: Stage) {
+    let other = s.second().await;
+    let server = other.server("a").await;
+    let id = s.enqueue_one().await;
+    let held = server.claim_one().await;
+    server.end(held.claim, success()).await;
+    assert_eq!(s.state(id).await, StateName::Succeeded);
+}
+
+/// Each job goes to one process only, when two of them take at once.
+pub async fn second_never_claims_the_same_job(s: Stage) {
+    s.enqueue(2_000).await;
+    let mut workers = Vec::new();
+    for (n, stage) in [s.clone(), s.second().await, s.second().await].into_iter().enumerate() {
+        let server = stage.server_with_lease(&format!("p{n}"), DAY).await;
+        workers.push(tokio::spawn(async move {
+            let mut taken = Vec::new();
+            let mut finished = Vec::new();
+            loop {
+                let cycle = server.cycle(CycleRequest { finished, ..server.wish(10) }).await;
+                assert!(cycle.verdicts.iter().all(|verdict| *verdict == Verdict::Applied));
+                if cycle.claimed.is_empty() {
+                    return taken;
+                }
+                taken.extend(cycle.claimed.iter().map(|job| job.claim.job));
+                finished = cycle.claimed.iter().map(|job| finish(job.claim, success())).collect();
+            }
+        }));
+    }
+    let mut taken = Vec::new();
+    for worker in workers {
+        taken.extend(worker.await.expect("the worker ends"));
+    }
+    assert_eq!(taken.iter().collect::<BTreeSet<_>>().len(), 2_000);
+    assert_eq!(taken.len(), 2_000);
+    s.expect_count(StateName::Succeeded, 2_000).await;
+}
+
+/// Many processes that create at once lose nothing, and nobody is turned away.
+pub async fn second_creates_at_once(s: Stage) {
+    let stages = [s.clone(), s.second().await, s.second().await, s.second().await];
+    let creators: Vec<_> = stages
+        .into_iter()
+        .map(|stage| {
+            tokio::spawn(async move {
+                for _ in 0..50 {
+                    stage.enqueue(2).await;
+                }
+            })
+        })
+        .collect();
+    for creator in creators {
+        creator.await.expect("the creator ends");
+    }
+    s.expect_count(StateName::Enqueued, 400).await;
+}
+
+/// The fence holds across processes: a claim that another process has taken over is worth nothing.
+pub async fn second_fences_the_first(s: Stage) {
+    let other = s.second().await;
+    let old = s.server("a").await;
+    let id = s.enqueue_one().await;
+    let stale = old.claim_one().await;
+    s.advance(LEASE + secs(1)).await;
+    assert_eq!(other.rescue().await.returned, 1);
+    let new = other.server("b").await;
+    let held = new.claim_one().await;
+    let finished = vec![finish(stale.claim, success())];
+    assert!(is_gone(&old.try_cycle(CycleRequest { finished, ..old.request() }).await));
+    assert!(is_gone(&old.heartbeat(&[stale.claim]).await));
+    assert_eq!(s.state(id).await, StateName::Processing);
+    new.end(held.claim, success()).await;
+}
+
+/// Rescuers of several processes return each job once.
+pub async fn second_rescues_once(s: Stage) {
+    let server = s.server("a").await;
+    s.enqueue(50).await;
+    server.claim(50).await;
+    s.advance(LEASE + secs(1)).await;
+    let stages = [s.clone(), s.second().await, s.second().await];
+    let rescuers: Vec<_> =
+        stages.into_iter().map(|stage| tokio::spawn(async move { stage.rescue().await })).collect();
+    let (mut dead, mut returned) = (0, 0);
+    for rescuer in rescuers {
+        let rescued = rescuer.await.expect("the rescuer ends");
+        dead += rescued.dead.len();
+        returned += rescued.returned;
+    }
+    assert_eq!((dead, returned), (1, 50));
+    assert_eq!(s.counts().await.recovered_total, 50);
+}
+
+/// Promoters of several processes promote each job once.
+pub async fn second_promotes_once(s: Stage) {
+    let mut jobs = s.new_jobs(100);
+    for job in &mut jobs {
+        job.when = secs(1).into();
+    }
+    s.create(jobs).await;
+    s.advance(secs(1)).await;
+    let stages = [s.clone(), s.second().await];
+    let promoters: Vec<_> = stages
+        .into_iter()
+        .map(|stage| tokio::spawn(async move { stage.promote().await.promoted }))
+        .collect();
+    let mut promoted = 0;
+    for promoter in promoters {
+        promoted += promoter.await.expect("the promoter ends");
+    }
+    assert_eq!(promoted, 100);
+}
+
+/// A server's calls may come over any handle: its lease and its claims are the storage's.
+pub async fn second_handle_serves_the_same_server(s: Stage) {
+    let server = s.server("a").await;
+    s.enqueue_one().await;
+    let held = server.claim_one().await;
+    let elsewhere = server.from(&s.second().await);
+    assert!(elsewhere.heartbeat(&[held.claim]).await.expect("alive").is_empty());
+    elsewhere.end(held.claim, success()).await;
+    assert_eq!(server.finish(held.claim, success()).await, Verdict::Already);
+}
+
+/// Time is the storage's: no process sees it earlier than another has.
+pub async fn second_shares_the_time(s: Stage) {
+    let other = s.second().await;
+    for _ in 0..10 {
+        s.advance(secs(1)).await;
+        let id = s.enqueue_one().await;
+        assert!(other.now().await >= s.record(id).await.created_at);
+    }
+}

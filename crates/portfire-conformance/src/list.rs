@@ -1,0 +1,509 @@
+//! The names of all cases, once: [`suite!`](crate::suite) makes tests of them, and [`all`] a list.
+//!
+//! A test holds this list against the files, so that no case is forgotten.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::io::Write;
+use std::pin::Pin;
+
+use crate::stage::Stage;
+
+/// Hands the cases that every storage is asked (`always`), or those of one capability, to a macro.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __cases {
+    (always, $then:ident $($context:tt)*) => {
+        $crate::$then! { $($context)*
+            enqueue {
+                enqueue_returns_id,
+                enqueue_persists_payload,
+                enqueue_is_atomic_row_history_queue,
+                enqueue_same_id_twice_is_idempotent,
+                enqueue_same_id_twice_in_one_call,
+                enqueue_same_id_other_payload_conflicts,
+                enqueue_same_id_other_kind_conflicts,
+                enqueue_same_id_conflict_in_one_call,
+                enqueue_conflict_stores_nothing,
+                enqueue_repeat_after_success_changes_nothing,
+                enqueue_repeat_with_other_options_changes_nothing,
+                enqueue_many_all_or_nothing,
+                enqueue_many_1000,
+                enqueue_many_empty,
+                enqueue_batch_max_is_taken,
+                enqueue_over_batch_max_rejected,
+                enqueue_unknown_queue_created,
+                enqueue_rejects_bad_queue_name,
+                enqueue_payload_unicode,
+                enqueue_payload_nul_bytes,
+                enqueue_payload_bytes_are_kept,
+                enqueue_payload_1mib,
+                enqueue_payload_over_limit_rejected,
+                enqueue_payload_deep_json,
+                enqueue_many_params,
+                enqueue_created_at_is_storage_time,
+                enqueue_priority_stored,
+                enqueue_options_kept,
+                enqueue_options_over_bounds_rejected,
+                enqueue_wakes_idle_worker,
+                enqueue_concurrent_100x100_no_loss,
+                enqueue_same_id_concurrent_one,
+            }
+            claim {
+                claim_empty_returns_none,
+                claim_marks_processing,
+                claim_increments_attempt,
+                claim_sets_owner,
+                claim_gives_the_whole_job,
+                claim_tells_failures_and_recoveries,
+                claim_fifo_within_queue,
+                claim_order_stable_same_timestamp,
+                claim_order_is_arrival_not_id,
+                claim_respects_priority,
+                claim_queue_order_strict,
+                claim_queue_order_is_the_callers,
+                claim_only_listed_queues,
+                claim_queues_of_the_request_count,
+                claim_unknown_queue_is_empty,
+                claim_without_queues_is_empty,
+                claim_queue_named_twice_gives_once,
+                claim_batch_n,
+                claim_batch_in_order,
+                claim_batch_never_exceeds_n,
+                claim_zero_claims_nothing,
+                claim_over_batch_max_is_cut,
+                claim_fills_up_from_the_next_queue,
+                claim_skips_paused_queue,
+                claim_skips_scheduled_future,
+                claim_skips_deleted,
+                claim_two_workers_never_same_job,
+                claim_32_workers_10k_jobs_each_once,
+                claim_released_keeps_place,
+                claim_rescued_keeps_place,
+                claim_released_keeps_rank,
+                claim_requeued_goes_to_end,
+                claim_retried_goes_to_end,
+                claim_after_release_new_attempt,
+                claim_server_unregistered_rejected,
+                claim_may_exceed_the_workers_of_its_server,
+                release_wakes_idle_worker,
+            }
+            cycle {
+                cycle_repeat_answers_the_same_claim,
+                cycle_repeat_claims_nothing_anew,
+                cycle_repeat_of_an_empty_claim_hides_nothing,
+                cycle_repeat_never_applied_claims,
+                cycle_repeat_leaves_out_what_is_no_longer_held,
+                cycle_repeat_after_all_was_lost_hides_nothing,
+                cycle_repeat_of_an_earlier_key,
+                cycle_keys_are_per_server,
+                cycle_repeat_of_finishes_is_already,
+                cycle_repeat_never_applied_finishes,
+                cycle_finishes_before_it_claims,
+                cycle_verdicts_come_in_order,
+                cycle_without_wish_claims_nothing,
+                cycle_of_dead_server_applies_nothing,
+                cycle_of_a_thousand,
+                cycle_repeat_looks_at_no_pause,
+            }
+            finish {
+                finish_ok,
+                finish_twice_same_attempt_idempotent,
+                finish_twice_in_one_call,
+                finish_other_outcome_overwrites_nothing,
+                finish_wrong_attempt_fenced,
+                finish_future_attempt_fenced,
+                finish_of_unclaimed_job_fenced,
+                finish_by_other_server_fenced,
+                finish_after_reclaim_fenced,
+                finish_after_delete_fenced,
+                finish_after_release_fenced,
+                finish_repeat_after_requeue_fenced,
+                finish_repeat_after_promotion_fenced,
+                finish_repeat_after_reschedule_fenced,
+                finish_unknown_job_missing,
+                finish_of_cleaned_job_missing,
+                fenced_finish_leaves_no_history,
+                fenced_finish_changes_no_counter,
+                fenced_finish_keeps_the_holder,
+                finish_locator_is_no_right,
+                finish_keeps_result_and_duration,
+                finish_keeps_the_error,
+                finish_discarded_keeps_reason,
+                snooze_keeps_failures,
+                park_keeps_failures,
+                release_requeues_now,
+                release_wrong_attempt_fenced,
+                finish_concurrent_one_applied,
+            }
+            lease {
+                heartbeat_extends,
+                heartbeat_loses_nothing_that_is_held,
+                heartbeat_batch_mixed_verdicts,
+                heartbeat_wrong_attempt_lost,
+                heartbeat_missing_job_lost,
+                heartbeat_after_expiry_unclaimed_revives,
+                heartbeat_after_reclaim_lost,
+                heartbeat_reports_delete,
+                heartbeat_unannounced_rejected,
+                verify_tells_as_a_heartbeat,
+                verify_does_not_renew,
+                rescue_requeues_expired,
+                rescue_spares_live,
+                rescue_goes_by_each_servers_lease,
+                rescue_two_rescuers_once,
+                rescue_counts_recovery,
+                rescue_poison_after_limit_fails,
+                rescue_poison_limit_is_the_requests,
+                rescue_poison_keeps_others_flowing,
+                rescue_poisoned_job_can_be_requeued,
+                rescue_uses_storage_clock,
+                server_declared_dead_cannot_renew,
+                rescue_batch_limit,
+                rescue_in_parts_fences_at_once,
+                rescue_repeat_changes_nothing,
+                rescue_returns_only_what_runs,
+                rescue_keeps_failures,
+                rescue_declares_idle_servers_dead,
+                rescue_of_many_servers,
+                rescue_wakes_idle_worker,
+                rescue_then_finish_by_the_next,
+            }
+            servers {
+                server_register,
+                server_register_twice_renews,
+                server_heartbeat,
+                server_processing_is_counted,
+                server_dead_removed,
+                server_live_not_removed,
+                server_dead_jobs_requeued,
+                server_two_with_one_name,
+                server_graceful_unregister_releases,
+                shutdown_release_keeps_failures,
+                retire_is_for_ever,
+                retire_twice_changes_nothing,
+                retire_unknown_changes_nothing,
+                retire_of_dead_changes_nothing,
+                retire_spares_others,
+                queue_pause_resume,
+                queue_paused_takes_jobs,
+                queue_drain,
+                queue_paused_before_it_exists,
+                queue_pause_twice_changes_nothing,
+                queue_pause_spares_others,
+                queue_paused_is_steered_as_ever,
+                queue_name_of_the_longest_kind,
+                cancel_running_signals,
+                cancel_delete_fences_finish,
+                cancel_then_requeue_fences_the_old,
+                pause_and_resume_are_heard,
+                every_listener_hears,
+            }
+            history {
+                history_starts_at_1,
+                history_contiguous,
+                history_matches_current,
+                history_times_are_those_of_the_transitions,
+                history_of_a_missing_job_is_empty,
+                history_of_success,
+                history_of_a_delayed_job,
+                history_of_a_retry,
+                history_keeps_each_error,
+                history_of_a_snooze,
+                history_of_a_park,
+                history_of_a_release,
+                history_of_a_retirement,
+                history_of_a_rescue,
+                history_of_a_poison,
+                history_of_a_discard,
+                history_of_a_delete_while_processing,
+                history_of_requeues,
+                history_of_reschedules,
+            }
+            change {
+                transition_table_exhaustive_allowed,
+                transition_table_exhaustive_denied,
+                transition_expected_revision_cas,
+                transition_concurrent_one_wins,
+                final_not_left_automatically,
+                requeue_failed,
+                requeue_succeeded,
+                requeue_deleted,
+                requeue_clears_expiry,
+                requeue_starts_new_run_counters,
+                requeue_scheduled_keeps_failures,
+                requeue_enqueued_unchanged,
+                requeue_processing_refused,
+                requeue_wakes_idle_worker,
+                delete_enqueued,
+                delete_scheduled_removes_schedule,
+                delete_keeps_reason,
+                delete_final_sets_expiry,
+                delete_deleted_unchanged,
+                reschedule_enqueued,
+                reschedule_final_begins_new_run,
+                reschedule_past_waits_for_promotion,
+                reschedule_processing_refused,
+                reschedule_beyond_9999_applies_nothing,
+                change_missing,
+                change_empty,
+                change_each_on_its_own,
+                change_same_job_twice_in_one_call,
+                change_expected_state,
+                change_unexpected_state,
+                change_expectation_comes_first,
+                change_repeat_by_revision_is_harmless,
+                change_of_a_thousand,
+                change_by_the_client,
+                change_after_release,
+            }
+            retry {
+                retry_exact_count,
+                retry_zero,
+                retry_backoff_at_least,
+                retry_count_survives_crash_before_finish,
+                crash_does_not_consume_retry,
+                retry_then_succeed_resets_view,
+                retry_exhausted_failed,
+                retry_exhausted_delete_option,
+                retry_after_hint_respected,
+                retry_without_wait_goes_behind,
+                retry_absurd_wait_is_cut,
+            }
+            schedule {
+                schedule_not_early,
+                schedule_promoted_when_due,
+                schedule_in_past_is_now,
+                schedule_zero_delay_is_now,
+                schedule_instant_is_kept,
+                schedule_promote_batch_1000,
+                schedule_two_promoters_once,
+                schedule_delete_before_due,
+                schedule_reschedule,
+                schedule_far_future_2999,
+                schedule_beyond_9999_rejected,
+                schedule_server_clock_ahead_not_early,
+                promote_earliest_first,
+                promote_max_is_kept,
+                promote_tells_the_next,
+                promote_goes_to_the_end,
+                promote_keeps_priority,
+                promote_repeat_changes_nothing,
+                promote_zero_promotes_nothing,
+                promote_wakes_idle_worker,
+                schedule_wakes_the_promoter,
+            }
+            expiry {
+                expire_only_final,
+                expire_not_before_its_time,
+                expire_failed_kept_by_default,
+                expire_removes_all_traces,
+                expire_frees_the_id,
+                expire_requeue_race,
+                expire_requeue_at_once,
+                expire_batch_limit,
+                clean_repeat_changes_nothing,
+                expire_by_the_jobs_own_retention,
+                expire_never_when_kept,
+                expire_at_once_when_not_kept,
+                clean_keeps_the_totals,
+                clean_forgets_statistics_after_their_time,
+            }
+            counters {
+                counter_equals_recount,
+                counter_fold_concurrent,
+                stats_by_state,
+                counter_totals_count_transitions,
+                counter_by_queue,
+                counter_follows_a_deletion,
+                stats_hourly_daily_buckets,
+                stats_begin_where_asked,
+                stats_count_each_outcome,
+                stats_add_up_to_the_totals,
+            }
+            lists {
+                job_details_full,
+                job_missing_is_none,
+                list_lines_equal_details,
+                list_everything_newest_first,
+                list_scheduled_soonest_first,
+                list_enqueued_in_order_of_claims,
+                list_final_newest_created_first,
+                list_page_size,
+                list_ends,
+                list_pages_of_any_size_agree,
+                list_paging_stable_under_insert,
+                list_paging_stable_under_moves,
+                list_paging_stable_under_claims,
+                list_paging_stable_under_cleaning,
+                list_by_queue,
+                list_by_kind,
+                list_filters_combine,
+                search_by_id_prefix,
+                search_by_id_prefix_in_a_state,
+                search_by_odd_text_finds_nothing,
+                list_foreign_cursor_breaks_nothing,
+                queues_are_listed_by_name,
+                dashboard_reads_do_not_block_claims,
+                reads_see_one_moment,
+                list_one_of_many,
+            }
+            faults {
+                sql_injection_strings_everywhere,
+                kinds_of_every_script,
+                namespace_isolation_two_apps,
+                drop_future_mid_op_leaves_no_lock,
+                drop_future_then_repeat_create,
+                drop_future_then_repeat_cycle,
+                connection_lost_after_commit_unknown_retry_ok,
+                info_says_what_it_is,
+                storage_time_moves_with_its_clock,
+                history_of_a_long_life,
+                everything_at_once,
+            }
+        }
+    };
+    (clock, $then:ident $($context:tt)*) => {
+        $crate::$then! { $($context)*
+            clock {
+                storage_time_never_goes_back,
+                history_times_monotonic_under_clock_step_back,
+                clock_step_back_keeps_leases,
+                clock_step_back_keeps_schedules,
+                clock_step_back_keeps_expiries,
+                clock_step_back_keeps_order,
+            }
+        }
+    };
+    (reopen, $then:ident $($context:tt)*) => {
+        $crate::$then! { $($context)*
+            reopen {
+                reopen_keeps_jobs_of_every_state,
+                reopen_keeps_counters,
+                reopen_keeps_pauses,
+                reopen_keeps_order,
+                storage_restart_workers_continue,
+                reopen_keeps_the_dead_dead,
+                reopen_goes_on_with_a_rescue,
+                reopen_keeps_ids,
+                reopen_keeps_instants,
+                reopen_keeps_the_fence,
+                reopen_keeps_cursors,
+            }
+        }
+    };
+    (second, $then:ident $($context:tt)*) => {
+        $crate::$then! { $($context)*
+            second {
+                second_sees_what_is_committed,
+                second_works_what_the_first_creates,
+                second_never_claims_the_same_job,
+                second_creates_at_once,
+                second_fences_the_first,
+                second_rescues_once,
+                second_promotes_once,
+                second_handle_serves_the_same_server,
+                second_shares_the_time,
+            }
+        }
+    };
+    (hints, $then:ident $($context:tt)*) => {
+        $crate::$then! { $($context)*
+            hints {
+                hint_of_a_job_from_elsewhere,
+                hint_of_a_cancellation_from_elsewhere,
+                hint_of_a_release_from_elsewhere,
+            }
+        }
+    };
+    ($other:ident, $($rest:tt)*) => {
+        compile_error!(concat!(
+            "`", stringify!($other), "` is not a capability of a storage: ",
+            "expected clock, reopen, second or hints"
+        ));
+    };
+}
+
+/// One `#[test]` for each case, in a module for each group.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __tests {
+    ($($group:ident { $($case:ident,)* })*) => {
+        $(
+            mod $group {
+                $(
+                    #[test]
+                    fn $case() {
+                        let fixtures = super::conformance_fixtures();
+                        $crate::run(fixtures, $crate::cases::$group::$case);
+                    }
+                )*
+            }
+        )*
+    };
+}
+
+/// A list of the cases.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __list {
+    ($needs:expr; $($group:ident { $($case:ident,)* })*) => {
+        &[
+            $($(
+                $crate::list::Case {
+                    name: stringify!($case),
+                    group: stringify!($group),
+                    needs: $needs,
+                    run: |stage| Box::pin($crate::cases::$group::$case(stage)),
+                },
+            )*)*
+        ]
+    };
+}
+
+/// A case of the suite.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// Its name.
+    pub name: &'static str,
+    /// The group it stands in.
+    pub group: &'static str,
+    /// The capability without which it does not apply; `None` when every storage is asked.
+    pub needs: Option<&'static str>,
+    /// Plays it.
+    pub run: fn(Stage) -> Pin<Box<dyn Future<Output = ()>>>,
+}
+
+const ALWAYS: &[Case] = __cases!(always, __list None;);
+const CLOCK: &[Case] = __cases!(clock, __list Some("clock"););
+const REOPEN: &[Case] = __cases!(reopen, __list Some("reopen"););
+const SECOND: &[Case] = __cases!(second, __list Some("second"););
+const HINTS: &[Case] = __cases!(hints, __list Some("hints"););
+
+/// Every case, in the order of the files.
+pub fn all() -> impl Iterator<Item = &'static Case> {
+    [ALWAYS, CLOCK, REOPEN, SECOND, HINTS].into_iter().flatten()
+}
+
+/// Least number of cases that a storage is held to.
+pub const CASES_MIN: usize = 130;
+
+/// Counts the cases that apply to a storage with these capabilities, and names those that do not.
+///
+/// # Panics
+/// When fewer than [`CASES_MIN`] apply, or a name stands twice.
+pub fn count(capabilities: &[&str]) -> usize {
+    let applies = |case: &&Case| case.needs.is_none_or(|needs| capabilities.contains(&needs));
+    let applied = all().filter(applies).count();
+    let names: BTreeSet<_> = all().map(|case| case.name).collect();
+    assert_eq!(names.len(), all().count(), "each case has a name of its own");
+    // Not `println!`, which the test harness swallows: what does not apply must be seen.
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "portfire-conformance: {applied} cases apply to this storage");
+    for case in all().filter(|case| !applies(case)) {
+        let needs = case.needs.unwrap_or_default();
+        let _ = writeln!(out, "not applicable without `{needs}`: {}::{}", case.group, case.name);
+    }
+    assert!(applied >= CASES_MIN, "{applied} cases, and at least {CASES_MIN} are promised");
+    applied
+}

@@ -102,6 +102,9 @@ pub use portfire_server::{
     ServerBuilder, ServerFilter, ServerStats, ServiceError, Services, Shutdown, ShutdownReport,
     StartError, filter_fn, filter_with, process_fn, shutdown_signal,
 };
+/// The SQLite storage with its settings, for what a URL cannot say.
+#[cfg(feature = "sqlite")]
+pub use portfire_sqlite as sqlite;
 /// JSON values, for functions named by `migrate`.
 pub use serde_json;
 

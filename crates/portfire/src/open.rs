@@ -22,6 +22,16 @@ pub async fn open(url: &str) -> Result<Arc<dyn Storage>, StorageError> {
     }
 }
 
+#[cfg(feature = "sqlite")]
+async fn open_sqlite(path: &str) -> Result<Arc<dyn Storage>, StorageError> {
+    if path.is_empty() {
+        let message = "the URL `sqlite:` names no file: write `sqlite://app.db`, or `memory:` for a storage without one";
+        return Err(StorageError::Unsupported(message.to_owned()));
+    }
+    Ok(Arc::new(portfire_sqlite::SqliteStorage::open(path).await?))
+}
+
+#[cfg(not(feature = "sqlite"))]
 async fn open_sqlite(_path: &str) -> Result<Arc<dyn Storage>, StorageError> {
     let message = "`sqlite:` needs the feature `sqlite` of the crate `portfire`";
     Err(StorageError::Unsupported(message.to_owned()))

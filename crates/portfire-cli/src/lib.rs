@@ -1,1 +1,138 @@
-//! The portfire command: look at a storage, steer it, measure it.
+//! The `portfire` command: looks at a storage, steers it, measures it.
+//!
+//! It is a library, too, because handlers are compiled into the user's own program: there,
+//! `portfire_cli::main()` gives the same commands with the user's jobs linked in, so that
+//! `jobs export` knows them.
+//!
+//! ```no_run
+//! fn main() -> std::process::ExitCode {
+//!     portfire_cli::main()
+//! }
+//! ```
+//!
+//! Answers go to the standard output, everything else to the standard error. Nothing is asked.
+//! Stored text is escaped before a terminal sees it, and secrets in URLs are masked.
+
+mod answer;
+pub mod bench;
+pub mod command;
+pub mod escape;
+pub mod failure;
+mod jobs;
+pub mod location;
+mod migrate;
+mod status;
+mod table;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use portfire_core::{Action, Client};
+
+use command::{Cli, Command, JobsArgs, JobsCommand, ListArgs};
+use failure::Failure;
+use location::{Location, Missing};
+
+/// Reads the command line of this process, does what it says, and tells how it ended: 0 when it is
+/// done, 1 when it failed, 2 when the command line is at fault.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers and go to the output; mistakes do not.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    log_to_stderr();
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::from)
+        .and_then(|runtime| {
+            runtime.block_on(run(cli, &mut std::io::stdout(), &mut std::io::stderr()))
+        });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if failure.exit_code() != 0 {
+                let message = escape::plain(&failure.to_string());
+                let _ = writeln!(std::io::stderr(), "portfire: {message}");
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// Does what a command line says. Answers go to `out`, and what is beside them to `notes`.
+///
+/// # Errors
+/// A [`Failure`] with its exit code.
+pub async fn run(
+    cli: Cli,
+    out: &mut (dyn Write + Send),
+    notes: &mut (dyn Write + Send),
+) -> Result<(), Failure> {
+    let Cli { command, storage, json } = cli;
+    // Needs no storage.
+    if let Command::Jobs(JobsArgs { command: Some(JobsCommand::Export), .. }) = command {
+        return jobs::export(out);
+    }
+    let location = match &storage {
+        Some(url) => Location::parse(url)?,
+        None => {
+            return Err(Failure::usage(
+                "which storage? Say `--storage sqlite://FILE`, or set PORTFIRE_STORAGE",
+            ));
+        }
+    };
+    match command {
+        Command::Status => {
+            let storage = location.open(Missing::Refuse).await?;
+            status::run(&*storage, json, out).await
+        }
+        Command::Jobs(args) => {
+            let client = Client::new(location.open(Missing::Refuse).await?);
+            run_jobs(args, &client, json, out, notes).await
+        }
+        Command::Migrate(args) => migrate::run(&location, &args, json, out).await,
+        Command::Bench(args) => bench::run(&location, &args, json, out).await,
+    }
+}
+
+async fn run_jobs(
+    args: JobsArgs,
+    client: &Client,
+    json: bool,
+    out: &mut (dyn Write + Send),
+    notes: &mut (dyn Write + Send),
+) -> Result<(), Failure> {
+    let storage = &**client.storage();
+    let (command, list) = (args.command, args.list);
+    if command.is_some() && list != ListArgs::default() {
+        return Err(Failure::usage(
+            "`--state`, `--queue` and the like go with `jobs list`, after the word",
+        ));
+    }
+    match command.unwrap_or(JobsCommand::List(list)) {
+        JobsCommand::List(args) => jobs::list(storage, &args, json, out, notes).await,
+        JobsCommand::Show { id } => jobs::show(storage, &id, json, out).await,
+        JobsCommand::Requeue { ids } => {
+            jobs::change(client, &ids, Action::Requeue, json, out).await
+        }
+        JobsCommand::Delete { ids, reason } => {
+            jobs::change(client, &ids, Action::Delete { reason }, json, out).await
+        }
+        JobsCommand::Export => jobs::export(out),
+    }
+}
+
+/// Log lines go to the standard error: warnings by default, more by `PORTFIRE_LOG`.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PORTFIRE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    // A program that embeds the commands may have a subscriber of its own.
+    let _ =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}

@@ -1,2 +1,5 @@
-//! The portfire command.
-fn main() {}
+//! The `portfire` command.
+
+fn main() -> std::process::ExitCode {
+    portfire_cli::main()
+}

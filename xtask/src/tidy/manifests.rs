@@ -59,7 +59,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     Layer {
         name: "portfire-cli",
         shipped: true,
-        inner: &["portfire", "portfire-core", "portfire-sqlite"],
+        inner: &["portfire", "portfire-core", "portfire-server"],
         outer: None,
     },
     Layer { name: "portfire-conformance", shipped: false, inner: &["portfire-core"], outer: None },

@@ -66,6 +66,27 @@ const EXCEPTIONS: &[Exception] = &[
         call: "time::sleep",
         reason: "the real runtime",
     },
+    Exception { path: "crates/portfire-cli/src/bench/", call: "Instant::now", reason: "measures" },
+    Exception {
+        path: "crates/portfire-cli/src/bench/",
+        call: "SystemTime::now",
+        reason: "two processes share no other clock",
+    },
+    Exception {
+        path: "crates/portfire-cli/src/bench/",
+        call: "time::sleep",
+        reason: "looks at an idle server for a while",
+    },
+    Exception {
+        path: "crates/portfire-torture/src/supervisor.rs",
+        call: "Instant::now",
+        reason: "bounds how long real processes run",
+    },
+    Exception {
+        path: "crates/portfire-torture/src/supervisor.rs",
+        call: "thread::sleep",
+        reason: "waits for other processes, which send no notice",
+    },
     Exception {
         path: "xtask/src/process.rs",
         call: "Instant::now",

@@ -1,0 +1,187 @@
+//! `portfire bench`: what a storage and a server do on this machine, through the public API.
+//!
+//! The jobs are real calls of a `#[job]` function that does nothing, durable as the storage is by
+//! default. The answer is one line of JSON, or a few lines for people.
+
+mod enqueue;
+mod figures;
+mod latency;
+mod probe;
+mod raw;
+mod scratch;
+mod serve;
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portfire_core::{Client, Storage};
+use serde::Serialize;
+
+use crate::answer;
+use crate::command::{BenchArgs, Scenario};
+use crate::escape;
+use crate::failure::Failure;
+use crate::location::{Location, Missing};
+use figures::{Figures, Percentiles};
+use scratch::Scratch;
+
+/// What a measurement found. A figure that does not apply, or cannot be had here, is null.
+#[derive(Debug, Serialize)]
+struct Report {
+    scenario: &'static str,
+    storage: String,
+    /// Jobs that were measured.
+    jobs: u64,
+    seconds: f64,
+    jobs_per_second: Option<f64>,
+    p50_ms: Option<f64>,
+    p95_ms: Option<f64>,
+    p99_ms: Option<f64>,
+    /// Most memory the process had at a time during the measurement (Linux).
+    rss_mb: Option<f64>,
+    /// Transactions that were committed, when the storage counts them.
+    commits: Option<u64>,
+    /// Bytes that the process gave to its disks during the measurement (Linux).
+    bytes_written: Option<u64>,
+    /// One-row commits of SQLite itself, as durable, in the same run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw_commits_per_second: Option<f64>,
+    /// Jobs enqueued for each of those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio: Option<f64>,
+    /// Processor time of this process, of one processor's (Linux).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_percent: Option<f64>,
+}
+
+/// What one scenario measured.
+#[derive(Debug, Default)]
+struct Measured {
+    jobs: u64,
+    time: Duration,
+    /// Whether jobs per second say something.
+    is_rate: bool,
+    percentiles: Option<Percentiles>,
+    figures: Figures,
+    raw_commits_per_second: Option<f64>,
+}
+
+/// What a scenario works with.
+struct Bench<'a> {
+    location: &'a Location,
+    storage: Arc<dyn Storage>,
+    client: Client,
+    args: &'a BenchArgs,
+    payload: String,
+}
+
+impl Bench<'_> {
+    /// How many jobs to measure.
+    fn jobs(&self, default: u64) -> u64 {
+        self.args.jobs.unwrap_or(default)
+    }
+}
+
+pub(crate) async fn run(
+    location: &Location,
+    args: &BenchArgs,
+    json: bool,
+    out: &mut (dyn Write + Send),
+) -> Result<(), Failure> {
+    // Removed when the measurement has ended, however it ends.
+    let scratch = if location.is_anywhere() { Some(Scratch::new()?) } else { None };
+    let location = scratch.as_ref().map_or(location, Scratch::location);
+    let storage = location.open(Missing::Create).await?;
+    let bench = Bench {
+        location,
+        client: Client::new(Arc::clone(&storage)),
+        storage,
+        args,
+        payload: "x".repeat(args.payload as usize),
+    };
+    let measured = match args.scenario {
+        Scenario::EnqueueSerial => enqueue::serial(&bench).await?,
+        Scenario::EnqueueConcurrent => enqueue::concurrent(&bench).await?,
+        Scenario::EnqueueMany => enqueue::many(&bench).await?,
+        Scenario::Drain => serve::drain(&bench, 0).await?,
+        Scenario::Backlog => serve::drain(&bench, args.backlog).await?,
+        Scenario::Idle => serve::idle(&bench).await?,
+        Scenario::Latency => latency::in_process(&bench).await?,
+        Scenario::LatencyProcesses => latency::between_processes(&bench).await?,
+        Scenario::Feed => return latency::feed(&bench).await,
+    };
+    let report = report(args.scenario, location, &measured);
+    if json { answer::json(&report, out) } else { show(&report, out) }
+}
+
+fn report(scenario: Scenario, location: &Location, measured: &Measured) -> Report {
+    let seconds = measured.time.as_secs_f64();
+    let rate = (measured.is_rate && seconds > 0.0).then(|| measured.jobs as f64 / seconds);
+    let percentile = |of: fn(&Percentiles) -> Duration| {
+        measured.percentiles.as_ref().map(|all| round(of(all).as_secs_f64() * 1e3, 4))
+    };
+    Report {
+        scenario: scenario.as_str(),
+        storage: location.to_string(),
+        jobs: measured.jobs,
+        seconds: round(seconds, 6),
+        jobs_per_second: rate.map(|rate| round(rate, 1)),
+        p50_ms: percentile(|all| all.p50),
+        p95_ms: percentile(|all| all.p95),
+        p99_ms: percentile(|all| all.p99),
+        rss_mb: measured.figures.peak_bytes.map(|bytes| round(bytes as f64 / 1e6, 2)),
+        commits: None,
+        bytes_written: measured.figures.bytes_written,
+        raw_commits_per_second: measured.raw_commits_per_second.map(|raw| round(raw, 1)),
+        ratio: rate.zip(measured.raw_commits_per_second).map(|(ours, raw)| round(ours / raw, 4)),
+        cpu_percent: measured
+            .figures
+            .cpu
+            .filter(|_| seconds > 0.0)
+            .map(|cpu| round(cpu.as_secs_f64() / seconds * 100.0, 3)),
+    }
+}
+
+fn round(figure: f64, decimals: i32) -> f64 {
+    let scale = 10f64.powi(decimals);
+    (figure * scale).round() / scale
+}
+
+fn show(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
+    writeln!(out, "{} on {}", report.scenario, escape::plain(&report.storage))?;
+    writeln!(out, "{} jobs in {:.3} s", report.jobs, report.seconds)?;
+    let lines = [
+        ("jobs per second", report.jobs_per_second),
+        ("p50 ms", report.p50_ms),
+        ("p95 ms", report.p95_ms),
+        ("p99 ms", report.p99_ms),
+        ("raw commits per second", report.raw_commits_per_second),
+        ("ratio", report.ratio),
+        ("peak memory MB", report.rss_mb),
+        ("processor %", report.cpu_percent),
+        ("bytes written", report.bytes_written.map(|bytes| bytes as f64)),
+    ];
+    for (name, figure) in lines {
+        if let Some(figure) = figure {
+            writeln!(out, "{name:24}{figure}")?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_that_does_not_apply_is_null() {
+        let location = Location::parse("memory:").unwrap();
+        let measured = Measured { jobs: 5, time: Duration::from_secs(2), ..Measured::default() };
+        let report = serde_json::to_value(report(Scenario::Idle, &location, &measured)).unwrap();
+        assert_eq!(report["jobs_per_second"], serde_json::Value::Null);
+        assert_eq!(report["p99_ms"], serde_json::Value::Null);
+        assert_eq!(report["seconds"], 2.0);
+        assert!(report.get("ratio").is_none());
+    }
+}

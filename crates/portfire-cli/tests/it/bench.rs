@@ -1,0 +1,83 @@
+//! `portfire bench`: every scenario in small, on a file and in memory.
+
+use serde_json::Value;
+
+use crate::program::portfire;
+
+const KEYS: [&str; 11] = [
+    "scenario",
+    "storage",
+    "jobs",
+    "seconds",
+    "jobs_per_second",
+    "p50_ms",
+    "p95_ms",
+    "p99_ms",
+    "rss_mb",
+    "commits",
+    "bytes_written",
+];
+
+#[track_caller]
+fn measure(scenario: &str, storage: &str, words: &[&str]) -> Value {
+    let words = [&["bench", scenario, "--storage", storage, "--json"][..], words].concat();
+    let report = portfire(&words).json();
+    let object = report.as_object().unwrap();
+    for key in KEYS {
+        assert!(object.contains_key(key), "{key} is missing in {report}");
+    }
+    assert_eq!(report["scenario"], scenario);
+    assert!(report["seconds"].as_f64().unwrap() > 0.0, "{report}");
+    report
+}
+
+#[test]
+fn taking_in_is_measured() {
+    for storage in ["sqlite:", "memory:"] {
+        for scenario in ["enqueue-serial", "enqueue-concurrent", "enqueue-many"] {
+            let report = measure(scenario, storage, &["--jobs", "300"]);
+            assert_eq!(report["jobs"], 300);
+            assert!(report["jobs_per_second"].as_f64().unwrap() > 0.0, "{report}");
+            assert!(report["p50_ms"].as_f64() <= report["p99_ms"].as_f64(), "{report}");
+        }
+    }
+}
+
+#[test]
+fn serial_is_held_against_sqlite_itself() {
+    let report = measure("enqueue-serial", "sqlite:", &["--jobs", "300"]);
+    let ratio = report["jobs_per_second"].as_f64().unwrap()
+        / report["raw_commits_per_second"].as_f64().unwrap();
+    assert!((ratio - report["ratio"].as_f64().unwrap()).abs() < 0.01, "{report}");
+    let memory = measure("enqueue-serial", "memory:", &["--jobs", "300"]);
+    assert_eq!(memory.get("ratio"), None);
+}
+
+#[test]
+fn draining_is_measured_with_history_and_backlog() {
+    for storage in ["sqlite:", "memory:"] {
+        let report = measure("drain", storage, &["--jobs", "300", "--history", "50"]);
+        assert_eq!(report["jobs"], 300);
+        let report = measure("backlog", storage, &["--jobs", "300", "--backlog", "1000"]);
+        assert_eq!(report["jobs"], 300);
+        assert!(report["jobs_per_second"].as_f64().unwrap() > 0.0, "{report}");
+    }
+}
+
+#[test]
+fn latency_is_measured_in_a_process_and_between_two() {
+    for scenario in ["latency", "latency-processes"] {
+        let report = measure(scenario, "sqlite:", &["--jobs", "10"]);
+        assert_eq!(report["jobs"], 10);
+        assert!(report["p99_ms"].as_f64().unwrap() > 0.0, "{report}");
+        assert_eq!(report["jobs_per_second"], Value::Null);
+    }
+}
+
+#[test]
+fn idleness_is_measured() {
+    let report = measure("idle", "sqlite:", &["--seconds", "1"]);
+    if cfg!(target_os = "linux") {
+        assert!(report["cpu_percent"].as_f64().is_some() && report["rss_mb"].as_f64().is_some());
+    }
+}

@@ -1,0 +1,8 @@
+//! The `portfire` program itself: what it answers, how it fails, and what it never shows.
+
+mod bench;
+mod jobs;
+mod program;
+mod status;
+mod terminal;
+mod usage;

@@ -1,0 +1,86 @@
+//! `portfire status` and `portfire migrate`.
+
+use crate::program::{Database, portfire};
+
+#[test]
+fn a_file_that_does_not_exist_is_an_error_and_is_not_made() {
+    let database = Database::absent();
+    for words in [&["status"][..], &["jobs"], &["jobs", "show", "01234567"]] {
+        let complaint = database.run(words).failed(1);
+        assert!(complaint.contains("there is no such file"), "{complaint}");
+        assert!(complaint.contains("jobs.db"), "{complaint}");
+    }
+    assert!(!database.path().exists());
+}
+
+#[test]
+fn the_status_counts_by_state_and_queue() {
+    let database = Database::with_jobs(3);
+    let doomed = &database.ids()[0];
+    database.run(&["jobs", "delete", doomed]).ok();
+
+    let status = database.run(&["status"]).ok();
+    let lines: Vec<&str> = status.lines().collect();
+    assert!(lines[0].starts_with("sqlite ") && lines[0].ends_with("jobs.db"), "{status}");
+    for line in
+        ["STATE       JOBS", "enqueued    2", "deleted     1", "failed      0", "No servers."]
+    {
+        assert!(lines.contains(&line), "{line:?} is missing in\n{status}");
+    }
+    assert!(
+        lines.iter().any(|line| line.split_whitespace().eq(["default", "2", "0", "0", "0"])),
+        "{status}"
+    );
+    assert!(status.contains("\nEver: 3 created, 0 succeeded, 0 failed, 1 deleted,"), "{status}");
+}
+
+#[test]
+fn the_status_for_programs_has_every_state() {
+    let database = Database::with_jobs(2);
+    let status = database.run(&["status", "--json"]).json();
+    let states = &status["counts"]["states"];
+    let expected = serde_json::json!({
+        "scheduled": 0, "awaiting": 0, "enqueued": 2, "processing": 0,
+        "succeeded": 0, "failed": 0, "deleted": 0
+    });
+    assert_eq!(*states, expected);
+    assert_eq!(status["counts"]["created_total"], 2);
+    assert_eq!(status["storage"]["name"], "sqlite");
+    assert_eq!(status["queues"][0]["name"], "default");
+    assert_eq!(status["servers"], serde_json::json!([]));
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    let database = Database::absent();
+    let text = "This is a letter to my aunt, and by no means a database. ".repeat(100);
+    std::fs::write(database.path(), &text).unwrap();
+    let complaint = database.run(&["status"]).failed(1);
+    assert!(complaint.starts_with("portfire: "), "{complaint}");
+    assert_eq!(std::fs::read_to_string(database.path()).unwrap(), text);
+}
+
+#[test]
+fn memory_has_a_status_too() {
+    let status = portfire(&["status", "--storage", "memory:", "--json"]).json();
+    assert_eq!(status["storage"]["name"], "memory");
+}
+
+#[test]
+fn migrating_makes_the_database_and_again_changes_nothing() {
+    let database = Database::absent();
+    let first = database.run(&["migrate"]).ok();
+    assert!(first.contains("jobs.db"), "{first}");
+    let before = database.run(&["status", "--json"]).json();
+    database.run(&["migrate"]).ok();
+    let after = database.run(&["status", "--json"]).json();
+    assert_eq!(before["counts"], after["counts"]);
+}
+
+#[test]
+fn the_migrations_can_be_read_and_touch_nothing() {
+    let database = Database::absent();
+    let sql = database.run(&["migrate", "--print"]).ok();
+    assert!(sql.to_lowercase().contains("create table"), "{sql}");
+    assert!(!database.path().exists());
+}

@@ -1,0 +1,76 @@
+//! Mistakes on the command line, and what is said about them.
+
+use std::process::Stdio;
+
+use crate::program::{Database, command, ended, portfire};
+
+#[test]
+fn a_mistake_ends_with_2_and_says_what_to_write() {
+    for (words, said) in [
+        (&["status"][..], "which storage? Say `--storage sqlite://FILE`, or set PORTFIRE_STORAGE"),
+        (&["status", "--storage", "app.db"], "for an SQLite file write `sqlite://app.db`"),
+        (&["status", "--storage", "sqlite:"], "`sqlite:` names no file"),
+        (&["status", "--storage", "mysql://h"], "no storage for `mysql:`"),
+        (&["jobs", "--storage", "memory:", "--state", "done"], "`done` is not a state"),
+        (&["jobs", "--storage", "memory:", "--queue", "A B"], "`A B` is not a queue name"),
+        (&["jobs", "--storage", "memory:", "--limit", "0"], "1..=500"),
+        (
+            &["jobs", "--storage", "memory:", "--state", "failed", "show", "0123456"],
+            "go with `jobs list`",
+        ),
+        (&["jobs", "--storage", "memory:", "show", "abc"], "at least 6 of its first characters"),
+        (&["bench", "fly", "--storage", "memory:"], "enqueue-serial"),
+        (&["bench", "latency-processes", "--storage", "memory:"], "two cannot share it"),
+        (&["nonsense"], "unrecognized subcommand"),
+    ] {
+        let complaint = portfire(words).failed(2);
+        assert!(complaint.contains(said), "{words:?} said {complaint:?}");
+    }
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    let url = "postgres://me:hunter2@host/db?sslpassword=hunter2";
+    for words in [
+        &["status"][..],
+        &["jobs"],
+        &["migrate"],
+        &["bench", "drain"],
+        &["--help"],
+        &["status", "--help"],
+    ] {
+        let ended = ended(command(words).env("PORTFIRE_STORAGE", url).output().unwrap());
+        assert!(!format!("{ended:?}").contains("hunter2"), "{words:?} wrote {ended:?}");
+    }
+}
+
+#[test]
+fn the_storage_may_come_from_the_environment() {
+    let database = Database::with_jobs(1);
+    let mut command = command(&["status", "--json"]);
+    let status = ended(command.env("PORTFIRE_STORAGE", database.url()).output().unwrap()).json();
+    assert_eq!(status["counts"]["created_total"], 1);
+}
+
+#[test]
+fn help_is_an_answer() {
+    let help = portfire(&["--help"]).ok();
+    for command in ["status", "jobs", "migrate", "bench"] {
+        assert!(help.contains(&format!("\n  {command} ")), "{help}");
+    }
+    assert!(portfire(&["--version"]).ok().starts_with("portfire 0."));
+}
+
+#[test]
+fn a_reader_that_has_enough_is_no_failure() {
+    let database = Database::with_jobs(200);
+    let mut child = database
+        .command(&["jobs", "list", "--limit", "200"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ended = ended(child.wait_with_output().unwrap());
+    assert_eq!((ended.code, ended.notes.contains("pipe")), (Some(0), false), "{ended:?}");
+}

@@ -1,0 +1,40 @@
+//! A process that works until its standard input ends.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use clap::Args;
+use portfire::Server;
+
+use crate::effects::mark;
+use crate::{AnyError, effects};
+
+/// Where this process works.
+#[derive(Debug, Args)]
+pub(crate) struct Post {
+    /// The storage.
+    #[arg(long)]
+    storage: String,
+    /// Its name, which its replacement will have, too.
+    #[arg(long)]
+    name: String,
+    /// Its effect log.
+    #[arg(long)]
+    effects: PathBuf,
+}
+
+pub(crate) async fn run(post: Post) -> Result<(), AnyError> {
+    effects::open(&post.effects)?;
+    let storage = portfire::open(&post.storage).await?;
+    let server =
+        Server::builder(storage).name(post.name).register(portfire::jobs![mark]).start().await?;
+    // The supervisor closes our input to end us, and so does its own death.
+    let (end, ended) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        let _ = end.send(());
+    });
+    let _ = ended.await;
+    server.shutdown().await;
+    Ok(())
+}

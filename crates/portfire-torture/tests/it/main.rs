@@ -1,0 +1,23 @@
+//! The torture in small: the program itself, with few jobs.
+
+use std::process::{Command, Output};
+
+fn torture(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_portfire-torture")).args(words).output().expect("it starts")
+}
+
+#[test]
+fn several_processes_share_a_file() {
+    let output = torture(&["processes", "--jobs", "2000", "--limit", "120"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{complained}");
+    assert!(said.contains("2000 jobs, 4 clients, 2 servers, 0 kills, 2000 effects"), "{said}");
+}
+
+#[test]
+fn a_directory_that_is_in_use_is_refused() {
+    let output = torture(&["processes", "--jobs", "1", "--dir", env!("CARGO_MANIFEST_DIR")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is not empty"));
+}

@@ -215,7 +215,8 @@ impl Retention {
                 "deleted" => &mut retention.deleted,
                 _ => return Err(unknown(key, "retention key", RETENTION_KEYS)),
             };
-            let text: LitStr = value(input)?;
+            input.parse::<Token![=]>()?;
+            let text = duration::text(input)?;
             *slot = Some(if text.value() == "forever" {
                 quote!(::core::option::Option::None)
             } else {
@@ -328,7 +329,8 @@ fn priority(input: ParseStream<'_>) -> syn::Result<LitInt> {
 }
 
 fn timeout(input: ParseStream<'_>) -> syn::Result<TokenStream> {
-    let text: LitStr = value(input)?;
+    input.parse::<Token![=]>()?;
+    let text = duration::text(input)?;
     match duration::parse_millis(&text)? {
         0 => {
             Err(syn::Error::new(text.span(), "a timeout of zero would stop every attempt at once"))

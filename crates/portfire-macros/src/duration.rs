@@ -3,6 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::quote_spanned;
 use syn::LitStr;
+use syn::parse::ParseStream;
 
 /// The units, the largest first, in milliseconds.
 const UNITS: [(&str, u64); 6] = [
@@ -13,6 +14,12 @@ const UNITS: [(&str, u64); 6] = [
     ("s", 1_000),
     ("ms", 1),
 ];
+
+/// Reads the token.
+pub(crate) fn text(input: ParseStream<'_>) -> syn::Result<LitStr> {
+    let message = "expected a duration as text, such as \"10m\" or \"1h30m\"";
+    input.parse().map_err(|error| syn::Error::new(error.span(), message))
+}
 
 /// Reads the text, and refuses with the reason at the text.
 pub(crate) fn parse_millis(text: &LitStr) -> syn::Result<u64> {

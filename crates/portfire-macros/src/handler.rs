@@ -1,7 +1,7 @@
 //! What both `#[job]` and `#[jobs]` make of a function: the job as a type, with its fields, its
 //! handler and its descriptor.
 
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Attribute, Type, Visibility};
@@ -77,6 +77,7 @@ impl Job<'_> {
         let Job { marker, visibility, conditions, extra, .. } = self;
         let (private, quiet) = (self.private(), quiet());
         let fields = self.parameters.passed().map(|passed| passed.field(&private));
+        let returned = self.returned_constant();
         let (job_fn, start, inline) = (self.job_fn(), self.start(), self.inline());
         let descriptor = self.descriptor();
         quote! {
@@ -89,6 +90,7 @@ impl Job<'_> {
             #quiet
             impl #marker {
                 #(#fields)*
+                #returned
             }
 
             #extra
@@ -126,7 +128,8 @@ impl Job<'_> {
             attribute.queue.as_ref().map(|queue| quote!(const QUEUE: &'static str = #queue;));
         let priority =
             attribute.priority.as_ref().map(|priority| quote!(const PRIORITY: i16 = #priority;));
-        let output = quote_spanned!(returned.span()=> <#returned as #private::JobReturn>::Output);
+        let here = at(returned.span(), &private);
+        let output = quote_spanned!(returned.span()=> <#returned as #here::JobReturn>::Output);
         quote! {
             impl #private::JobFn for #marker {
                 const KIND: &'static str = #kind;
@@ -135,6 +138,15 @@ impl Job<'_> {
                 type Output = #output;
             }
         }
+    }
+
+    /// The constant that says how the result is taken; it looks at the parts of the type.
+    fn returned_constant(&self) -> TokenStream {
+        let returned = self.returned;
+        let span = returned.span();
+        let private = at(span, &self.private());
+        let ty = quote_spanned!(span=> #private::Returned::<#returned>);
+        quote_spanned!(span=> const __RETURNED: #ty = #ty::new();)
     }
 
     fn takes_supplies(&self) -> bool {
@@ -155,6 +167,7 @@ impl Job<'_> {
         let supplies = self.parameters.supplied().map(|s| s.supply(&private, &context, &services));
         let instance = self.instance.as_ref().map(|instance| {
             let ty = instance.service;
+            let private = at(ty.span(), &private);
             let mutability =
                 matches!(instance.receiver, Receiver::Exclusive).then(|| quote!(mut));
             quote_spanned!(ty.span()=> let #mutability #service = <#ty as #private::FromServices>::resolve(&#services)?;)
@@ -166,14 +179,13 @@ impl Job<'_> {
         });
         let arguments = self.parameters.all.iter().map(|parameter| parameter.argument());
         let wait = self.is_async.then(|| quote!(.await));
-        let into_result = quote_spanned!(self.returned.span()=> #private::JobReturn::into_result);
         let work = quote! {
             let (#(#names,)*) = #private::decode(&#args, #version, #migrate, |#fields| {
                 ::core::result::Result::Ok((#(#reads,)*))
             })?;
             #(#supplies)*
             #instance
-            #into_result(#body(#receiver #(#arguments),*) #wait)
+            (#marker::__RETURNED.into_result)(#body(#receiver #(#arguments),*) #wait)
         };
         let supplied = self
             .takes_supplies()
@@ -211,6 +223,7 @@ impl Job<'_> {
         match &self.attribute.migrate {
             None => quote!(::core::option::Option::None),
             Some(path) => {
+                let private = at(path.span(), &private);
                 let migrated = quote_spanned!(path.span()=> #private::Migrated::into_result(#path(from, args)));
                 quote!(::core::option::Option::Some(|from, args| #migrated))
             }
@@ -247,9 +260,9 @@ impl Job<'_> {
         let supplied =
             self.takes_supplies().then(|| quote!(#invocation.context, #invocation.services,));
         let handler = if self.is_async {
-            quote!(Async(|#invocation| #start(#invocation.args, #supplied #private::stored)))
+            quote!(Async(|#invocation| #start(#invocation.args, #supplied #marker::__RETURNED.store)))
         } else {
-            quote!(Blocking(|#invocation| #private::stored(#start(#invocation.args, #supplied))))
+            quote!(Blocking(|#invocation| (#marker::__RETURNED.store)(#start(#invocation.args, #supplied))))
         };
         let aliases = &attribute.aliases;
         let version = attribute.version();
@@ -292,6 +305,20 @@ impl Job<'_> {
             }},
         }
     }
+}
+
+/// The tokens as if they stood at `span`. A path shows its errors where its first token stands, so
+/// what is to be blamed on a type must stand there as a whole.
+pub(crate) fn at(span: Span, tokens: &TokenStream) -> TokenStream {
+    let moved = |mut token: TokenTree| {
+        if let TokenTree::Group(group) = &token {
+            let stream = at(span, &group.stream());
+            token = TokenTree::Group(Group::new(group.delimiter(), stream));
+        }
+        token.set_span(span);
+        token
+    };
+    tokens.clone().into_iter().map(moved).collect()
 }
 
 /// A name that cannot meet one of the user's.

@@ -11,6 +11,13 @@ use crate::parameter::{Parameters, bare};
 use crate::signature::{OpaqueFn, plain, typed_inputs};
 
 pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    if let Some(keyword) = other_item(&item) {
+        let message = format!(
+            "`#[job]` stands on a function, or on an impl block whose methods are jobs; this is a `{keyword}`"
+        );
+        let mistake = syn::Error::new_spanned(keyword, message).to_compile_error();
+        return quote!(#item #mistake);
+    }
     let function: OpaqueFn = match syn::parse2(item.clone()) {
         Ok(function) => function,
         Err(mistake) => {
@@ -31,6 +38,16 @@ pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> TokenStream {
     }
     let job = written(&attribute, &function, &parameters);
     quote!(#slips #job)
+}
+
+/// The keyword of an item that is no function.
+fn other_item(item: &TokenStream) -> Option<Ident> {
+    const OTHERS: [&str; 8] = ["struct", "enum", "union", "trait", "mod", "type", "static", "use"];
+    let mut words = item.clone().into_iter().filter_map(|token| match token {
+        proc_macro2::TokenTree::Ident(ident) => Some(ident),
+        _ => None,
+    });
+    words.find(|word| *word != "pub").filter(|word| OTHERS.iter().any(|other| word == other))
 }
 
 fn check_receiver(function: &OpaqueFn, mistakes: &mut Mistakes) {

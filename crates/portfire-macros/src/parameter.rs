@@ -7,8 +7,9 @@ use syn::parse::ParseStream;
 use syn::spanned::Spanned;
 use syn::{Attribute, Ident, LitStr, Pat, PatType, Path, Token, Type};
 
+use crate::handler::at;
 use crate::mistakes::Mistakes;
-use crate::signature::{Forbidden, forbidden, last_segment, plain, ungrouped};
+use crate::signature::{Forbidden, forbidden, last_segment, plain, type_text, ungrouped};
 
 const ATTRIBUTES: &str = "#[inject], #[arg(default)], #[arg(alias = \"..\")]";
 
@@ -76,9 +77,12 @@ impl Parameter {
     pub(crate) fn read(input: &PatType) -> syn::Result<Parameter> {
         let ident = ident(input)?;
         let attributes = ParameterAttributes::read(&input.attrs)?;
-        if let Some(inject) = attributes.inject {
+        if let Some(inject) = &attributes.inject {
             if attributes.says_something() {
-                return Err(syn::Error::new(inject, "`#[inject]` and `#[arg]` exclude each other"));
+                return Err(syn::Error::new_spanned(
+                    inject,
+                    "`#[inject]` and `#[arg]` exclude each other",
+                ));
             }
             return Supplied::service(ident, &input.ty).map(Parameter::supplied);
         }
@@ -127,7 +131,7 @@ fn ident(input: &PatType) -> syn::Result<Ident> {
 
 #[derive(Default)]
 struct ParameterAttributes {
-    inject: Option<Span>,
+    inject: Option<Attribute>,
     aliases: Vec<LitStr>,
     default: Option<Missing>,
 }
@@ -139,7 +143,7 @@ impl ParameterAttributes {
             let path = attribute.path();
             if path.is_ident("inject") {
                 attribute.meta.require_path_only()?;
-                read.inject = Some(attribute.span());
+                read.inject = Some(attribute.clone());
             } else if path.is_ident("arg") {
                 attribute.parse_args_with(|input: ParseStream<'_>| read.arg(input))?;
             } else if !is_own_business(path) {
@@ -261,15 +265,15 @@ impl Form {
 
 fn storable(ty: &Type) -> syn::Result<()> {
     match forbidden(ty) {
-        Some(Forbidden::ImplTrait(span)) => Err(syn::Error::new(
-            span,
+        Some(Forbidden::ImplTrait(found)) => Err(syn::Error::new_spanned(
+            found,
             "a parameter of a job cannot be `impl Trait`: stored arguments need one type; write one job for each type",
         )),
-        Some(Forbidden::Infer(span)) => {
-            Err(syn::Error::new(span, "write the type out: `_` is not known here"))
+        Some(Forbidden::Infer(found)) => {
+            Err(syn::Error::new_spanned(found, "write the type out: `_` is not known here"))
         }
-        Some(Forbidden::Reference(span)) => Err(syn::Error::new(
-            span,
+        Some(Forbidden::Reference(found)) => Err(syn::Error::new_spanned(
+            found,
             "a job borrows whole parameters only, as `&T` or `Option<&T>`: take an owned type here, such as `String` or `Vec<String>`",
         )),
         None => Ok(()),
@@ -297,6 +301,7 @@ impl Passed {
         let Form { target, kind, .. } = &self.form;
         let (name, constant) = (self.name(), self.constant());
         let span = target.span();
+        let private = at(span, private);
         let field = quote_spanned!(span=> #private::Field);
         let (field, new) = match kind {
             Kind::Value | Kind::Reference => {
@@ -384,28 +389,6 @@ impl Passed {
     }
 }
 
-/// A type as people write it: `Option<Vec<String>>` instead of `Option < Vec < String > >`.
-fn type_text(ty: &Type) -> String {
-    let mut text = ty.to_token_stream().to_string();
-    for (spaced, tight) in [
-        (" < ", "<"),
-        ("< ", "<"),
-        (" >", ">"),
-        (" ,", ","),
-        (" :: ", "::"),
-        (":: ", "::"),
-        ("& ", "&"),
-        (" ;", ";"),
-        ("( ", "("),
-        (" )", ")"),
-        ("[ ", "["),
-        (" ]", "]"),
-    ] {
-        text = text.replace(spaced, tight);
-    }
-    text
-}
-
 impl Supplied {
     /// The types that say of themselves that the server supplies them.
     fn recognise(ident: &Ident, ty: &Type) -> Option<Supplied> {
@@ -458,9 +441,11 @@ impl Supplied {
             Source::Context => quote!(#context.clone()),
             Source::Cancellation => quote!(#context.cancellation().clone()),
             Source::Service(ty) => {
+                let private = at(ty.span(), private);
                 quote_spanned!(ty.span()=> #private::inject::<#ty>(&#services)?)
             }
             Source::Wrapped(ty) => {
+                let private = at(ty.span(), private);
                 quote_spanned!(ty.span()=> #private::Inject(#private::inject::<#ty>(&#services)?))
             }
         };

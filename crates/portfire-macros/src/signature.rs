@@ -108,38 +108,62 @@ fn check_returned(ty: &Type, mistakes: &mut Mistakes) {
             "a job ends: it returns `()` or `Result<T, E>`; for what runs as long as the server, see its background processes",
         ));
     }
+    if is_bare(ty) {
+        mistakes.push(syn::Error::new_spanned(
+            ty,
+            format!(
+                "a job returns `()` or `Result<T, E>`: write `Result<{}, JobError>`, and `Ok(..)` around the value",
+                type_text(ty)
+            ),
+        ));
+    }
     match forbidden(ty) {
-        Some(Forbidden::ImplTrait(span)) => mistakes.push(syn::Error::new(
-            span,
+        Some(Forbidden::ImplTrait(found)) => mistakes.push(syn::Error::new_spanned(
+            found,
             "a job cannot return `impl Trait`: what is stored needs a type that can be named",
         )),
-        Some(Forbidden::Infer(span)) => {
-            mistakes.push(syn::Error::new(span, "write the type out: `_` is not known here"));
+        Some(Forbidden::Infer(found)) => {
+            mistakes
+                .push(syn::Error::new_spanned(found, "write the type out: `_` is not known here"));
         }
-        Some(Forbidden::Reference(span)) => mistakes.push(syn::Error::new(
-            span,
+        Some(Forbidden::Reference(found)) => mistakes.push(syn::Error::new_spanned(
+            found,
             "a job returns owned values: what it borrows ends with it",
         )),
         None => {}
     }
 }
 
+/// Whether a type is surely neither `()` nor a `Result`. Other names may stand for one; the compiler
+/// knows.
+fn is_bare(ty: &Type) -> bool {
+    const NAMES: [&str; 26] = [
+        "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize",
+        "f32", "f64", "bool", "char", "str", "String", "Option", "Vec", "Box", "Arc", "HashMap",
+        "BTreeMap", "HashSet", "BTreeSet",
+    ];
+    match ungrouped(ty) {
+        Type::Tuple(tuple) => !tuple.elems.is_empty(),
+        Type::Array(_) | Type::Slice(_) => true,
+        other => last_segment(other).is_some_and(|(name, _)| NAMES.iter().any(|bare| name == bare)),
+    }
+}
+
 /// A part of a type that cannot be stored or named.
 pub(crate) enum Forbidden {
-    ImplTrait(proc_macro2::Span),
-    Infer(proc_macro2::Span),
-    Reference(proc_macro2::Span),
+    ImplTrait(TokenStream),
+    Infer(TokenStream),
+    Reference(TokenStream),
 }
 
 /// Looks for `impl Trait`, `_`, a reference or a lifetime that is not `'static`, at any depth.
 pub(crate) fn forbidden(ty: &Type) -> Option<Forbidden> {
-    use syn::spanned::Spanned;
     match ty {
-        Type::ImplTrait(found) => Some(Forbidden::ImplTrait(found.span())),
-        Type::Infer(found) => Some(Forbidden::Infer(found.span())),
+        Type::ImplTrait(found) => Some(Forbidden::ImplTrait(found.to_token_stream())),
+        Type::Infer(found) => Some(Forbidden::Infer(found.to_token_stream())),
         Type::Reference(TypeReference { lifetime, elem, .. }) => match lifetime {
             Some(lifetime) if is_static(lifetime) => forbidden(elem),
-            _ => Some(Forbidden::Reference(ty.span())),
+            _ => Some(Forbidden::Reference(ty.to_token_stream())),
         },
         Type::Array(array) => forbidden(&array.elem),
         Type::Slice(slice) => forbidden(&slice.elem),
@@ -156,7 +180,7 @@ fn forbidden_in_segment(segment: &syn::PathSegment) -> Option<Forbidden> {
     arguments.args.iter().find_map(|argument| match argument {
         syn::GenericArgument::Type(ty) => forbidden(ty),
         syn::GenericArgument::Lifetime(lifetime) if !is_static(lifetime) => {
-            Some(Forbidden::Reference(lifetime.span()))
+            Some(Forbidden::Reference(lifetime.to_token_stream()))
         }
         _ => None,
     })
@@ -193,6 +217,28 @@ pub(crate) fn ungrouped(ty: &Type) -> &Type {
         Type::Paren(paren) => ungrouped(&paren.elem),
         other => other,
     }
+}
+
+/// A type as people write it: `Option<Vec<String>>` instead of `Option < Vec < String > >`.
+pub(crate) fn type_text(ty: &Type) -> String {
+    let mut text = ty.to_token_stream().to_string();
+    for (spaced, tight) in [
+        (" < ", "<"),
+        ("< ", "<"),
+        (" >", ">"),
+        (" ,", ","),
+        (" :: ", "::"),
+        (":: ", "::"),
+        ("& ", "&"),
+        (" ;", ";"),
+        ("( ", "("),
+        (" )", ")"),
+        ("[ ", "["),
+        (" ]", "]"),
+    ] {
+        text = text.replace(spaced, tight);
+    }
+    text
 }
 
 /// The inputs without the receiver.

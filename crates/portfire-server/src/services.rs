@@ -163,6 +163,10 @@ impl fmt::Debug for Scope {
 
 /// A type that is put together from services. Derived by `#[derive(FromServices)]`: each field is a
 /// service, `Arc<T>` for the shared one, else a clone of it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be made from services",
+    note = "put `#[derive(FromServices)]` on it, where each field is a service, or implement the trait by hand"
+)]
 pub trait FromServices: Sized {
     /// Makes one for a job.
     ///

@@ -49,9 +49,15 @@ struct Misfit {
     reason: String,
 }
 
-impl<T: Arg> Field<T, T> {
+// The bounds stand at the functions and not at the impl blocks: a type that does not meet them is then
+// an unmet bound, with the words of `Arg`, and not a function that does not exist.
+
+impl<T> Field<T, T> {
     /// A parameter by value, or a reference to a sized one.
-    pub const fn value(name: &'static str) -> Field<T, T> {
+    pub const fn value(name: &'static str) -> Field<T, T>
+    where
+        T: Arg,
+    {
         Field { name, aliases: &[], missing: None, write: write_json::<T>, read: read_json::<T> }
     }
 }
@@ -63,9 +69,12 @@ impl Field<str, String> {
     }
 }
 
-impl<T: Arg> Field<[T], Vec<T>> {
+impl<T> Field<[T], Vec<T>> {
     /// A `&[T]`.
-    pub const fn list(name: &'static str) -> Field<[T], Vec<T>> {
+    pub const fn list(name: &'static str) -> Field<[T], Vec<T>>
+    where
+        T: Arg,
+    {
         Field { name, aliases: &[], missing: None, write: write_json, read: read_json }
     }
 }

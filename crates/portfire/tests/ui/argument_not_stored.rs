@@ -35,7 +35,7 @@ async fn maybe(plain: Option<&OneWay>) {
 }
 
 #[job]
-fn borrowing(text: Borrowing) {
+fn borrowing(text: Borrowing<'_>) {
     let _ = text.text;
 }
 

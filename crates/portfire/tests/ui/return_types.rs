@@ -33,4 +33,11 @@ async fn lends(text: &str) -> Result<&str, JobError> {
     Ok(text)
 }
 
+type Fallible<E> = Result<(), E>;
+
+#[job]
+async fn an_alias_is_fine() -> Fallible<JobError> {
+    Ok(())
+}
+
 fn main() {}

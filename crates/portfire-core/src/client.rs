@@ -187,7 +187,7 @@ impl Client {
     ///
     /// # Cancel safety
     /// As the transaction's.
-    pub async fn enqueue_in<T: CreateIn + ?Sized, J: JobFn>(
+    pub async fn enqueue_in<S, T: CreateIn<S> + ?Sized, J: JobFn>(
         &self,
         transaction: &mut T,
         call: Call<J>,
@@ -301,7 +301,10 @@ impl fmt::Debug for Client {
 }
 
 /// A transaction of the user's own that takes jobs. Implemented by the SQL storages' crates.
-pub trait CreateIn {
+///
+/// `S` is a type of the storage's crate. It makes the implementation belong to that crate although the
+/// transaction's type comes from a driver; the compiler finds it, callers never name it.
+pub trait CreateIn<S> {
     /// Writes the jobs as [`Storage::create`] does, in this transaction.
     fn create_in(
         &mut self,

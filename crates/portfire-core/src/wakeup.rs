@@ -29,6 +29,11 @@ impl WakeupHub {
         self.control.send_modify(|count| *count = count.wrapping_add(1));
     }
 
+    /// Whether anyone listens, so that looking for something to announce is worth its while.
+    pub fn is_heard(&self) -> bool {
+        self.work.receiver_count() > 0 || self.control.receiver_count() > 0
+    }
+
     /// Listens from now on.
     pub fn subscribe(&self) -> Wakeups {
         Wakeups { work: self.work.subscribe(), control: self.control.subscribe() }

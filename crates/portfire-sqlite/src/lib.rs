@@ -1,1 +1,300 @@
-//! The embedded SQLite storage of Portfire.
+//! The embedded default storage of Portfire: one SQLite file, any number of processes.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), portfire_core::StorageError> {
+//! let storage = portfire_sqlite::SqliteStorage::open("app.db").await?;
+//! let client = portfire_core::Client::new(std::sync::Arc::new(storage));
+//! # Ok(()) }
+//! ```
+//!
+//! One thread writes for the whole process, and what gathers while it commits goes into its next
+//! commit ([`writer`](self) — see `writer.rs`); reads have connections of their own. Several processes
+//! may open the same file, on the same host: each may serve, enqueue, or only read.
+
+mod change;
+mod clean;
+mod connect;
+mod create;
+mod cycle;
+mod error;
+mod history;
+mod migrate;
+mod monitor;
+mod names;
+mod options;
+mod pages;
+mod process;
+mod promote;
+mod reader;
+mod row;
+mod servers;
+mod transaction;
+mod wakeup;
+mod write;
+mod writer;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use portfire_core::{
+    Answer, Bucket, Change, Changed, Claim, Cleaned, Counts, Created, Cycle, CycleRequest,
+    HistoryEntry, JobFilter, JobId, JobPage, JobRecord, Lost, Monitor, NewJob, NewServer, Promoted,
+    QueueName, QueueRecord, RescueRequest, Rescued, ServerId, ServerRecord, StatisticsRecord,
+    Storage, StorageError, StorageInfo, Timestamp, WakeupHub, Wakeups,
+};
+use tokio::sync::{oneshot, watch};
+
+pub use migrate::{Migration, migrations};
+pub use options::{SqliteOptions, Synchronous};
+pub use rusqlite;
+
+use error::Failure;
+use options::StorageClock;
+use reader::Readers;
+use write::Write;
+use writer::{Inbox, Line, Writer};
+
+/// Keeps jobs in an SQLite file. Cheap to clone; all clones share the threads that serve it.
+///
+/// When the last clone is dropped, what was handed in is written and the threads end; the drop waits
+/// for that. To wait without blocking call [`close`](Self::close) first.
+#[derive(Clone)]
+pub struct SqliteStorage {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    inbox: Arc<Inbox>,
+    readers: Readers,
+    hub: Arc<WakeupHub>,
+    clock: Arc<StorageClock>,
+    info: StorageInfo,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    /// The threads hold clones; when all are gone the file is closed.
+    running: watch::Sender<()>,
+}
+
+impl SqliteStorage {
+    /// Opens the database at this path with default settings; makes it when it is not there.
+    ///
+    /// # Errors
+    /// As [`SqliteOptions::open`].
+    ///
+    /// # Cancel safety
+    /// As [`SqliteOptions::open`].
+    pub async fn open(path: impl AsRef<Path>) -> Result<SqliteStorage, StorageError> {
+        SqliteOptions::new(path).open().await
+    }
+
+    /// The path of the database.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// Ends this storage in this process, for all clones: what was handed in is still done,
+    /// everything later is answered [`Closed`](StorageError::Closed), and the file is closed when
+    /// this returns.
+    ///
+    /// # Cancel safety
+    /// Once polled, the storage ends whether or not the future is polled again.
+    pub async fn close(&self) {
+        self.inner.inbox.close();
+        self.inner.readers.close();
+        self.inner.running.closed().await;
+    }
+
+    async fn start(options: SqliteOptions) -> Result<SqliteStorage, StorageError> {
+        let (opened, ready) = oneshot::channel();
+        let (running, keep) = watch::channel(());
+        let info = StorageInfo {
+            name: "sqlite",
+            location: options.path.display().to_string(),
+            durability: options.synchronous.durability(),
+            args_bytes_max: options.limits.args_bytes_max,
+        };
+        let path = options.path.clone();
+        let readers = Readers::new(path.clone(), options.busy_timeout);
+        let inbox = Arc::new(Inbox::new());
+        let hub = Arc::new(WakeupHub::default());
+        let clock = Arc::new(StorageClock::new(options.clock.clone()));
+        let parts = (Arc::clone(&inbox), Arc::clone(&hub), Arc::clone(&clock));
+        // The connection is opened on the thread that uses it, which also keeps the caller's free.
+        let serve = move || {
+            let _keep = keep;
+            match Writer::open(&options, parts.0, parts.1, parts.2) {
+                Ok(writer) => {
+                    if opened.send(Ok(())).is_ok() {
+                        writer.run();
+                    }
+                }
+                Err(error) => _ = opened.send(Err(error)),
+            }
+        };
+        let writer = std::thread::Builder::new()
+            .name("portfire-write".to_owned())
+            .spawn(serve)
+            .map_err(StorageError::unavailable)?;
+        ready.await.unwrap_or(Err(StorageError::Closed))?;
+        let writer = Mutex::new(Some(writer));
+        let inner = Inner { path, inbox, readers, hub, clock, info, writer, running };
+        Ok(SqliteStorage { inner: Arc::new(inner) })
+    }
+
+    /// Writes with others in one commit.
+    fn write<'a, T: Send + 'static>(
+        &'a self,
+        line: Line,
+        weight: usize,
+        durable: bool,
+        act: impl FnMut(&mut Write<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Answer<'a, T> {
+        Box::pin(async move {
+            let answer = self.inner.inbox.hand_in(line, weight, durable, act)?;
+            answer.await.unwrap_or(Err(StorageError::Closed))
+        })
+    }
+
+    /// Reads on a connection of its own.
+    fn read<'a, T: Send + 'static>(
+        &'a self,
+        act: impl FnOnce(&rusqlite::Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Answer<'a, T> {
+        Box::pin(async move {
+            // Whoever reads has seen the present, and nobody is told of an earlier one afterwards.
+            self.inner.clock.now(0);
+            let answer = self.inner.readers.read(&self.inner.running, act)?;
+            answer.await.unwrap_or(Err(StorageError::Closed))
+        })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.inbox.close();
+        self.readers.close();
+        let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer
+            && writer.thread().id() != std::thread::current().id()
+        {
+            // A writer that panicked has said so already.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl fmt::Debug for SqliteStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStorage").field("path", &self.inner.path).finish_non_exhaustive()
+    }
+}
+
+impl Storage for SqliteStorage {
+    fn create(&self, jobs: Vec<NewJob>) -> Answer<'_, Vec<Created>> {
+        let weight = jobs.len();
+        self.write(Line::Bulk, weight, true, move |write| create::create(write, &jobs))
+    }
+
+    fn announce(&self, server: NewServer) -> Answer<'_, ()> {
+        self.write(Line::First, 1, true, move |write| servers::announce(write, &server))
+    }
+
+    fn heartbeat(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>> {
+        self.write(Line::First, 1, false, move |write| servers::heartbeat(write, &server, &held))
+    }
+
+    fn verify(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>> {
+        self.read(move |conn| servers::verify(conn, &server, &held))
+    }
+
+    fn retire(&self, server: ServerId) -> Answer<'_, ()> {
+        self.write(Line::First, 1, true, move |write| servers::retire(write, &server))
+    }
+
+    fn cycle(&self, request: CycleRequest) -> Answer<'_, Cycle> {
+        let finished = request.finished.len();
+        let act = move |write: &mut Write<'_>| cycle::cycle(write, &request);
+        self.write(Line::First, finished.max(1), finished > 0, act)
+    }
+
+    fn rescue(&self, request: RescueRequest) -> Answer<'_, Rescued> {
+        self.write(Line::First, 1, true, move |write| servers::rescue(write, &request))
+    }
+
+    fn promote(&self, max: u32) -> Answer<'_, Promoted> {
+        self.write(Line::First, 1, true, move |write| promote::promote(write, max))
+    }
+
+    fn change(&self, changes: Vec<Change>) -> Answer<'_, Vec<Changed>> {
+        let weight = changes.len();
+        self.write(Line::Bulk, weight, true, move |write| change::change(write, &changes))
+    }
+
+    fn clean(&self, max: u32) -> Answer<'_, Cleaned> {
+        self.write(Line::Bulk, 1, true, move |write| clean::clean(write, max))
+    }
+
+    fn set_queue_paused(&self, queue: QueueName, paused: bool) -> Answer<'_, ()> {
+        let act = move |write: &mut Write<'_>| change::set_queue_paused(write, &queue, paused);
+        self.write(Line::First, 1, true, act)
+    }
+
+    fn wakeups(&self) -> Wakeups {
+        let wakeups = self.inner.hub.subscribe();
+        self.inner.inbox.nudge();
+        wakeups
+    }
+
+    fn info(&self) -> StorageInfo {
+        self.inner.info.clone()
+    }
+}
+
+impl Monitor for SqliteStorage {
+    fn now(&self) -> Answer<'_, Timestamp> {
+        Box::pin(async move {
+            let high_water = self.read(monitor::high_water).await?;
+            Ok(self.inner.clock.now(high_water))
+        })
+    }
+
+    fn counts(&self) -> Answer<'_, Counts> {
+        self.read(monitor::counts)
+    }
+
+    fn job(&self, id: JobId) -> Answer<'_, Option<JobRecord>> {
+        self.read(move |conn| monitor::job(conn, id))
+    }
+
+    fn history(&self, id: JobId) -> Answer<'_, Vec<HistoryEntry>> {
+        self.read(move |conn| monitor::history(conn, id))
+    }
+
+    fn jobs(&self, filter: JobFilter) -> Answer<'_, JobPage> {
+        self.read(move |conn| pages::page(conn, &filter))
+    }
+
+    fn queues(&self) -> Answer<'_, Vec<QueueRecord>> {
+        self.read(monitor::queues)
+    }
+
+    fn servers(&self) -> Answer<'_, Vec<ServerRecord>> {
+        let clock = Arc::clone(&self.inner.clock);
+        self.read(move |conn| {
+            let now = clock.now(monitor::high_water(conn)?);
+            monitor::servers(conn, now)
+        })
+    }
+
+    fn statistics(&self, bucket: Bucket, since: Timestamp) -> Answer<'_, Vec<StatisticsRecord>> {
+        self.read(move |conn| monitor::statistics(conn, bucket, since))
+    }
+}
+
+/// 64 bits that differ from call to call, as the standard library hands them out for hash maps.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0u64)
+}

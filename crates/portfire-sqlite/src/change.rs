@@ -1,0 +1,94 @@
+//! Explicit changes of jobs, and of queues.
+
+use portfire_core::{
+    Action, Change, Changed, Event, QueueName, StateName, StorageError, Timestamp, When,
+};
+
+use crate::error::Failure;
+use crate::row::{At, Body, Facts, Stand, transit};
+use crate::write::Write;
+
+const UPDATE_PAUSED: &str = "UPDATE portfire_queue SET paused = ?2 WHERE queue = ?1";
+
+/// Applies the changes, each on its own.
+pub(crate) fn change(write: &mut Write<'_>, changes: &[Change]) -> Result<Vec<Changed>, Failure> {
+    let now = write.now;
+    let steps: Result<Vec<_>, Failure> =
+        changes.iter().map(|change| step(&change.action, now)).collect();
+    let mut changed = Vec::with_capacity(changes.len());
+    for (change, (event, reason)) in changes.iter().zip(steps?) {
+        changed.push(change_one(write, change, event, reason)?);
+    }
+    Ok(changed)
+}
+
+fn change_one(
+    write: &mut Write<'_>,
+    change: &Change,
+    event: Event,
+    reason: Option<&str>,
+) -> Result<Changed, Failure> {
+    let Some(body) = Body::find(write.conn, change.job)? else { return Ok(Changed::Missing) };
+    let from = Stand::find(write.conn, &body)?;
+    let (state, revision) = (from.standing.state, from.standing.revision);
+    if change.expect.as_ref().is_some_and(|expect| !expect.holds(state, revision)) {
+        return Ok(Changed::Unexpected { state, revision });
+    }
+    if leads_nowhere(event, state) {
+        return Ok(Changed::Unchanged);
+    }
+    let facts = Facts { reason, ..Facts::default() };
+    match transit(write, &body, &from, event, &facts)? {
+        Err(refusal) => Ok(Changed::Refused(refusal)),
+        Ok(to) => {
+            if matches!(from.at, At::Running { .. }) {
+                write.hint_control();
+            }
+            Ok(Changed::Applied { from: state, revision: to.revision })
+        }
+    }
+}
+
+/// What an action is to the state machine, and the reason that goes with it.
+fn step(action: &Action, now: Timestamp) -> Result<(Event, Option<&str>), Failure> {
+    Ok(match action {
+        Action::Requeue => (Event::Requeue, None),
+        Action::Delete { reason } => (Event::Delete, Some(reason)),
+        // An instant that is past waits for the next promotion, unlike that of a create.
+        Action::Reschedule(When::At(at)) => (Event::Reschedule(*at), None),
+        Action::Reschedule(when) => (Event::Reschedule(when.resolve(now)?.unwrap_or(now)), None),
+        unknown => {
+            let text = format!("this version of the storage does not know the action {unknown:?}");
+            return Err(StorageError::Unsupported(text).into());
+        }
+    })
+}
+
+fn leads_nowhere(event: Event, state: StateName) -> bool {
+    matches!(
+        (event, state),
+        (Event::Requeue, StateName::Enqueued) | (Event::Delete, StateName::Deleted)
+    )
+}
+
+/// Pauses or resumes a queue.
+pub(crate) fn set_queue_paused(
+    write: &mut Write<'_>,
+    name: &QueueName,
+    paused: bool,
+) -> Result<(), Failure> {
+    let is_paused = write.names.queue(write.conn, name)?.is_some_and(|queue| queue.paused);
+    if is_paused == paused {
+        return Ok(());
+    }
+    let number = write.names.number_queue(write.conn, name, &mut write.tally.names)?;
+    write.conn.prepare_cached(UPDATE_PAUSED)?.execute(rusqlite::params![number, paused])?;
+    write.names.clear();
+    write.tally.names += 1;
+    write.touch();
+    write.hint_control();
+    if !paused {
+        write.hint_work();
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Removing what has outlived its time: final jobs, dead servers, old statistics.
+
+use std::time::Duration;
+
+use portfire_core::storage::BATCH_MAX;
+use portfire_core::{Bucket, Cleaned};
+
+use crate::error::Failure;
+use crate::row::{Body, state};
+use crate::write::{Write, bucket_code, code};
+
+/// How long a dead server is shown.
+pub(crate) const DEAD_SHOWN: Duration = Duration::from_secs(24 * 60 * 60);
+
+const SELECT_EXPIRED: &str = "SELECT seq, state, written FROM portfire_finished \
+    WHERE expires_at <= ?1 ORDER BY expires_at, seq LIMIT ?2";
+const DELETE_FINISHED: &str = "DELETE FROM portfire_finished WHERE state = ?1 AND seq = ?2";
+const DELETE_RESULT: &str = "DELETE FROM portfire_result WHERE seq = ?1";
+const DELETE_HISTORY: &str = "DELETE FROM portfire_history WHERE seq = ?1";
+const DELETE_JOB: &str = "DELETE FROM portfire_job WHERE seq = ?1";
+const DELETE_SERVERS: &str = "DELETE FROM portfire_server WHERE died_at <= ?1 AND processing = 0";
+const SELECT_PROCESSES: &str =
+    "SELECT DISTINCT process FROM portfire_server WHERE died_at IS NULL AND process IS NOT NULL";
+const DELETE_STATISTICS: &str = "DELETE FROM portfire_statistics WHERE bucket = ?1 AND start < ?2";
+
+/// Removes up to `max` expired jobs, and the rest.
+pub(crate) fn clean(write: &mut Write<'_>, max: u32) -> Result<Cleaned, Failure> {
+    let max = (max as usize).min(BATCH_MAX);
+    // One more than is removed tells whether to come again.
+    let mut expired: Vec<(i64, i64, i64)> = {
+        let mut select = write.conn.prepare_cached(SELECT_EXPIRED)?;
+        let rows = select.query_map([write.now.as_micros(), max as i64 + 1], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?;
+        rows.collect::<rusqlite::Result<_>>()?
+    };
+    let more = expired.len() > max;
+    expired.truncate(max);
+    for &(seq, state_code, written) in &expired {
+        let body = Body::of(write.conn, seq)?;
+        let ended = state(state_code);
+        write.conn.prepare_cached(DELETE_FINISHED)?.execute([code(ended) as i64, seq])?;
+        write.conn.prepare_cached(DELETE_RESULT)?.execute([seq])?;
+        if written > 0 {
+            write.conn.prepare_cached(DELETE_HISTORY)?.execute([seq])?;
+        }
+        write.conn.prepare_cached(DELETE_JOB)?.execute([seq])?;
+        write.count_cleaned(body.queue, ended);
+    }
+    forget_old(write)?;
+    Ok(Cleaned { jobs: expired.len() as u32, more })
+}
+
+fn forget_old(write: &mut Write<'_>) -> Result<(), Failure> {
+    let died_by = write.now.saturating_sub(DEAD_SHOWN).as_micros();
+    let mut gone = 0;
+    // Before the first day is over nothing can have died a day ago.
+    if died_by > 0 {
+        gone += write.conn.prepare_cached(DELETE_SERVERS)?.execute([died_by])?;
+    }
+    for bucket in [Bucket::Hour, Bucket::Day] {
+        let oldest = bucket.start(write.now.saturating_sub(bucket.kept())).as_micros();
+        let key = [bucket_code(bucket), oldest];
+        gone += write.conn.prepare_cached(DELETE_STATISTICS)?.execute(key)?;
+    }
+    if gone > 0 {
+        write.touch();
+    }
+    if let Some(process) = write.process.as_deref() {
+        let mut select = write.conn.prepare_cached(SELECT_PROCESSES)?;
+        let living =
+            select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+        process.remove_strays(&living);
+    }
+    Ok(())
+}

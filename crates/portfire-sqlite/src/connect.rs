@@ -1,0 +1,306 @@
+//! Opening connections, with the checks that stand between a wrong file and its damage.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use portfire_core::StorageError;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::error::storage_error;
+use crate::migrate;
+use crate::options::{SqliteOptions, Synchronous};
+
+/// Marks a file as one of Portfire's: `PFIR`.
+pub(crate) const APPLICATION_ID: i64 = 0x5046_4952;
+
+/// Statements that a connection keeps prepared; all there are.
+const STATEMENTS_KEPT: usize = 160;
+
+/// The first version in which a commit that meets the restart of the log cannot damage the file, and
+/// the later one that had the defect again. Source: sqlite.org/wal.html, "The WAL-Reset Bug".
+const VERSION_MIN: i32 = 3_051_003;
+const VERSION_BAD: i32 = 3_052_000;
+
+/// Opens the connection that writes, after all checks; makes or migrates the tables.
+pub(crate) fn open_writer(options: &SqliteOptions) -> Result<Connection, StorageError> {
+    check_version(rusqlite::version_number(), rusqlite::version())?;
+    let path = &options.path;
+    check_path(path)?;
+    refuse_network(path)?;
+    make_file(path)?;
+    let conn = open(path, options.busy_timeout)?;
+    let fail = |error: rusqlite::Error| storage_error(&error, path);
+    check_owner(&conn, path, options.adopt)?;
+    let mode: String = conn
+        .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
+        .map_err(fail)?;
+    if !mode.eq_ignore_ascii_case("wal") {
+        return Err(StorageError::Unsupported(format!(
+            "{}: the write-ahead log cannot be used here (journal mode is `{mode}`); \
+             put the database on a local disk",
+            path.display()
+        )));
+    }
+    set_synchronous(&conn, options.synchronous).map_err(fail)?;
+    if let Some(bytes) = options.file_bytes_max {
+        let page: u32 =
+            conn.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(fail)?;
+        let pages = i64::try_from(bytes.div_ceil(u64::from(page)).max(1)).unwrap_or(i64::MAX);
+        conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).map_err(fail)?;
+    }
+    conn.execute_batch("PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;").map_err(fail)?;
+    migrate::bring_up(&conn, path)?;
+    Ok(conn)
+}
+
+/// Opens a connection that only reads.
+pub(crate) fn open_reader(path: &Path, busy_timeout: Duration) -> Result<Connection, StorageError> {
+    let conn = open(path, busy_timeout)?;
+    conn.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -4096;")
+        .map_err(|error| storage_error(&error, path))?;
+    Ok(conn)
+}
+
+fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, StorageError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let fail = |error: rusqlite::Error| storage_error(&error, path);
+    #[allow(unused_mut)] // The oldest rusqlite in the range takes `&self` below.
+    let mut conn = Connection::open_with_flags(path, flags).map_err(fail)?;
+    BUSY_TIMEOUT.set(busy_timeout);
+    conn.busy_handler(Some(wait_a_little as fn(i32) -> bool)).map_err(fail)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    Ok(conn)
+}
+
+/// Sets what the commits that follow survive.
+pub(crate) fn set_synchronous(conn: &Connection, to: Synchronous) -> rusqlite::Result<()> {
+    conn.execute_batch(match to {
+        Synchronous::Full => "PRAGMA synchronous = FULL",
+        Synchronous::Normal => "PRAGMA synchronous = NORMAL",
+        Synchronous::Off => "PRAGMA synchronous = OFF",
+    })
+}
+
+thread_local! {
+    // A connection stays on the thread that opened it, so the settings of its waits can stay there too.
+    static BUSY_TIMEOUT: Cell<Duration> = const { Cell::new(Duration::from_secs(30)) };
+    static WAITING_SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Waits while another connection holds a lock: often and shortly, as a commit takes about a
+/// millisecond, and by times that differ, so that several waiters do not come at once for ever.
+fn wait_a_little(count: i32) -> bool {
+    if count == 0 {
+        WAITING_SINCE.set(Some(Instant::now()));
+    }
+    let waited = WAITING_SINCE.get().map(|since| since.elapsed()).unwrap_or_default();
+    if waited > BUSY_TIMEOUT.get() {
+        return false;
+    }
+    std::thread::sleep(Duration::from_micros(100 + crate::random() % 400));
+    true
+}
+
+fn check_version(number: i32, text: &str) -> Result<(), StorageError> {
+    if number >= VERSION_MIN && number != VERSION_BAD {
+        return Ok(());
+    }
+    Err(StorageError::Unsupported(format!(
+        "SQLite {text} can damage a database that several connections write (the WAL-reset defect); \
+         use 3.51.3 or later, but not 3.52.0: the feature `bundled` brings one"
+    )))
+}
+
+fn check_path(path: &Path) -> Result<(), StorageError> {
+    if path.as_os_str().is_empty() || path.as_os_str() == ":memory:" {
+        return Err(StorageError::Unsupported(format!(
+            "`{}` names no file; for jobs that live in memory use `MemoryStorage`",
+            path.display()
+        )));
+    }
+    let folder = folder_of(path);
+    let about = match fs::metadata(&folder) {
+        Ok(about) => about,
+        Err(error) => {
+            return Err(StorageError::unavailable(format!(
+                "{}: its folder {} cannot be reached ({error}); make it first",
+                path.display(),
+                folder.display()
+            )));
+        }
+    };
+    if !about.is_dir() {
+        return Err(StorageError::unavailable(format!(
+            "{}: {} is not a folder",
+            path.display(),
+            folder.display()
+        )));
+    }
+    // On Windows the attribute of a folder says nothing about the files in it.
+    if cfg!(unix) && about.permissions().readonly() {
+        return Err(StorageError::ReadOnly(
+            format!(
+                "{}: its folder {} takes no writes, and SQLite puts two files beside the database; \
+                 allow writing there",
+                path.display(),
+                folder.display()
+            )
+            .into(),
+        ));
+    }
+    if fs::metadata(path).is_ok_and(|about| about.is_dir()) {
+        return Err(StorageError::Unsupported(format!(
+            "{} is a folder; give the path of a file",
+            path.display()
+        )));
+    }
+    if fs::metadata(path).is_ok_and(|about| about.permissions().readonly()) {
+        return Err(StorageError::ReadOnly(
+            format!("{} takes no writes; allow writing to the file", path.display()).into(),
+        ));
+    }
+    Ok(())
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Makes the file for its owner alone; SQLite gives the log beside it the same permissions.
+fn make_file(path: &Path) -> Result<(), StorageError> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(io_error(&error, path)),
+    }
+}
+
+fn io_error(error: &std::io::Error, path: &Path) -> StorageError {
+    use std::io::ErrorKind;
+    let text = format!("{} cannot be made: {error}", path.display());
+    match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            StorageError::ReadOnly(text.into())
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StorageError::Full(text.into()),
+        _ => StorageError::unavailable(text),
+    }
+}
+
+/// Refuses a file that another application has marked and that holds no table of Portfire's.
+fn check_owner(conn: &Connection, path: &Path, adopt: bool) -> Result<(), StorageError> {
+    let fail = |error: rusqlite::Error| storage_error(&error, path);
+    let id: i64 =
+        conn.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(fail)?;
+    if adopt || id == 0 || id == APPLICATION_ID || migrate::is_ours(conn).map_err(fail)? {
+        return Ok(());
+    }
+    Err(StorageError::Unsupported(format!(
+        "{} belongs to another application (its application_id is {id:#x}); give another path, or \
+         open it with `SqliteOptions::adopt(true)` when jobs are to live beside that application's tables",
+        path.display()
+    )))
+}
+
+/// Refuses filesystems of the network: their locks and shared memory do not hold what the log needs.
+#[cfg(target_os = "linux")]
+fn refuse_network(path: &Path) -> Result<(), StorageError> {
+    let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else { return Ok(()) };
+    let Ok(folder) = fs::canonicalize(folder_of(path)) else { return Ok(()) };
+    match filesystem_of(&folder, &mounts) {
+        Some(kind) if is_network(kind) => Err(StorageError::Unsupported(format!(
+            "{} lies on a network filesystem ({kind}), where SQLite's log does not work; \
+             put the database on a local disk, or use a storage with a server",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn refuse_network(_path: &Path) -> Result<(), StorageError> {
+    Ok(())
+}
+
+/// The kind of the filesystem that a folder lies on, out of the text of `/proc/self/mountinfo`.
+#[cfg(any(target_os = "linux", test))]
+fn filesystem_of<'a>(folder: &Path, mounts: &'a str) -> Option<&'a str> {
+    let mount = |line: &'a str| {
+        let (before, after) = line.split_once(" - ")?;
+        let point = before.split(' ').nth(4)?.replace("\\040", " ");
+        folder.starts_with(&point).then_some((point.len(), after.split(' ').next()?))
+    };
+    // Of mounts at the same point the later one covers the earlier.
+    mounts.lines().filter_map(mount).max_by_key(|(length, _)| *length).map(|(_, kind)| kind)
+}
+
+#[cfg(any(target_os = "linux", test))]
+fn is_network(kind: &str) -> bool {
+    const NETWORK: [&str; 14] = [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "afs",
+        "ceph",
+        "fuse.sshfs",
+        "fuse.glusterfs",
+        "glusterfs",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "fuse.s3fs",
+    ];
+    NETWORK.contains(&kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_with_the_log_defect_are_refused() {
+        assert!(check_version(3_051_003, "3.51.3").is_ok());
+        assert!(check_version(3_054_001, "3.54.1").is_ok());
+        for (number, text) in [(3_051_002, "3.51.2"), (3_052_000, "3.52.0"), (3_040_001, "3.40.1")]
+        {
+            let refusal = check_version(number, text).unwrap_err().to_string();
+            assert!(refusal.contains(text) && refusal.contains("3.51.3"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn the_innermost_mount_decides() {
+        let mounts = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
+                      30 22 0:40 / /srv/data rw,relatime shared:1 - nfs4 host:/data rw\n\
+                      31 30 8:2 / /srv/data/local rw - xfs /dev/sdb1 rw\n\
+                      32 22 0:41 / /mnt/my\\040share rw - cifs //host/share rw\n";
+        let kind = |path: &str| filesystem_of(Path::new(path), mounts);
+        assert_eq!(kind("/srv"), Some("ext4"));
+        assert_eq!(kind("/srv/data/jobs"), Some("nfs4"));
+        assert_eq!(kind("/srv/data/local"), Some("xfs"));
+        assert_eq!(kind("/mnt/my share/jobs"), Some("cifs"));
+        assert!(is_network("nfs4") && is_network("cifs") && !is_network("ext4"));
+    }
+
+    #[test]
+    fn a_path_that_names_no_file_is_refused() {
+        for path in ["", ":memory:"] {
+            let refusal = check_path(Path::new(path)).unwrap_err().to_string();
+            assert!(refusal.contains("MemoryStorage"), "{refusal}");
+        }
+    }
+}

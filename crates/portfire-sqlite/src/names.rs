@@ -1,0 +1,109 @@
+//! The short numbers under which names of queues and kinds are stored, remembered as they are met.
+
+use std::collections::HashMap;
+
+use portfire_core::{KindName, QueueName};
+use rusqlite::{Connection, OptionalExtension};
+
+/// A queue, as claims need it.
+#[derive(Clone, Debug)]
+pub(crate) struct Queue {
+    pub(crate) number: i64,
+    pub(crate) name: QueueName,
+    pub(crate) paused: bool,
+}
+
+/// The names that were met since the last change of any.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    queues: HashMap<QueueName, Queue>,
+    kinds: HashMap<KindName, i64>,
+    kinds_by_number: HashMap<i64, KindName>,
+}
+
+const SELECT_QUEUE: &str = "SELECT queue, paused FROM portfire_queue WHERE name = ?1";
+const INSERT_QUEUE: &str = "INSERT INTO portfire_queue (name) VALUES (?1)";
+const SELECT_KIND: &str = "SELECT kind FROM portfire_kind WHERE name = ?1";
+const SELECT_KIND_NAME: &str = "SELECT name FROM portfire_kind WHERE kind = ?1";
+const INSERT_KIND: &str = "INSERT INTO portfire_kind (name) VALUES (?1)";
+
+impl Names {
+    pub(crate) fn clear(&mut self) {
+        *self = Names::default();
+    }
+
+    /// Whether both names were met, so that numbering them writes nothing.
+    pub(crate) fn know(&self, queue: &QueueName, kind: &KindName) -> bool {
+        self.queues.contains_key(queue) && self.kinds.contains_key(kind)
+    }
+
+    /// The queue with this name, when there is one.
+    pub(crate) fn queue(
+        &mut self,
+        conn: &Connection,
+        name: &QueueName,
+    ) -> rusqlite::Result<Option<&Queue>> {
+        if !self.queues.contains_key(name) {
+            let found = conn
+                .prepare_cached(SELECT_QUEUE)?
+                .query_row([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let Some((number, paused)) = found else { return Ok(None) };
+            self.queues.insert(name.clone(), Queue { number, name: name.clone(), paused });
+        }
+        Ok(self.queues.get(name))
+    }
+
+    /// The number of a queue, which is made when it is new. `added` rises with each name that is.
+    pub(crate) fn number_queue(
+        &mut self,
+        conn: &Connection,
+        name: &QueueName,
+        added: &mut i64,
+    ) -> rusqlite::Result<i64> {
+        if let Some(queue) = self.queue(conn, name)? {
+            return Ok(queue.number);
+        }
+        let number = conn.prepare_cached(INSERT_QUEUE)?.insert([name.as_str()])?;
+        *added += 1;
+        self.queues.insert(name.clone(), Queue { number, name: name.clone(), paused: false });
+        Ok(number)
+    }
+
+    /// The number of a kind, which is made when it is new. `added` rises with each name that is.
+    pub(crate) fn number_kind(
+        &mut self,
+        conn: &Connection,
+        name: &KindName,
+        added: &mut i64,
+    ) -> rusqlite::Result<i64> {
+        if let Some(&number) = self.kinds.get(name) {
+            return Ok(number);
+        }
+        let found = conn
+            .prepare_cached(SELECT_KIND)?
+            .query_row([name.as_str()], |row| row.get(0))
+            .optional()?;
+        let number = match found {
+            Some(number) => number,
+            None => {
+                *added += 1;
+                conn.prepare_cached(INSERT_KIND)?.insert([name.as_str()])?
+            }
+        };
+        self.kinds.insert(name.clone(), number);
+        Ok(number)
+    }
+
+    /// The name of a kind by its number.
+    pub(crate) fn kind(&mut self, conn: &Connection, number: i64) -> rusqlite::Result<KindName> {
+        if let Some(name) = self.kinds_by_number.get(&number) {
+            return Ok(name.clone());
+        }
+        let name: String =
+            conn.prepare_cached(SELECT_KIND_NAME)?.query_row([number], |row| row.get(0))?;
+        let name = KindName::stored(name);
+        self.kinds_by_number.insert(number, name.clone());
+        Ok(name)
+    }
+}

@@ -1,0 +1,422 @@
+//! A job as it is stored: its body, and the narrow row of the state it stands in.
+
+use portfire_core::transition::{Place, Standing, Transition, next};
+use portfire_core::{
+    Cause, ErrorRecord, Event, JobId, JobOptions, Json, Refusal, Retention, StateName, Timestamp,
+};
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow};
+
+use crate::error::{Failure, corrupt};
+use crate::history;
+use crate::write::{Write, code};
+
+/// What the other rows need of a job's body.
+#[derive(Clone, Debug)]
+pub(crate) struct Body {
+    pub(crate) seq: i64,
+    pub(crate) queue: i64,
+    pub(crate) rank: i64,
+    pub(crate) created_at: Timestamp,
+    /// Set when the job was created scheduled.
+    pub(crate) run_at: Option<Timestamp>,
+    /// Set when the call said how long to keep it.
+    pub(crate) retention: Option<Retention>,
+}
+
+const SELECT_BODY: &str = "SELECT seq, queue, priority, created_at, run_at, options \
+    FROM portfire_job WHERE id = ?1";
+const SELECT_BODY_BY_SEQ: &str = "SELECT seq, queue, priority, created_at, run_at, options \
+    FROM portfire_job WHERE seq = ?1";
+
+impl Body {
+    /// The body of the job with this id, when it is stored.
+    pub(crate) fn find(conn: &Connection, id: JobId) -> Result<Option<Body>, Failure> {
+        let mut select = conn.prepare_cached(SELECT_BODY)?;
+        let mut rows = select.query([id.as_bytes()])?;
+        rows.next()?.map(Body::read).transpose()
+    }
+
+    /// The body with this number.
+    pub(crate) fn of(conn: &Connection, seq: i64) -> Result<Body, Failure> {
+        let mut select = conn.prepare_cached(SELECT_BODY_BY_SEQ)?;
+        let mut rows = select.query([seq])?;
+        match rows.next()? {
+            Some(row) => Body::read(row),
+            None => Err(corrupt(format!("job number {seq} has a row but no body"))),
+        }
+    }
+
+    fn read(row: &SqlRow<'_>) -> Result<Body, Failure> {
+        let seq = row.get(0)?;
+        let retention = match row.get_ref(5)?.as_str_or_null().map_err(rusqlite::Error::from)? {
+            Some(text) => options(seq, text)?.retention,
+            None => None,
+        };
+        Ok(Body {
+            seq,
+            queue: row.get(1)?,
+            rank: -row.get::<_, i64>(2)?,
+            created_at: instant(row.get(3)?),
+            run_at: row.get::<_, Option<i64>>(4)?.map(instant),
+            retention,
+        })
+    }
+}
+
+/// Reads the stored options of a call.
+pub(crate) fn options(seq: i64, text: &str) -> Result<JobOptions, Failure> {
+    serde_json::from_str(text)
+        .map_err(|error| corrupt(format!("the options of job number {seq}: {error}")))
+}
+
+/// Where a job stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Stand {
+    pub(crate) standing: Standing,
+    /// The last revision with a row in the history; later ones are derived.
+    pub(crate) written: u32,
+    pub(crate) at: At,
+}
+
+/// What its state adds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum At {
+    Ready {
+        place: i64,
+        enqueued_at: Option<Timestamp>,
+    },
+    Scheduled {
+        run_at: Timestamp,
+        cause: Cause,
+    },
+    Running {
+        server: i64,
+        cycle: i64,
+        claimed_at: Timestamp,
+        place: i64,
+        enqueued_at: Option<Timestamp>,
+    },
+    Finished {
+        finished_at: Timestamp,
+        expires_at: Option<Timestamp>,
+        ran: Option<Ran>,
+    },
+}
+
+/// The last attempt of a job that succeeded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ran {
+    pub(crate) server: i64,
+    pub(crate) claimed_at: Timestamp,
+    pub(crate) enqueued_at: Option<Timestamp>,
+    /// In microseconds.
+    pub(crate) duration: i64,
+}
+
+const SELECT_RUNNING: &str = "SELECT revision, attempt, failures, recoveries, written, server, \
+    cycle, claimed_at, place, enqueued_at FROM portfire_running WHERE seq = ?1";
+const SELECT_FINISHED: &str = "SELECT revision, attempt, failures, recoveries, written, state, \
+    finished_at, expires_at, server, claimed_at, enqueued_at, duration \
+    FROM portfire_finished WHERE state = ?1 AND seq = ?2";
+const SELECT_READY_AT_SEQ: &str = "SELECT revision, attempt, failures, recoveries, written, place, \
+    enqueued_at FROM portfire_ready WHERE queue = ?1 AND rank = ?2 AND place = ?3";
+const SELECT_READY_MOVED: &str = "SELECT revision, attempt, failures, recoveries, written, place, \
+    enqueued_at FROM portfire_ready WHERE seq = ?1 AND place <> seq";
+const SELECT_SCHEDULED_AS_CREATED: &str = "SELECT revision, attempt, failures, recoveries, \
+    written, run_at, cause FROM portfire_scheduled WHERE run_at = ?1 AND seq = ?2";
+const SELECT_SCHEDULED_MOVED: &str = "SELECT revision, attempt, failures, recoveries, \
+    written, run_at, cause FROM portfire_scheduled WHERE seq = ?1 AND written > 0";
+
+const DELETE_READY: &str =
+    "DELETE FROM portfire_ready WHERE queue = ?1 AND rank = ?2 AND place = ?3";
+const DELETE_SCHEDULED: &str = "DELETE FROM portfire_scheduled WHERE run_at = ?1 AND seq = ?2";
+const DELETE_RUNNING: &str = "DELETE FROM portfire_running WHERE seq = ?1";
+const DELETE_FINISHED: &str = "DELETE FROM portfire_finished WHERE state = ?1 AND seq = ?2";
+const DELETE_RESULT: &str = "DELETE FROM portfire_result WHERE seq = ?1";
+
+const INSERT_READY: &str = "INSERT INTO portfire_ready (queue, rank, place, seq, enqueued_at, \
+    revision, attempt, failures, recoveries, written) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+const INSERT_SCHEDULED: &str = "INSERT INTO portfire_scheduled (run_at, seq, cause, \
+    revision, attempt, failures, recoveries, written) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+const INSERT_RUNNING: &str = "INSERT INTO portfire_running (seq, server, cycle, claimed_at, place, \
+    enqueued_at, revision, attempt, failures, recoveries, written) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+const INSERT_FINISHED: &str = "INSERT INTO portfire_finished (state, seq, finished_at, expires_at, \
+    revision, attempt, failures, recoveries, written, server, claimed_at, enqueued_at, duration) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+const INSERT_RESULT: &str = "INSERT INTO portfire_result (seq, result) VALUES (?1, ?2)";
+
+impl Stand {
+    /// Finds the row of a job, by at most one look at each table.
+    pub(crate) fn find(conn: &Connection, body: &Body) -> Result<Stand, Failure> {
+        let look = |sql: &str, key: &[i64], state: StateName| -> Result<Option<Stand>, Failure> {
+            let mut select = conn.prepare_cached(sql)?;
+            let found =
+                select.query_row(rusqlite::params_from_iter(key), |row| Stand::read(row, state));
+            Ok(found.optional()?)
+        };
+        let seq = body.seq;
+        if let Some(found) = look(SELECT_RUNNING, &[seq], StateName::Processing)? {
+            return Ok(found);
+        }
+        for state in [StateName::Succeeded, StateName::Failed, StateName::Deleted] {
+            if let Some(found) = look(SELECT_FINISHED, &[code(state) as i64, seq], state)? {
+                return Ok(found);
+            }
+        }
+        if let Some(run_at) = body.run_at {
+            let key = [run_at.as_micros(), seq];
+            if let Some(found) = look(SELECT_SCHEDULED_AS_CREATED, &key, StateName::Scheduled)? {
+                return Ok(found);
+            }
+        }
+        let key = [body.queue, body.rank, seq];
+        let places = [
+            (SELECT_READY_AT_SEQ, &key[..], StateName::Enqueued),
+            (SELECT_READY_MOVED, &[seq][..], StateName::Enqueued),
+            (SELECT_SCHEDULED_MOVED, &[seq][..], StateName::Scheduled),
+        ];
+        for (sql, key, state) in places {
+            if let Some(found) = look(sql, key, state)? {
+                return Ok(found);
+            }
+        }
+        Err(corrupt(format!("job number {seq} has a body but stands nowhere")))
+    }
+
+    /// Reads a row of the table of a state, in the order of the statements above.
+    fn read(row: &SqlRow<'_>, state: StateName) -> rusqlite::Result<Stand> {
+        let standing = Standing {
+            state,
+            revision: row.get(0)?,
+            attempt: row.get(1)?,
+            failures: row.get(2)?,
+            recoveries: row.get(3)?,
+        };
+        let at = match state {
+            StateName::Enqueued => {
+                At::Ready { place: row.get(5)?, enqueued_at: maybe_instant(row, 6)? }
+            }
+            StateName::Scheduled => {
+                At::Scheduled { run_at: instant(row.get(5)?), cause: cause(row.get(6)?) }
+            }
+            StateName::Processing => At::Running {
+                server: row.get(5)?,
+                cycle: row.get(6)?,
+                claimed_at: instant(row.get(7)?),
+                place: row.get(8)?,
+                enqueued_at: maybe_instant(row, 9)?,
+            },
+            _ => At::Finished {
+                finished_at: instant(row.get(6)?),
+                expires_at: maybe_instant(row, 7)?,
+                ran: match row.get::<_, Option<i64>>(8)? {
+                    None => None,
+                    Some(server) => Some(Ran {
+                        server,
+                        claimed_at: instant(row.get(9)?),
+                        enqueued_at: maybe_instant(row, 10)?,
+                        duration: row.get(11)?,
+                    }),
+                },
+            },
+        };
+        Ok(Stand { standing, written: row.get(4)?, at })
+    }
+
+    /// Takes the row out of its table.
+    pub(crate) fn remove(&self, conn: &Connection, body: &Body) -> rusqlite::Result<()> {
+        let gone = match self.at {
+            At::Ready { place, .. } => {
+                conn.prepare_cached(DELETE_READY)?.execute([body.queue, body.rank, place])
+            }
+            At::Scheduled { run_at, .. } => {
+                conn.prepare_cached(DELETE_SCHEDULED)?.execute([run_at.as_micros(), body.seq])
+            }
+            At::Running { .. } => conn.prepare_cached(DELETE_RUNNING)?.execute([body.seq]),
+            At::Finished { .. } => {
+                let state = code(self.standing.state);
+                if self.standing.state == StateName::Succeeded {
+                    conn.prepare_cached(DELETE_RESULT)?.execute([body.seq])?;
+                }
+                conn.prepare_cached(DELETE_FINISHED)?.execute([state as i64, body.seq])
+            }
+        }?;
+        debug_assert_eq!(gone, 1, "{self:?}");
+        Ok(())
+    }
+
+    /// Puts the row into its table.
+    pub(crate) fn insert(&self, conn: &Connection, body: &Body) -> rusqlite::Result<()> {
+        let Standing { state, revision, attempt, failures, recoveries } = self.standing;
+        let written = self.written;
+        let micros = |at: Option<Timestamp>| at.map(Timestamp::as_micros);
+        match self.at {
+            At::Ready { place, enqueued_at } => {
+                conn.prepare_cached(INSERT_READY)?.execute(rusqlite::params![
+                    body.queue,
+                    body.rank,
+                    place,
+                    body.seq,
+                    micros(enqueued_at),
+                    revision,
+                    attempt,
+                    failures,
+                    recoveries,
+                    written
+                ])
+            }
+            At::Scheduled { run_at, cause } => {
+                conn.prepare_cached(INSERT_SCHEDULED)?.execute(rusqlite::params![
+                    run_at.as_micros(),
+                    body.seq,
+                    cause_code(cause),
+                    revision,
+                    attempt,
+                    failures,
+                    recoveries,
+                    written
+                ])
+            }
+            At::Running { server, cycle, claimed_at, place, enqueued_at } => {
+                conn.prepare_cached(INSERT_RUNNING)?.execute(rusqlite::params![
+                    body.seq,
+                    server,
+                    cycle,
+                    claimed_at.as_micros(),
+                    place,
+                    micros(enqueued_at),
+                    revision,
+                    attempt,
+                    failures,
+                    recoveries,
+                    written
+                ])
+            }
+            At::Finished { finished_at, expires_at, ran } => {
+                conn.prepare_cached(INSERT_FINISHED)?.execute(rusqlite::params![
+                    code(state) as i64,
+                    body.seq,
+                    finished_at.as_micros(),
+                    micros(expires_at),
+                    revision,
+                    attempt,
+                    failures,
+                    recoveries,
+                    written,
+                    ran.map(|ran| ran.server),
+                    ran.map(|ran| ran.claimed_at.as_micros()),
+                    micros(ran.and_then(|ran| ran.enqueued_at)),
+                    ran.map(|ran| ran.duration)
+                ])
+            }
+        }?;
+        Ok(())
+    }
+}
+
+/// What a transition is about, beyond what the state machine decides.
+#[derive(Debug, Default)]
+pub(crate) struct Facts<'a> {
+    /// The server, by its number.
+    pub(crate) server: Option<i64>,
+    pub(crate) attempt: Option<u32>,
+    pub(crate) error: Option<&'a ErrorRecord>,
+    pub(crate) reason: Option<&'a str>,
+    pub(crate) result: Option<&'a Json>,
+    /// How long the handler ran, in microseconds.
+    pub(crate) duration: i64,
+}
+
+/// Does what happens to a job, or nothing when its state does not allow it.
+pub(crate) fn transit(
+    write: &mut Write<'_>,
+    body: &Body,
+    from: &Stand,
+    event: Event,
+    facts: &Facts<'_>,
+) -> Result<Result<Standing, Refusal>, Failure> {
+    let retention = body.retention.unwrap_or(write.retention);
+    let made = match next(&from.standing, event, write.now, &retention) {
+        Ok(made) => made,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let mut to =
+        Stand { standing: made.to, written: from.written, at: arrival(write, from, &made, facts) };
+    if !history::is_derived(made.cause) {
+        history::write_down(write.conn, body, from)?;
+        history::insert(write.conn, body.seq, &made, write.now, facts)?;
+        to.written = made.to.revision;
+    }
+    from.remove(write.conn, body)?;
+    to.insert(write.conn, body)?;
+    if let (StateName::Succeeded, Some(result)) = (made.to.state, facts.result) {
+        let result = result.as_str();
+        write.conn.prepare_cached(INSERT_RESULT)?.execute(rusqlite::params![body.seq, result])?;
+    }
+    if let At::Running { server, .. } = from.at {
+        write.count_held(server, -1);
+    }
+    write.count_moved(body.queue, from.standing.state, &made);
+    Ok(Ok(made.to))
+}
+
+/// The row to which a transition leads.
+fn arrival(write: &mut Write<'_>, from: &Stand, made: &Transition, facts: &Facts<'_>) -> At {
+    match made.to.state {
+        StateName::Scheduled => {
+            At::Scheduled { run_at: made.run_at.unwrap_or(write.now), cause: made.cause }
+        }
+        StateName::Enqueued => {
+            let place = match (made.place, from.at) {
+                (Some(Place::Old), At::Running { place, .. }) => place,
+                _ => write.draw(),
+            };
+            At::Ready { place, enqueued_at: Some(write.now) }
+        }
+        StateName::Succeeded => {
+            let ran = match from.at {
+                At::Running { server, claimed_at, enqueued_at, .. } => {
+                    Some(Ran { server, claimed_at, enqueued_at, duration: facts.duration })
+                }
+                _ => None,
+            };
+            At::Finished { finished_at: write.now, expires_at: made.expires_at, ran }
+        }
+        // Awaiting is never entered by a transition, and claims have a faster way of their own.
+        StateName::Failed | StateName::Deleted | StateName::Awaiting | StateName::Processing => {
+            At::Finished { finished_at: write.now, expires_at: made.expires_at, ran: None }
+        }
+    }
+}
+
+/// A stored instant.
+pub(crate) fn instant(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}
+
+pub(crate) fn maybe_instant(
+    row: &SqlRow<'_>,
+    column: usize,
+) -> rusqlite::Result<Option<Timestamp>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(instant))
+}
+
+/// The place of a cause in [`Cause::ALL`], under which it is stored.
+pub(crate) fn cause_code(cause: Cause) -> i64 {
+    let at = Cause::ALL.iter().position(|listed| *listed == cause);
+    at.and_then(|at| i64::try_from(at).ok()).unwrap_or(0)
+}
+
+/// The cause that is stored under this number.
+pub(crate) fn cause(code: i64) -> Cause {
+    let at = usize::try_from(code).unwrap_or(0);
+    Cause::ALL.get(at).copied().unwrap_or(Cause::Created)
+}
+
+/// The state that is stored under this number.
+pub(crate) fn state(code: i64) -> StateName {
+    let at = usize::try_from(code).unwrap_or(0);
+    StateName::ALL.get(at).copied().unwrap_or(StateName::Deleted)
+}

@@ -1,0 +1,223 @@
+//! Servers: their leases, what they hold, and what becomes of it when they end.
+
+use portfire_core::storage::BATCH_MAX;
+use portfire_core::{
+    Claim, ErrorRecord, Event, Lost, LostReason, NewServer, RescueRequest, Rescued, ServerId,
+    StateName, StorageError, Timestamp,
+};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::error::{Failure, corrupt};
+use crate::process::Process;
+use crate::row::{At, Body, Facts, Stand, transit};
+use crate::write::Write;
+
+const SELECT_ALIVE: &str = "SELECT s.server FROM portfire_server_id i \
+    CROSS JOIN portfire_server s ON s.server = i.server WHERE i.id = ?1 AND s.died_at IS NULL";
+const SELECT_KNOWN: &str = "SELECT 1 FROM portfire_server_id WHERE id = ?1";
+const INSERT_ID: &str = "INSERT INTO portfire_server_id (id) VALUES (?1)";
+const INSERT_SERVER: &str = "INSERT INTO portfire_server (server, name, queues, workers, lease, \
+    started_at, heartbeat_at, died_at, processing, process) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, NULL, 0, ?7)";
+const UPDATE_HEARTBEAT: &str =
+    "UPDATE portfire_server SET heartbeat_at = ?2, process = ?3 WHERE server = ?1";
+const UPDATE_DIED: &str =
+    "UPDATE portfire_server SET died_at = ?2 WHERE server = ?1 AND died_at IS NULL";
+const SELECT_HELD_OF: &str =
+    "SELECT seq FROM portfire_running WHERE server = ?1 ORDER BY seq LIMIT ?2";
+const SELECT_HOLDS: &str = "SELECT 1 FROM portfire_job j \
+    CROSS JOIN portfire_running r ON r.seq = j.seq \
+    WHERE j.seq = ?1 AND j.id = ?2 AND r.server = ?3 AND r.attempt = ?4";
+const SELECT_LIVING: &str = "SELECT s.server, i.id, s.heartbeat_at, s.lease, s.process \
+    FROM portfire_server s JOIN portfire_server_id i ON i.server = s.server \
+    WHERE s.died_at IS NULL ORDER BY i.id";
+const SELECT_ORPHANED: &str = "SELECT s.server, i.id, s.processing FROM portfire_server s \
+    JOIN portfire_server_id i ON i.server = s.server \
+    WHERE s.died_at IS NOT NULL AND s.processing > 0 ORDER BY i.id";
+
+/// The number of a server that is alive.
+pub(crate) fn alive(conn: &Connection, id: &ServerId) -> Result<i64, Failure> {
+    let found =
+        conn.prepare_cached(SELECT_ALIVE)?.query_row([id.as_str()], |row| row.get(0)).optional()?;
+    found.ok_or_else(|| StorageError::ServerGone { server: id.clone() }.into())
+}
+
+/// Makes a server known, or renews its lease.
+pub(crate) fn announce(write: &mut Write<'_>, server: &NewServer) -> Result<(), Failure> {
+    let id = server.id.as_str();
+    if write.conn.prepare_cached(SELECT_KNOWN)?.exists([id])? {
+        let number = alive(write.conn, &server.id)?;
+        return renew(write, number);
+    }
+    let number = write.conn.prepare_cached(INSERT_ID)?.insert([id])?;
+    let queues = serde_json::to_string(&server.queues)
+        .map_err(|error| corrupt(format!("the queues of server {id}: {error}")))?;
+    let lease = i64::try_from(server.lease.as_micros()).unwrap_or(i64::MAX);
+    let now = write.now.as_micros();
+    let process = write.process.as_deref_mut().and_then(Process::name);
+    let values = params![number, server.name, queues, server.workers, lease, now, process];
+    write.conn.prepare_cached(INSERT_SERVER)?.execute(values)?;
+    write.touch();
+    Ok(())
+}
+
+/// Renews a server's lease, and tells which of the jobs it holds no longer.
+pub(crate) fn heartbeat(
+    write: &mut Write<'_>,
+    id: &ServerId,
+    held: &[Claim],
+) -> Result<Vec<Lost>, Failure> {
+    let server = alive(write.conn, id)?;
+    renew(write, server)?;
+    lost(write.conn, server, held)
+}
+
+fn renew(write: &mut Write<'_>, server: i64) -> Result<(), Failure> {
+    let process = write.process.as_deref_mut().and_then(Process::name);
+    let values = params![server, write.now.as_micros(), process];
+    write.conn.prepare_cached(UPDATE_HEARTBEAT)?.execute(values)?;
+    write.touch();
+    Ok(())
+}
+
+/// Tells which of the jobs a server holds no longer.
+pub(crate) fn verify(
+    conn: &Connection,
+    id: &ServerId,
+    held: &[Claim],
+) -> Result<Vec<Lost>, Failure> {
+    let server = alive(conn, id)?;
+    lost(conn, server, held)
+}
+
+fn lost(conn: &Connection, server: i64, held: &[Claim]) -> Result<Vec<Lost>, Failure> {
+    let mut lost = Vec::new();
+    for &claim in held {
+        let values = params![claim.locator, claim.job.as_bytes(), server, claim.attempt];
+        if conn.prepare_cached(SELECT_HOLDS)?.exists(values)? {
+            continue;
+        }
+        if let Some(reason) = lost_reason(conn, server, claim)? {
+            lost.push(Lost { claim, reason });
+        }
+    }
+    Ok(lost)
+}
+
+fn lost_reason(
+    conn: &Connection,
+    server: i64,
+    claim: Claim,
+) -> Result<Option<LostReason>, Failure> {
+    let Some(body) = Body::find(conn, claim.job)? else { return Ok(Some(LostReason::Missing)) };
+    let stand = Stand::find(conn, &body)?;
+    Ok(match stand.at {
+        At::Running { server: holder, .. }
+            if holder == server && stand.standing.attempt == claim.attempt =>
+        {
+            None
+        }
+        _ if stand.standing.state == StateName::Deleted => Some(LostReason::Deleted),
+        _ => Some(LostReason::Taken),
+    })
+}
+
+/// Ends a server in good order.
+pub(crate) fn retire(write: &mut Write<'_>, id: &ServerId) -> Result<(), Failure> {
+    let server = match alive(write.conn, id) {
+        Ok(server) => server,
+        Err(Failure::Refused(StorageError::ServerGone { .. })) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    die(write, server)?;
+    for seq in held_of(write.conn, server, i64::MAX)? {
+        let body = Body::of(write.conn, seq)?;
+        let from = Stand::find(write.conn, &body)?;
+        transit(write, &body, &from, Event::Release, &Facts::default())?.map_err(corrupt)?;
+    }
+    Ok(())
+}
+
+fn die(write: &mut Write<'_>, server: i64) -> Result<(), Failure> {
+    write.conn.prepare_cached(UPDATE_DIED)?.execute([server, write.now.as_micros()])?;
+    write.touch();
+    write.hint_control();
+    Ok(())
+}
+
+fn held_of(conn: &Connection, server: i64, max: i64) -> rusqlite::Result<Vec<i64>> {
+    let mut select = conn.prepare_cached(SELECT_HELD_OF)?;
+    let rows = select.query_map([server, max], |row| row.get(0))?;
+    rows.collect()
+}
+
+/// Declares dead what has lapsed or whose process has ended, and returns the jobs of the dead.
+pub(crate) fn rescue(write: &mut Write<'_>, request: &RescueRequest) -> Result<Rescued, Failure> {
+    let mut rescued = Rescued { dead: declare_dead(write)?, ..Rescued::default() };
+    let mut room = (request.max as usize).min(BATCH_MAX) as i64;
+    for (server, id, processing) in orphaned(write.conn)? {
+        let taken = held_of(write.conn, server, room)?;
+        room -= taken.len() as i64;
+        rescued.more |= (taken.len() as i64) < processing;
+        for seq in taken {
+            let body = Body::of(write.conn, seq)?;
+            let from = Stand::find(write.conn, &body)?;
+            let error = ErrorRecord::poison(&id, from.standing.recoveries);
+            let facts = Facts { server: Some(server), error: Some(&error), ..Facts::default() };
+            let event = Event::Rescue { recoveries_max: request.recoveries_max };
+            match transit(write, &body, &from, event, &facts)?.map_err(corrupt)?.state {
+                StateName::Failed => rescued.poisoned += 1,
+                _ => rescued.returned += 1,
+            }
+        }
+    }
+    Ok(rescued)
+}
+
+/// A server that is not dead, as death is decided.
+struct Living {
+    server: i64,
+    id: ServerId,
+    lease_until: Timestamp,
+    process: Option<String>,
+}
+
+fn declare_dead(write: &mut Write<'_>) -> Result<Vec<ServerId>, Failure> {
+    let living: Vec<Living> = {
+        let mut select = write.conn.prepare_cached(SELECT_LIVING)?;
+        let rows = select.query_map([], |row| {
+            Ok(Living {
+                server: row.get(0)?,
+                id: ServerId::new(row.get::<_, String>(1)?),
+                lease_until: lease_until(row.get(2)?, row.get(3)?),
+                process: row.get(4)?,
+            })
+        })?;
+        rows.collect::<rusqlite::Result<_>>()?
+    };
+    let mut dead = Vec::new();
+    for server in living {
+        if server.lease_until <= write.now || has_ended(write, server.process.as_deref()) {
+            die(write, server.server)?;
+            dead.push(server.id);
+        }
+    }
+    Ok(dead)
+}
+
+fn has_ended(write: &Write<'_>, process: Option<&str>) -> bool {
+    write.process.as_deref().zip(process).is_some_and(|(own, name)| own.has_ended(name))
+}
+
+/// Until when a server is alive without another heartbeat.
+pub(crate) fn lease_until(heartbeat_at: i64, lease: i64) -> Timestamp {
+    Timestamp::from_micros(heartbeat_at.saturating_add(lease))
+}
+
+fn orphaned(conn: &Connection) -> rusqlite::Result<Vec<(i64, ServerId, i64)>> {
+    let mut select = conn.prepare_cached(SELECT_ORPHANED)?;
+    let rows = select.query_map([], |row| {
+        Ok((row.get(0)?, ServerId::new(row.get::<_, String>(1)?), row.get(2)?))
+    })?;
+    rows.collect()
+}

@@ -1,0 +1,339 @@
+//! A write transaction in progress: the present, the counters, and what is to be told afterwards.
+//!
+//! Counters are summed up in memory while the transaction lasts and written once at its end, so a
+//! commit of a thousand jobs changes as few counter rows as a commit of one.
+
+use portfire_core::transition::Transition;
+use portfire_core::{Bucket, Cause, Limits, Retention, StateName, Timestamp};
+use rusqlite::Connection;
+
+use crate::error::Failure;
+use crate::names::Names;
+use crate::options::StorageClock;
+use crate::process::Process;
+
+/// The row of totals, as of the last commit that this connection knows of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) next: i64,
+    pub(crate) high_water: i64,
+    pub(crate) work: i64,
+    pub(crate) control: i64,
+    pub(crate) names: i64,
+    pub(crate) created: i64,
+    pub(crate) succeeded: i64,
+    pub(crate) failed: i64,
+    pub(crate) deleted: i64,
+    pub(crate) retried: i64,
+    pub(crate) recovered: i64,
+    pub(crate) cleaned: i64,
+}
+
+const SELECT_TALLY: &str = "SELECT next, high_water, work, control, names, created, succeeded, \
+    failed, deleted, retried, recovered, cleaned FROM portfire_tally WHERE row = 1";
+
+const UPDATE_TALLY: &str = "UPDATE portfire_tally SET next = ?1, high_water = ?2, work = ?3, \
+    control = ?4, names = ?5, created = ?6, succeeded = ?7, failed = ?8, deleted = ?9, \
+    retried = ?10, recovered = ?11, cleaned = ?12 WHERE row = 1";
+
+const UPDATE_QUEUE: &str = "UPDATE portfire_queue SET scheduled = scheduled + ?2, \
+    awaiting = awaiting + ?3, enqueued = enqueued + ?4, processing = processing + ?5, \
+    succeeded = succeeded + ?6, failed = failed + ?7, deleted = deleted + ?8 WHERE queue = ?1";
+
+const UPDATE_SERVER: &str =
+    "UPDATE portfire_server SET processing = processing + ?2 WHERE server = ?1";
+
+const UPSERT_STATISTICS: &str = "INSERT INTO portfire_statistics \
+    (bucket, start, succeeded, failed, deleted) VALUES (?1, ?2, ?3, ?4, ?5) \
+    ON CONFLICT (bucket, start) DO UPDATE SET succeeded = succeeded + ?3, \
+    failed = failed + ?4, deleted = deleted + ?5";
+
+impl Tally {
+    pub(crate) fn read(conn: &Connection) -> rusqlite::Result<Tally> {
+        conn.prepare_cached(SELECT_TALLY)?.query_row([], |row| {
+            Ok(Tally {
+                next: row.get(0)?,
+                high_water: row.get(1)?,
+                work: row.get(2)?,
+                control: row.get(3)?,
+                names: row.get(4)?,
+                created: row.get(5)?,
+                succeeded: row.get(6)?,
+                failed: row.get(7)?,
+                deleted: row.get(8)?,
+                retried: row.get(9)?,
+                recovered: row.get(10)?,
+                cleaned: row.get(11)?,
+            })
+        })
+    }
+
+    fn write(&self, conn: &Connection) -> rusqlite::Result<()> {
+        conn.prepare_cached(UPDATE_TALLY)?.execute([
+            self.next,
+            self.high_water,
+            self.work,
+            self.control,
+            self.names,
+            self.created,
+            self.succeeded,
+            self.failed,
+            self.deleted,
+            self.retried,
+            self.recovered,
+            self.cleaned,
+        ])?;
+        Ok(())
+    }
+}
+
+/// What a connection keeps from one transaction to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    pub(crate) tally: Tally,
+    pub(crate) names: Names,
+    /// Whether the two above are what the database holds.
+    fresh: bool,
+}
+
+impl Book {
+    /// Forgets what may not have been committed.
+    pub(crate) fn forget(&mut self) {
+        self.fresh = false;
+        self.names.clear();
+    }
+
+    pub(crate) fn refresh(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        let tally = Tally::read(conn)?;
+        if tally.names != self.tally.names {
+            self.names.clear();
+        }
+        self.tally = tally;
+        self.fresh = true;
+        Ok(())
+    }
+}
+
+/// The changes of counters that the transaction has gathered.
+#[derive(Clone, Debug, Default)]
+struct Sums {
+    changed: bool,
+    /// Jobs by state for each queue.
+    queues: Vec<(i64, [i64; 7])>,
+    /// Jobs held by each server.
+    servers: Vec<(i64, i64)>,
+    /// Jobs that succeeded, failed, were deleted.
+    ended: [i64; 3],
+}
+
+/// A write transaction in progress.
+pub(crate) struct Write<'a> {
+    pub(crate) conn: &'a Connection,
+    /// Storage time of the whole transaction.
+    pub(crate) now: Timestamp,
+    pub(crate) retention: Retention,
+    pub(crate) limits: Limits,
+    pub(crate) tally: Tally,
+    pub(crate) names: &'a mut Names,
+    /// This process as others see it; `None` in a transaction of the user's.
+    pub(crate) process: Option<&'a mut Process>,
+    before: Tally,
+    book_tally: &'a mut Tally,
+    sums: Sums,
+}
+
+/// Where an operation began, to go back to.
+struct Mark {
+    tally: Tally,
+    sums: Sums,
+}
+
+impl<'a> Write<'a> {
+    /// Begins inside an open transaction that may write. `stale` when others may have written since
+    /// the book was last used.
+    pub(crate) fn begin(
+        conn: &'a Connection,
+        book: &'a mut Book,
+        stale: bool,
+        clock: &StorageClock,
+        retention: Retention,
+        limits: Limits,
+    ) -> rusqlite::Result<Write<'a>> {
+        if stale || !book.fresh {
+            book.refresh(conn)?;
+        }
+        let now = clock.now(book.tally.high_water);
+        Ok(Write {
+            conn,
+            now,
+            retention,
+            limits,
+            tally: book.tally,
+            names: &mut book.names,
+            process: None,
+            before: book.tally,
+            book_tally: &mut book.tally,
+            sums: Sums::default(),
+        })
+    }
+
+    /// Writes the counters. The last thing before the commit.
+    pub(crate) fn flush(&mut self) -> rusqlite::Result<()> {
+        if !self.sums.changed && self.tally == self.before {
+            return Ok(());
+        }
+        self.tally.high_water = self.now.as_micros();
+        self.tally.write(self.conn)?;
+        for (queue, sum) in &self.sums.queues {
+            let [a, b, c, d, e, f, g] = *sum;
+            let values = [*queue, a, b, c, d, e, f, g];
+            self.conn.prepare_cached(UPDATE_QUEUE)?.execute(values)?;
+        }
+        for &(server, held) in &self.sums.servers {
+            self.conn.prepare_cached(UPDATE_SERVER)?.execute([server, held])?;
+        }
+        if self.sums.ended != [0; 3] {
+            for bucket in [Bucket::Hour, Bucket::Day] {
+                let [succeeded, failed, deleted] = self.sums.ended;
+                let start = bucket.start(self.now).as_micros();
+                let values = [bucket_code(bucket), start, succeeded, failed, deleted];
+                self.conn.prepare_cached(UPSERT_STATISTICS)?.execute(values)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the new totals to the book, which forgets them again when the commit fails. Says whether
+    /// there is work or control to announce.
+    pub(crate) fn finish(self) -> (bool, bool) {
+        let hints =
+            (self.tally.work != self.before.work, self.tally.control != self.before.control);
+        *self.book_tally = self.tally;
+        hints
+    }
+
+    /// Something was written beyond the counters.
+    pub(crate) fn touch(&mut self) {
+        self.sums.changed = true;
+    }
+
+    /// Draws the next number for a job or for a place at the end of a queue.
+    pub(crate) fn draw(&mut self) -> i64 {
+        let number = self.tally.next;
+        self.tally.next += 1;
+        number
+    }
+
+    /// Jobs may have become claimable, or due sooner than was known.
+    pub(crate) fn hint_work(&mut self) {
+        if self.tally.work == self.before.work {
+            self.tally.work += 1;
+        }
+    }
+
+    /// Held jobs were taken from their holder, a queue was paused or resumed, a server died.
+    pub(crate) fn hint_control(&mut self) {
+        if self.tally.control == self.before.control {
+            self.tally.control += 1;
+        }
+    }
+
+    /// Counts a job that was created.
+    pub(crate) fn count_created(&mut self, queue: i64, state: StateName) {
+        self.tally.created += 1;
+        self.queue_sum(queue)[code(state)] += 1;
+    }
+
+    /// Counts a job that was cleaned.
+    pub(crate) fn count_cleaned(&mut self, queue: i64, state: StateName) {
+        self.tally.cleaned += 1;
+        self.queue_sum(queue)[code(state)] -= 1;
+    }
+
+    /// Counts what a transition changes.
+    pub(crate) fn count_moved(&mut self, queue: i64, from: StateName, made: &Transition) {
+        let to = made.to.state;
+        let sum = self.queue_sum(queue);
+        sum[code(from)] -= 1;
+        sum[code(to)] += 1;
+        match made.cause {
+            Cause::Retried => self.tally.retried += 1,
+            Cause::Rescued => self.tally.recovered += 1,
+            _ => {}
+        }
+        match to {
+            StateName::Succeeded => {
+                self.tally.succeeded += 1;
+                self.sums.ended[0] += 1;
+            }
+            StateName::Failed => {
+                self.tally.failed += 1;
+                self.sums.ended[1] += 1;
+            }
+            StateName::Deleted => {
+                self.tally.deleted += 1;
+                self.sums.ended[2] += 1;
+            }
+            StateName::Enqueued | StateName::Scheduled => self.hint_work(),
+            StateName::Awaiting | StateName::Processing => {}
+        }
+    }
+
+    /// Counts a job that a server took (1) or holds no longer (-1).
+    pub(crate) fn count_held(&mut self, server: i64, by: i64) {
+        self.sums.changed = true;
+        match self.sums.servers.iter_mut().find(|(number, _)| *number == server) {
+            Some((_, sum)) => *sum += by,
+            None => self.sums.servers.push((server, by)),
+        }
+    }
+
+    fn queue_sum(&mut self, queue: i64) -> &mut [i64; 7] {
+        self.sums.changed = true;
+        let at = self.sums.queues.iter().position(|(number, _)| *number == queue);
+        let at = at.unwrap_or_else(|| {
+            self.sums.queues.push((queue, [0; 7]));
+            self.sums.queues.len() - 1
+        });
+        &mut self.sums.queues[at].1
+    }
+
+    /// Does all of `act` or, when it fails, nothing of it; the transaction goes on in both cases,
+    /// unless SQLite itself failed.
+    pub(crate) fn all_or_nothing<T>(
+        &mut self,
+        act: impl FnOnce(&mut Write<'a>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mark = Mark { tally: self.tally, sums: self.sums.clone() };
+        self.conn.prepare_cached("SAVEPOINT portfire_operation")?.execute([])?;
+        let done = act(self);
+        if let Err(Failure::Refused(_)) = done {
+            self.conn.prepare_cached("ROLLBACK TO portfire_operation")?.execute([])?;
+            self.tally = mark.tally;
+            self.sums = mark.sums;
+            self.names.clear();
+        }
+        if !matches!(done, Err(Failure::Sql(_))) {
+            self.conn.prepare_cached("RELEASE portfire_operation")?.execute([])?;
+        }
+        done
+    }
+}
+
+/// The number under which a bucket's width is stored.
+pub(crate) fn bucket_code(bucket: Bucket) -> i64 {
+    i64::try_from(bucket.width().as_secs()).unwrap_or(0)
+}
+
+/// The place of a state in [`StateName::ALL`], under which it is stored and counted.
+pub(crate) fn code(state: StateName) -> usize {
+    match state {
+        StateName::Scheduled => 0,
+        StateName::Awaiting => 1,
+        StateName::Enqueued => 2,
+        StateName::Processing => 3,
+        StateName::Succeeded => 4,
+        StateName::Failed => 5,
+        StateName::Deleted => 6,
+    }
+}

@@ -218,6 +218,7 @@ mod tests {
             }
             Answer::Looked(_, history) => causes(history),
             Answer::Listed(jobs) => vec![format!("listed over pages: {}", jobs.len() > 3)],
+            Answer::Read(answer, _) => sorts(answer),
             Answer::Error(text) => vec![text.split([' ', '(']).next().unwrap().to_owned()],
             Answer::Done => Vec::new(),
         }

@@ -9,7 +9,7 @@ use portfire_core::client::block_on;
 use portfire_core::{ManualClock, Storage};
 use portfire_sqlite::{SqliteOptions, Synchronous};
 
-const SEQUENCES: u64 = 2_400;
+const SEQUENCES: u64 = 2_000;
 const STEPS: usize = 60;
 
 /// Tests run side by side, each with its share of the sequences.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use portfire_core::{
     Change, Changed, Claim, ClaimedJob, Clock, Created, Cycle, CycleRequest, HistoryEntry,
     JobFilter, JobId, JobRecord, Lost, ManualClock, NewJob, NewServer, Promoted, QueueName,
-    RescueRequest, Rescued, ServerId, Storage, StorageError,
+    RescueRequest, Rescued, ServerId, Storage, StorageError, Timestamp,
 };
 
 /// One step of a sequence.
@@ -52,12 +52,20 @@ pub(super) enum Answer {
     Done,
     Lost(Vec<Lost>),
     Cycled(Cycle),
-    Rescued { total: Rescued, calls: u32 },
+    Rescued {
+        total: Rescued,
+        calls: u32,
+    },
     Promoted(Promoted),
     Changed(Vec<Changed>),
-    Cleaned { jobs: u32, calls: u32 },
+    Cleaned {
+        jobs: u32,
+        calls: u32,
+    },
     Looked(Box<Option<JobRecord>>, Vec<HistoryEntry>),
     Listed(Vec<JobId>),
+    /// What a call answered that only reads, and the instant that was told after it.
+    Read(Box<Answer>, Timestamp),
     Error(String),
 }
 
@@ -105,7 +113,8 @@ impl Side {
             }
             Operation::Verify { server, held, located } => {
                 let held = held.iter().map(|claim| self.locate(claim, located)).collect();
-                Answer::Lost(without_locators(storage.verify(server, held).await?))
+                let lost = without_locators(storage.verify(server, held).await?);
+                told(&*storage, Answer::Lost(lost)).await?
             }
             Operation::Retire(server) => {
                 storage.retire(server).await?;
@@ -128,9 +137,14 @@ impl Side {
                 Answer::Done
             }
             Operation::Look(id) => {
-                Answer::Looked(Box::new(storage.job(id).await?), storage.history(id).await?)
+                let job = Box::new(storage.job(id).await?);
+                let looked = Answer::Looked(job, storage.history(id).await?);
+                told(&*storage, looked).await?
             }
-            Operation::List(filter) => Answer::Listed(list(&*storage, filter).await?),
+            Operation::List(filter) => {
+                let listed = Answer::Listed(list(&*storage, filter).await?);
+                told(&*storage, listed).await?
+            }
             Operation::Forward(_) | Operation::Back(_) => Answer::Done,
         })
     }
@@ -180,6 +194,12 @@ async fn clean(storage: &dyn Storage, max: u32) -> Result<Answer, StorageError> 
             return Ok(Answer::Cleaned { jobs, calls });
         }
     }
+}
+
+/// Has the time told after a call that only reads. Whether such a call alone holds time up, when the
+/// clock then goes back, is the storage's choice: nobody was told the instant.
+async fn told(storage: &dyn Storage, answer: Answer) -> Result<Answer, StorageError> {
+    Ok(Answer::Read(Box::new(answer), storage.now().await?))
 }
 
 /// All jobs that a filter finds, page by page.

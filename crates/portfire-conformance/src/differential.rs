@@ -9,7 +9,6 @@
 
 mod contents;
 mod operation;
-mod random;
 mod script;
 
 use std::fmt;

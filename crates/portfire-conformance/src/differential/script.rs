@@ -11,7 +11,7 @@ use portfire_core::{
 };
 
 use super::operation::{Answer, Operation};
-use super::random::Random;
+use crate::random::Random;
 
 const fn micros(micros: u64) -> Duration {
     Duration::from_micros(micros)
@@ -179,7 +179,7 @@ impl Script {
         self.created += 1;
         let number = self.created;
         let at = self.start.saturating_add(Duration::from_millis(number));
-        let id = JobId::from_parts(at, u128::from(self.random.next()));
+        let id = JobId::from_parts(at, u128::from(self.random.number()));
         let kind = KindName::stored(self.random.pick(&KINDS));
         let args = Json::stored(format!("{{\"n\": {number},\"text\":\"é\\u0000 ' \\\" \"}}"));
         let mut job = NewJob::new(id, kind, args);
@@ -444,5 +444,19 @@ impl Script {
 
     fn small_max(&mut self) -> u32 {
         self.random.pick(&[0, 1, 2, 5, 1_000, u32::MAX])
+    }
+}
+
+impl Random {
+    /// True so many times in a hundred.
+    fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+
+    /// One of these, if there is one; the later ones are likelier.
+    fn recent<'a, T>(&mut self, choices: &'a [T]) -> Option<&'a T> {
+        let window = if self.chance(70) { choices.len().min(6) } else { choices.len() };
+        let place = self.below(window.max(1));
+        choices.get(choices.len() - window + place)
     }
 }

@@ -18,7 +18,7 @@ pub struct Config {
 
     /// Jobs that run at a time; 0 to run none here
     #[arg(long, global = true, value_name = "N", default_value_t = 8)]
-    pub workers: u32,
+    pub workers: usize,
 
     /// SMTP server for the e-mails, such as localhost:1025, instead of files
     #[arg(long, global = true, value_name = "HOST:PORT")]

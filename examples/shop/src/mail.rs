@@ -94,6 +94,14 @@ fn send_to_folder(letter: &Letter, message: &Message, files: &Files) -> Result<(
 }
 
 impl Letter {
+    /// The letter as the text of an `.eml` file.
+    ///
+    /// # Errors
+    /// When it cannot be put together.
+    pub fn to_eml(&self) -> Result<String, ShopError> {
+        String::from_utf8(self.message()?.formatted()).map_err(ShopError::mail(&self.key))
+    }
+
     fn message(&self) -> Result<Message, ShopError> {
         let key = file_stem(&self.key);
         let text = SinglePart::builder().header(ContentType::TEXT_PLAIN).body(self.text.clone());

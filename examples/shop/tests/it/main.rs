@@ -1,0 +1,7 @@
+//! The shop as a whole: imports, customers who come and go, pages, and the program itself.
+
+mod import;
+mod program;
+mod stage;
+mod story;
+mod web;

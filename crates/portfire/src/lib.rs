@@ -77,8 +77,8 @@ mod inject;
 pub mod lock;
 mod methods;
 mod open;
-
 pub mod prelude;
+pub mod testing;
 
 pub use global::{blocking, enqueue, global, schedule, set_global};
 pub use inject::Inject;
@@ -95,7 +95,7 @@ pub use portfire_core::{
     ServerRecord, StateName, StatisticsRecord, Storage, StorageError, StorageInfo, SystemClock,
     Timestamp, When,
 };
-pub use portfire_macros::{FromServices, job};
+pub use portfire_macros::{FromServices, job, test};
 pub use portfire_server::{
     AppliedFilter, BackgroundProcess, CancellationToken, ElectFilter, FromServices, JobContext,
     JobDescriptor, JobSet, Need, Next, Phase, Pool, Problem, ProcessContext, Scope, Server,

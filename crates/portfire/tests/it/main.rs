@@ -1,6 +1,9 @@
 //! The macros and the facade as users meet them, in one binary.
 
 mod calls;
+mod facade;
+mod lock;
 mod methods;
 mod stage;
+mod testing;
 mod versions;

@@ -1,0 +1,142 @@
+//! The storage of a test: memory, which in inline mode runs what it has just stored.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use portfire_core::storage::Answer;
+use portfire_core::{
+    Bucket, Change, Changed, Claim, Cleaned, Counts, Created, Cycle, CycleRequest, HistoryEntry,
+    JobFilter, JobId, JobPage, JobRecord, Lost, MemoryStorage, Monitor, NewJob, NewServer,
+    Promoted, QueueName, QueueRecord, RescueRequest, Rescued, ServerId, ServerRecord,
+    StatisticsRecord, Storage, StorageInfo, Timestamp, Wakeups,
+};
+
+use super::runner::Runner;
+
+#[derive(Debug)]
+pub(super) struct TestStorage {
+    memory: Arc<MemoryStorage>,
+    inline: Mutex<Inline>,
+}
+
+/// The runner of inline mode. It has a client, which has this storage, so this must not own it.
+#[derive(Default)]
+struct Inline(Option<Weak<Runner>>);
+
+impl std::fmt::Debug for Inline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "inline" } else { "stored" })
+    }
+}
+
+impl TestStorage {
+    pub(super) fn new(memory: Arc<MemoryStorage>) -> TestStorage {
+        TestStorage { memory, inline: Mutex::default() }
+    }
+
+    /// Runs what is due after every create.
+    pub(super) fn run_at_once(&self, runner: &Arc<Runner>) {
+        self.lock().0 = Some(Arc::downgrade(runner));
+    }
+
+    fn runner(&self) -> Option<Arc<Runner>> {
+        self.lock().0.as_ref().and_then(Weak::upgrade)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inline> {
+        self.inline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Storage for TestStorage {
+    fn create(&self, jobs: Vec<NewJob>) -> Answer<'_, Vec<Created>> {
+        Box::pin(async move {
+            let created = self.memory.create(jobs).await?;
+            if let Some(runner) = self.runner() {
+                runner.drain().await;
+            }
+            Ok(created)
+        })
+    }
+
+    fn announce(&self, server: NewServer) -> Answer<'_, ()> {
+        self.memory.announce(server)
+    }
+
+    fn heartbeat(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>> {
+        self.memory.heartbeat(server, held)
+    }
+
+    fn verify(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>> {
+        self.memory.verify(server, held)
+    }
+
+    fn retire(&self, server: ServerId) -> Answer<'_, ()> {
+        self.memory.retire(server)
+    }
+
+    fn cycle(&self, request: CycleRequest) -> Answer<'_, Cycle> {
+        self.memory.cycle(request)
+    }
+
+    fn rescue(&self, request: RescueRequest) -> Answer<'_, Rescued> {
+        self.memory.rescue(request)
+    }
+
+    fn promote(&self, max: u32) -> Answer<'_, Promoted> {
+        self.memory.promote(max)
+    }
+
+    fn change(&self, changes: Vec<Change>) -> Answer<'_, Vec<Changed>> {
+        self.memory.change(changes)
+    }
+
+    fn clean(&self, max: u32) -> Answer<'_, Cleaned> {
+        self.memory.clean(max)
+    }
+
+    fn set_queue_paused(&self, queue: QueueName, paused: bool) -> Answer<'_, ()> {
+        self.memory.set_queue_paused(queue, paused)
+    }
+
+    fn wakeups(&self) -> Wakeups {
+        self.memory.wakeups()
+    }
+
+    fn info(&self) -> StorageInfo {
+        self.memory.info()
+    }
+}
+
+impl Monitor for TestStorage {
+    fn now(&self) -> Answer<'_, Timestamp> {
+        self.memory.now()
+    }
+
+    fn counts(&self) -> Answer<'_, Counts> {
+        self.memory.counts()
+    }
+
+    fn job(&self, id: JobId) -> Answer<'_, Option<JobRecord>> {
+        self.memory.job(id)
+    }
+
+    fn history(&self, id: JobId) -> Answer<'_, Vec<HistoryEntry>> {
+        self.memory.history(id)
+    }
+
+    fn jobs(&self, filter: JobFilter) -> Answer<'_, JobPage> {
+        self.memory.jobs(filter)
+    }
+
+    fn queues(&self) -> Answer<'_, Vec<QueueRecord>> {
+        self.memory.queues()
+    }
+
+    fn servers(&self) -> Answer<'_, Vec<ServerRecord>> {
+        self.memory.servers()
+    }
+
+    fn statistics(&self, bucket: Bucket, since: Timestamp) -> Answer<'_, Vec<StatisticsRecord>> {
+        self.memory.statistics(bucket, since)
+    }
+}

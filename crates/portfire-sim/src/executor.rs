@@ -35,6 +35,11 @@ pub(crate) struct DomainId(u32);
 impl DomainId {
     /// The world outside of all processes: the network, the nemesis, the storage's machine.
     pub(crate) const WORLD: DomainId = DomainId(0);
+
+    /// Its number.
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
 }
 
 impl fmt::Display for DomainId {
@@ -52,11 +57,18 @@ pub(crate) struct DomainOptions {
     pub(crate) stall_chance: f64,
     /// Longest such stall.
     pub(crate) stall_max: Duration,
+    /// Whether its clock stands while it is paused, as that of a suspended machine may.
+    pub(crate) clock_stands_in_pauses: bool,
 }
 
 impl Default for DomainOptions {
     fn default() -> DomainOptions {
-        DomainOptions { clock_rate: 1.0, stall_chance: 0.0, stall_max: Duration::ZERO }
+        DomainOptions {
+            clock_rate: 1.0,
+            stall_chance: 0.0,
+            stall_max: Duration::ZERO,
+            clock_stands_in_pauses: false,
+        }
     }
 }
 
@@ -112,6 +124,11 @@ struct Domain {
     options: DomainOptions,
     alive: bool,
     paused: bool,
+    paused_at: u64,
+    resumed_at: u64,
+    paused_nanos: u64,
+    /// How often it was paused or one of its tasks stalled.
+    disturbances: u64,
     /// Ready tasks of a paused domain.
     held: Vec<u32>,
     /// Polls until it crashes.
@@ -178,6 +195,10 @@ impl Executor {
             options,
             alive: true,
             paused: false,
+            paused_at: 0,
+            resumed_at: 0,
+            paused_nanos: 0,
+            disturbances: 0,
             held: Vec::new(),
             fuse: None,
             rng,
@@ -232,7 +253,9 @@ impl Executor {
     /// Time as the clock of a process tells it.
     pub(crate) fn elapsed(&self, domain: DomainId) -> Duration {
         let core = lock(&self.core);
-        Duration::from_nanos(core.now).mul_f64(core.domain(domain).options.clock_rate)
+        let cell = core.domain(domain);
+        let stood = if cell.options.clock_stands_in_pauses { cell.paused_nanos } else { 0 };
+        Duration::from_nanos(core.now - stood).mul_f64(cell.options.clock_rate)
     }
 
     /// Waits, by the clock of a process.
@@ -282,7 +305,13 @@ impl Executor {
     /// Stops the tasks of a process while time goes on.
     pub(crate) fn pause(&self, domain: DomainId) {
         let mut core = lock(&self.core);
-        core.domain_mut(domain).paused = true;
+        let now = core.now;
+        let cell = core.domain_mut(domain);
+        if !cell.paused {
+            cell.paused = true;
+            cell.paused_at = now;
+            cell.disturbances += 1;
+        }
         let ready = std::mem::take(&mut core.ready);
         let (held, ready): (Vec<u32>, _) =
             ready.into_iter().partition(|&index| core.domain_of(index) == domain);
@@ -293,8 +322,14 @@ impl Executor {
     /// Lets the tasks of a paused process run on.
     pub(crate) fn resume(&self, domain: DomainId) {
         let mut core = lock(&self.core);
+        let now = core.now;
         let cell = core.domain_mut(domain);
+        if !cell.paused {
+            return;
+        }
         cell.paused = false;
+        cell.resumed_at = now;
+        cell.paused_nanos += now - cell.paused_at;
         let held = std::mem::take(&mut cell.held);
         held.into_iter().for_each(|index| core.make_ready(index));
     }
@@ -307,6 +342,21 @@ impl Executor {
     /// Whether a process is paused.
     pub(crate) fn is_paused(&self, domain: DomainId) -> bool {
         lock(&self.core).domain(domain).paused
+    }
+
+    /// When a process was resumed last; zero when it never was paused.
+    pub(crate) fn resumed_at(&self, domain: DomainId) -> Duration {
+        Duration::from_nanos(lock(&self.core).domain(domain).resumed_at)
+    }
+
+    /// How often a process was paused or one of its tasks held up.
+    pub(crate) fn disturbances(&self, domain: DomainId) -> u64 {
+        lock(&self.core).domain(domain).disturbances
+    }
+
+    /// Holds no task up any more.
+    pub(crate) fn stop_stalls(&self) {
+        lock(&self.core).domains.iter_mut().for_each(|cell| cell.options.stall_chance = 0.0);
     }
 
     /// Waits until a process has crashed.
@@ -537,6 +587,8 @@ impl Core {
             return false;
         }
         let stall = self.rng.heavy_tail(Duration::from_millis(1), stall_max);
+        let domain = self.domain_of(index);
+        self.domain_mut(domain).disturbances += 1;
         let generation = self.slots[index as usize].generation;
         let at = self.now + stall.as_nanos() as u64;
         self.timers.set(at, Fires::Readies(TaskKey { index, generation }));

@@ -50,6 +50,10 @@ impl Runtime for SimRuntime {
     fn random(&self) -> u64 {
         self.executor.random(self.domain)
     }
+
+    fn process_id(&self) -> u32 {
+        self.domain.number()
+    }
 }
 
 impl fmt::Debug for SimRuntime {

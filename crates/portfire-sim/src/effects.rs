@@ -1,0 +1,63 @@
+//! The log of effects: when which attempt of which job began and ended, as its handler saw it.
+//! Kept outside of the storage and of the servers, so that neither can make itself look right.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use portfire_core::JobId;
+
+use crate::executor::DomainId;
+
+/// How a handler ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It returned.
+    Done,
+    /// It failed, snoozed, panicked or noticed its cancellation.
+    Undone,
+}
+
+/// One run of a handler.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub(crate) domain: DomainId,
+    pub(crate) begun_at: Duration,
+    pub(crate) end: Option<End>,
+}
+
+impl Run {
+    /// Whether the handler returned.
+    pub(crate) fn is_done(&self) -> bool {
+        self.end == Some(End::Done)
+    }
+}
+
+/// All runs, by job and attempt.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    runs: BTreeMap<(JobId, u32), Run>,
+}
+
+impl Effects {
+    /// Notes a beginning; `false` when this attempt has begun before.
+    pub(crate) fn begin(&mut self, job: JobId, attempt: u32, run: Run) -> bool {
+        self.runs.insert((job, attempt), run).is_none()
+    }
+
+    /// Notes an end.
+    pub(crate) fn end(&mut self, job: JobId, attempt: u32, end: End) {
+        if let Some(run) = self.runs.get_mut(&(job, attempt)) {
+            run.end = Some(end);
+        }
+    }
+
+    /// The run of an attempt.
+    pub(crate) fn run(&self, job: JobId, attempt: u32) -> Option<&Run> {
+        self.runs.get(&(job, attempt))
+    }
+
+    /// The runs of a job, by attempt.
+    pub(crate) fn of(&self, job: JobId) -> impl Iterator<Item = (u32, &Run)> {
+        self.runs.range((job, 0)..=(job, u32::MAX)).map(|(&(_, attempt), run)| (attempt, run))
+    }
+}

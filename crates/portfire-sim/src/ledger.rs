@@ -1,0 +1,457 @@
+//! What is known of the storage from watching its answers: every job, every server, the totals.
+//!
+//! The ledger is kept apart from the storage and by other code. After each call it looks at the jobs
+//! that may have moved, takes every new line of their histories through the [`invariants`](crate::invariants),
+//! and remembers what it saw for the next time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use portfire_core::{
+    Cause, Claim, Counts, CycleRequest, HistoryEntry, JobId, JobRecord, JobState, NewJob,
+    NewServer, QueueName, ServerId, Standing, StateName, Timestamp, Verdict,
+};
+
+use crate::executor::DomainId;
+use crate::handlers;
+use crate::invariants::{self as rules, Check, Deed, Invariant, require};
+
+/// A job as it was last seen.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) standing: Standing,
+    pub(crate) holder: Option<ServerId>,
+    pub(crate) queue: QueueName,
+    /// The instant it waits for, or last waited for.
+    not_before: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+    at: Timestamp,
+    pub(crate) cause: Cause,
+    /// Whose finish moved it last, if a finish did.
+    finished_by: Option<(ServerId, u32)>,
+    /// How its handler behaves.
+    pub(crate) kind: Option<handlers::Kind>,
+    expected: Option<(Cause, u32)>,
+}
+
+impl Entry {
+    /// Whether it waits for an instant that has come.
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        let waits = self.standing.state == StateName::Scheduled;
+        waits && self.not_before.is_some_and(|at| at <= now)
+    }
+
+    /// Whether it is final and its retention has ended.
+    pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
+        self.standing.state.is_final() && self.expires_at.is_some_and(|at| at <= now)
+    }
+}
+
+/// A server as it was last seen.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) domain: DomainId,
+    lease: Duration,
+    pub(crate) lease_until: Timestamp,
+    pub(crate) dead: bool,
+}
+
+/// An attempt that lost its claim while its handler may have been running.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LostClaim {
+    /// When, in virtual time.
+    pub(crate) at: Duration,
+    /// Whether by a delete or another explicit change.
+    pub(crate) changed: bool,
+}
+
+/// How a job moved, in one line of its history.
+#[derive(Clone, Debug)]
+pub(crate) struct Moved {
+    pub(crate) job: JobId,
+    pub(crate) from: StateName,
+    pub(crate) cause: Cause,
+    pub(crate) attempt: u32,
+    pub(crate) holder: Option<ServerId>,
+    pub(crate) kind: Option<handlers::Kind>,
+}
+
+/// Everything that was seen.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    /// What clients set out to create, noted before the call.
+    pub(crate) asked: BTreeMap<JobId, NewJob>,
+    /// What was answered as created.
+    pub(crate) promised: BTreeSet<JobId>,
+    pub(crate) jobs: BTreeMap<JobId, Entry>,
+    pub(crate) servers: BTreeMap<ServerId, Server>,
+    pub(crate) cleaned: BTreeSet<JobId>,
+    pub(crate) paused: BTreeSet<QueueName>,
+    pub(crate) lost: BTreeMap<(JobId, u32), LostClaim>,
+    /// To whom each attempt was granted.
+    pub(crate) grants: BTreeMap<(JobId, u32), ServerId>,
+    /// What clients set out to create in one call.
+    batches: Vec<Vec<JobId>>,
+    /// Jobs that somebody deleted, requeued or rescheduled.
+    steered: BTreeSet<JobId>,
+    /// Moves of the call that is being looked at, for marks and the trace.
+    pub(crate) moves: Vec<Moved>,
+    recoveries_max: u32,
+    totals: Counts,
+    storage_now: Timestamp,
+}
+
+/// The call that is being looked at.
+#[derive(Clone, Copy)]
+pub(crate) struct Look<'a> {
+    pub(crate) deed: Deed,
+    /// Storage time of the call.
+    pub(crate) now: Timestamp,
+    /// Virtual time.
+    pub(crate) at: Duration,
+    /// The cycle, when it was one.
+    pub(crate) cycle: Option<&'a CycleRequest>,
+}
+
+impl Ledger {
+    /// Nothing was seen yet.
+    pub(crate) fn new(recoveries_max: u32) -> Ledger {
+        Ledger { recoveries_max, ..Ledger::default() }
+    }
+
+    /// Storage time: the highest that the clock has told.
+    pub(crate) fn tick(&mut self, clock: Timestamp) -> Timestamp {
+        self.storage_now = self.storage_now.max(clock);
+        self.storage_now
+    }
+
+    /// Notes what somebody sets out to create in one call.
+    pub(crate) fn ask(&mut self, jobs: &[NewJob]) {
+        if self.asked.contains_key(&jobs[0].id) {
+            return;
+        }
+        self.asked.extend(jobs.iter().map(|job| (job.id, job.clone())));
+        self.batches.push(jobs.iter().map(|job| job.id).collect());
+    }
+
+    /// Whether somebody deleted, requeued or rescheduled a job.
+    pub(crate) fn was_steered(&self, job: JobId) -> bool {
+        self.steered.contains(&job)
+    }
+
+    /// Jobs that are stored and not final.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.jobs.values().filter(|entry| !entry.standing.state.is_final()).count()
+    }
+
+    /// The jobs that a server holds.
+    pub(crate) fn held_by(&self, server: &ServerId) -> Vec<JobId> {
+        let held = |entry: &&Entry| entry.holder.as_ref() == Some(server);
+        self.jobs.iter().filter(|(_, entry)| held(entry)).map(|(&job, _)| job).collect()
+    }
+
+    /// Whether a server is known and was not declared dead.
+    pub(crate) fn is_alive(&self, server: &ServerId) -> bool {
+        self.servers.get(server).is_some_and(|server| !server.dead)
+    }
+
+    /// Whether a server holds a job under this attempt.
+    pub(crate) fn holds(&self, server: &ServerId, claim: &Claim) -> bool {
+        self.jobs.get(&claim.job).is_some_and(|entry| {
+            entry.holder.as_ref() == Some(server) && entry.standing.attempt == claim.attempt
+        })
+    }
+
+    /// Notes a server that was announced.
+    pub(crate) fn announced(&mut self, new: &NewServer, domain: DomainId, now: Timestamp) {
+        let lease_until = now.saturating_add(new.lease);
+        let server = Server { domain, lease: new.lease, lease_until, dead: false };
+        self.servers.insert(new.id.clone(), server);
+    }
+
+    /// Notes a renewed lease.
+    pub(crate) fn renewed(&mut self, server: &ServerId, now: Timestamp) {
+        if let Some(server) = self.servers.get_mut(server) {
+            server.lease_until = now.saturating_add(server.lease);
+        }
+    }
+
+    /// Notes a death.
+    pub(crate) fn died(&mut self, server: &ServerId) {
+        if let Some(server) = self.servers.get_mut(server) {
+            server.dead = true;
+        }
+    }
+
+    /// Looks at a job after a call; `record` is `None` when it is not stored.
+    pub(crate) fn look(
+        &mut self,
+        job: JobId,
+        record: Option<&JobRecord>,
+        history: impl FnOnce() -> Vec<HistoryEntry>,
+        look: Look<'_>,
+    ) -> Check {
+        match (self.jobs.get(&job), record) {
+            (None, None) => Ok(()),
+            (Some(entry), None) => {
+                rules::s18_only_the_expired_go(
+                    job,
+                    entry.standing.state,
+                    entry.expires_at,
+                    look.now,
+                )?;
+                self.jobs.remove(&job);
+                self.cleaned.insert(job);
+                self.totals.cleaned_total += 1;
+                Ok(())
+            }
+            (None, Some(record)) => {
+                self.first_look(record, &history(), look)?;
+                self.compare(record)
+            }
+            (Some(entry), Some(record)) => {
+                if entry.standing.revision != record.revision {
+                    let seen = entry.standing.revision as usize;
+                    for line in history().iter().skip(seen) {
+                        self.follow(job, line, record, look)?;
+                    }
+                }
+                self.compare(record)
+            }
+        }
+    }
+
+    /// S2: a job is stored as it was asked for.
+    fn first_look(
+        &mut self,
+        record: &JobRecord,
+        history: &[HistoryEntry],
+        look: Look<'_>,
+    ) -> Check {
+        let job = record.id;
+        let Some(asked) = self.asked.get(&job) else {
+            return require(Invariant::S2, false, || format!("job {job} was asked for by nobody"));
+        };
+        let whole = asked.kind == record.kind
+            && asked.args == record.args
+            && asked.queue == record.queue
+            && asked.priority == record.priority
+            && asked.options == record.options;
+        require(Invariant::S2, whole, || format!("job {job} is not as it was asked for"))?;
+        let run_at = asked.when.resolve(look.now).unwrap_or_default();
+        let first = if run_at.is_some() { StateName::Scheduled } else { StateName::Enqueued };
+        let begun = history.first().is_some_and(|line| {
+            (line.revision, line.cause, line.state) == (1, Cause::Created, first)
+                && line.run_at == run_at
+                && line.at == look.now
+        });
+        require(Invariant::S2, begun && look.deed == Deed::Create, || {
+            format!("job {job} began as {:?} by {:?}; {first} was asked for", history.first(), look.deed)
+        })?;
+        let standing =
+            Standing { state: first, revision: 1, attempt: 0, failures: 0, recoveries: 0 };
+        let kind = handlers::Kind::named(record.kind.as_str());
+        let entry = Entry {
+            standing,
+            holder: None,
+            queue: record.queue.clone(),
+            not_before: run_at,
+            expires_at: None,
+            at: look.now,
+            cause: Cause::Created,
+            finished_by: None,
+            kind,
+            expected: kind.and_then(|kind| kind.expected(&record.args)),
+        };
+        self.jobs.insert(job, entry);
+        self.totals.created_total += 1;
+        for line in history.iter().skip(1) {
+            self.follow(job, line, record, look)?;
+        }
+        Ok(())
+    }
+
+    /// Takes one new line of a history through the rules.
+    fn follow(
+        &mut self,
+        job: JobId,
+        line: &HistoryEntry,
+        record: &JobRecord,
+        look: Look<'_>,
+    ) -> Check {
+        let Some(entry) = self.jobs.get(&job) else { return Ok(()) };
+        let before = entry.standing;
+        rules::s10_final_is_final(job, before.state, line.cause)?;
+        rules::s9_history_goes_on(job, (&before, entry.at), line, look.deed)?;
+        rules::s16_not_early(job, line.cause, entry.not_before, look.now)?;
+        rules::s12_poison_is_bounded(job, line.cause, &before, self.recoveries_max)?;
+        let holder = entry.holder.clone();
+        if matches!(line.cause, Cause::Rescued | Cause::Poisoned)
+            && let Some(holder) = &holder
+        {
+            let lease_until = self.servers.get(holder).map(|server| server.lease_until);
+            let lease_until = lease_until.unwrap_or(Timestamp::MAX);
+            let dead = self.servers.get(holder).is_some_and(|server| server.dead);
+            if !dead {
+                rules::s5_the_living_keep_their_jobs(job, holder, lease_until, look.now)?;
+            }
+        }
+        let finished_by = self.finisher(job, line, look);
+        let after = rules::s11_counted(&before, line);
+        let expected = self.jobs.get(&job).and_then(|entry| entry.expected);
+        let own_end = matches!(line.cause, Cause::Succeeded | Cause::Failed | Cause::Discarded);
+        if let Some(expected) = expected.filter(|_| own_end) {
+            rules::s11_ends_as_its_handler_does(job, expected, (line.cause, after.failures))?;
+        }
+        self.count(line);
+        if look.deed == Deed::Change {
+            self.steered.insert(job);
+        }
+        if before.state == StateName::Processing && finished_by.is_none() {
+            let changed = look.deed == Deed::Change;
+            self.lost.insert((job, before.attempt), LostClaim { at: look.at, changed });
+        }
+        if let Some(server) = line.server.as_ref().filter(|_| line.cause == Cause::Claimed) {
+            self.grants.insert((job, after.attempt), server.clone());
+        }
+        let Some(entry) = self.jobs.get_mut(&job) else { return Ok(()) };
+        self.moves.push(Moved {
+            job,
+            from: before.state,
+            cause: line.cause,
+            attempt: before.attempt,
+            holder,
+            kind: entry.kind,
+        });
+        entry.standing = after;
+        entry.at = line.at;
+        entry.cause = line.cause;
+        entry.finished_by = finished_by;
+        entry.holder = line.server.clone().filter(|_| line.cause == Cause::Claimed);
+        entry.not_before = match line.cause {
+            Cause::Requeued => None,
+            _ => line.run_at.or(entry.not_before),
+        };
+        entry.expires_at = expires_at(record).filter(|_| line.revision == record.revision);
+        Ok(())
+    }
+
+    /// Whose finish, of which attempt, wrote a line; `None` when no finish did.
+    fn finisher(
+        &self,
+        job: JobId,
+        line: &HistoryEntry,
+        look: Look<'_>,
+    ) -> Option<(ServerId, u32)> {
+        let cycle = look.cycle.filter(|_| line.cause != Cause::Claimed)?;
+        let finish = cycle.finished.iter().find(|finish| finish.claim.job == job)?;
+        Some((cycle.server.clone(), finish.claim.attempt))
+    }
+
+    /// S9, S11: the record is what its history leads to, and nothing else has changed.
+    fn compare(&self, record: &JobRecord) -> Check {
+        let Some(entry) = self.jobs.get(&record.id) else { return Ok(()) };
+        let JobRecord { revision, attempt, failures, recoveries, .. } = *record;
+        let stored =
+            Standing { state: record.state.name(), revision, attempt, failures, recoveries };
+        rules::s11_counters_follow_history(record.id, &entry.standing, &stored)?;
+        let holder = match &record.state {
+            JobState::Processing { server, .. } => Some(server),
+            _ => None,
+        };
+        require(Invariant::S5, holder == entry.holder.as_ref(), || {
+            format!("job {}: held by {holder:?}, granted to {:?}", record.id, entry.holder)
+        })
+    }
+
+    fn count(&mut self, line: &HistoryEntry) {
+        match line.cause {
+            Cause::Retried => self.totals.retried_total += 1,
+            Cause::Rescued => self.totals.recovered_total += 1,
+            _ => {}
+        }
+        match line.state {
+            StateName::Succeeded => self.totals.succeeded_total += 1,
+            StateName::Failed => self.totals.failed_total += 1,
+            StateName::Deleted => self.totals.deleted_total += 1,
+            _ => {}
+        }
+    }
+
+    /// S6: whether a finish would be right to be applied, or to be a repetition. Asked before the call.
+    pub(crate) fn foresee(&self, server: &ServerId, claim: &Claim) -> (bool, bool, bool) {
+        let Some(entry) = self.jobs.get(&claim.job) else { return (false, false, false) };
+        let ended = entry.finished_by.as_ref().is_some_and(|(by, attempt)| {
+            by == server && *attempt == claim.attempt
+        });
+        (true, self.holds(server, claim), ended)
+    }
+
+    /// S17: the counters are what was counted here.
+    pub(crate) fn s17_counters_add_up(&self, counts: &Counts) -> Check {
+        let mut recounted = self.totals.clone();
+        recounted.states = StateName::ALL.into_iter().map(|state| (state, 0)).collect();
+        for entry in self.jobs.values() {
+            *recounted.states.entry(entry.standing.state).or_default() += 1;
+        }
+        require(Invariant::S17, recounted == *counts, || {
+            format!("recounted {recounted:?}, counted {counts:?}")
+        })
+    }
+
+    /// S1: what was promised is stored, or was cleaned.
+    pub(crate) fn s1_nothing_is_lost(&self) -> Check {
+        let lost = |job: &&JobId| !self.jobs.contains_key(job) && !self.cleaned.contains(job);
+        let lost = self.promised.iter().find(lost);
+        require(Invariant::S1, lost.is_none(), || format!("job {lost:?} was promised and is gone"))
+    }
+
+    /// S2: what was asked for in one call is there altogether, or not at all.
+    pub(crate) fn s2_creates_are_whole(&self) -> Check {
+        let there = |job: &JobId| self.jobs.contains_key(job) || self.cleaned.contains(job);
+        let torn = |batch: &&Vec<JobId>| {
+            let stored = batch.iter().filter(|job| there(job)).count();
+            stored != 0 && stored != batch.len()
+        };
+        let torn = self.batches.iter().find(torn);
+        require(Invariant::S2, torn.is_none(), || format!("of {torn:?} some are stored, some not"))
+    }
+
+    /// Notes what was answered to a create. S1: it is stored, or was and is cleaned.
+    pub(crate) fn promised(&mut self, job: JobId) -> Check {
+        self.promised.insert(job);
+        let known = self.jobs.contains_key(&job) || self.cleaned.contains(&job);
+        require(Invariant::S1, known, || format!("job {job} was promised and is not stored"))
+    }
+
+    /// S6: what a verdict says is what was foreseen, and what was applied is written as it was said.
+    pub(crate) fn judge(
+        &self,
+        finish: &portfire_core::Finish,
+        foreseen: (bool, bool, bool),
+        verdict: Verdict,
+    ) -> Check {
+        let (stored, held, ended) = foreseen;
+        rules::s6_the_holder_alone_finishes(finish, stored, held, ended, verdict)?;
+        let job = finish.claim.job;
+        let written = self.moves.iter().find(|moved| moved.job == job);
+        match (verdict, written, rules::cause_of(&finish.outcome)) {
+            (Verdict::Applied, Some(moved), Some(said)) => {
+                rules::s6_a_finish_is_what_it_says(job, said, moved.cause)
+            }
+            (Verdict::Applied, None, _) => require(Invariant::S6, false, || {
+                format!("the finish of job {job} was applied and left no trace")
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn expires_at(record: &JobRecord) -> Option<Timestamp> {
+    match record.state {
+        JobState::Succeeded { expires_at, .. }
+        | JobState::Failed { expires_at, .. }
+        | JobState::Deleted { expires_at, .. } => expires_at,
+        _ => None,
+    }
+}

@@ -1,7 +1,7 @@
 //! Texts that have broken storages before.
 
 /// Quotes, escapes, wildcards, scripts, invisible characters and things that look like commands.
-pub const TEXTS: &[&str] = &[
+pub(crate) const TEXTS: &[&str] = &[
     "'; DROP TABLE job; --",
     "\" OR \"\"=\"",
     "1); DELETE FROM ready WHERE (1=1",

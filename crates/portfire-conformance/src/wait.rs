@@ -10,7 +10,7 @@ const HINT_MAX: Duration = Duration::from_secs(20);
 ///
 /// # Panics
 /// When it does not come.
-pub async fn heard<T>(hint: impl Future<Output = T>, of: &str) -> T {
+pub(crate) async fn heard<T>(hint: impl Future<Output = T>, of: &str) -> T {
     match tokio::time::timeout(HINT_MAX, hint).await {
         Ok(heard) => heard,
         Err(_) => panic!("nothing was heard of {of} within {HINT_MAX:?}"),
@@ -18,7 +18,7 @@ pub async fn heard<T>(hint: impl Future<Output = T>, of: &str) -> T {
 }
 
 /// Polls a future once and drops it wherever it stands then; `Some` when it was ready.
-pub async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
+pub(crate) async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
     let mut future = std::pin::pin!(future);
     std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
         std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),

@@ -1,0 +1,458 @@
+//! The reference storage with one fault planted over it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use portfire_core::{
+    Action, Answer, Bucket, Change, Changed, Claim, Cleaned, Clock, Counts, Created, Cursor, Cycle,
+    CycleRequest, Finish, HistoryEntry, JobFilter, JobId, JobPage, JobRecord, JobState, Json, Lost,
+    ManualClock, MemoryStorage, Monitor, NewJob, NewServer, Outcome, Promoted, QueueName,
+    QueueRecord, RescueRequest, Rescued, ServerId, ServerRecord, StateName, StatisticsRecord,
+    Storage, StorageError, StorageInfo, Timestamp, Verdict, Wakeups,
+};
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $fault:ident,)*) => {
+        /// What is wrong.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Fault {
+            $($(#[$doc])* $fault,)*
+        }
+
+        impl Fault {
+            /// All of them.
+            pub(crate) const ALL: &[Fault] = &[$(Fault::$fault),*];
+        }
+    };
+}
+
+faults! {
+    /// A finish is applied under any attempt.
+    FinishIgnoresAttempt,
+    /// A finish is applied for any server.
+    FinishIgnoresServer,
+    /// A finish that was applied before is fenced.
+    RepeatedFinishIsFenced,
+    /// A finish that was fenced is counted.
+    FencedFinishCounts,
+    /// A retry counts no failure.
+    RetryCountsNoFailure,
+    /// A released job goes to the end of its queue.
+    ReleaseLosesPlace,
+    /// A create that is repeated stores another job.
+    CreateIsNotIdempotent,
+    /// A call that is refused stores what it can.
+    CreateIsHalf,
+    /// The args of a claimed job are spelt anew.
+    ClaimRewritesArgs,
+    /// A claim takes one more than asked.
+    ClaimsTooMany,
+    /// A claim goes through the queues by name.
+    ClaimSortsQueues,
+    /// A claim takes jobs of paused queues.
+    ClaimIgnoresPause,
+    /// A cycle that is repeated claims anew.
+    RepeatClaimsAnew,
+    /// A heartbeat of a dead server is answered.
+    HeartbeatRevivesDead,
+    /// Asking what is lost renews the lease.
+    VerifyRenews,
+    /// A rescue counts no recovery.
+    RescueCountsNoRecovery,
+    /// A rescue never gives a job up.
+    RescueNeverPoisons,
+    /// A rescue takes jobs of servers that live.
+    RescueKillsLive,
+    /// A job is promoted half a minute early.
+    PromotesEarly,
+    /// A promotion moves all that is due, whatever was asked.
+    PromoteIgnoresMax,
+    /// A change does not look at what is expected.
+    ChangeIgnoresExpectation,
+    /// A job that runs cannot be deleted.
+    DeleteSparesRunning,
+    /// A cleaning removes jobs that had expired and were asked for again.
+    CleanIgnoresRequeue,
+    /// A cleaning removes all that has expired, whatever was asked.
+    CleanIgnoresMax,
+    /// A deletion moves no counter.
+    CountersMissDeletions,
+    /// Statistics know no failures.
+    StatisticsMissFailures,
+    /// The second line of a history is lost.
+    HistoryHasAGap,
+    /// Pages go on by number, not after the last job.
+    PagesGoByNumber,
+    /// Time is what the host's clock says.
+    TimeGoesBack,
+}
+
+/// A storage that is wrong in one place.
+#[derive(Debug)]
+pub(crate) struct FaultyStorage {
+    inner: MemoryStorage,
+    fault: Fault,
+    clock: Arc<ManualClock>,
+    notes: Mutex<Notes>,
+}
+
+/// What some faults need to remember.
+#[derive(Debug, Default)]
+struct Notes {
+    /// Jobs that are gone for readers.
+    hidden: BTreeSet<JobId>,
+    /// Finishes that were fenced.
+    fenced: u64,
+    /// Ids made for repeated creates.
+    copies: u8,
+}
+
+impl FaultyStorage {
+    pub(crate) fn new(
+        inner: MemoryStorage,
+        fault: Fault,
+        clock: Arc<ManualClock>,
+    ) -> FaultyStorage {
+        FaultyStorage { inner, fault, clock, notes: Mutex::default() }
+    }
+
+    fn is(&self, fault: Fault) -> bool {
+        self.fault == fault
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn everything(&self, filter: &JobFilter) -> Result<Vec<JobRecord>, StorageError> {
+        let mut filter = JobFilter { after: None, max: 500, ..filter.clone() };
+        let mut found = Vec::new();
+        loop {
+            let page = self.inner.jobs(filter.clone()).await?;
+            found.extend(page.jobs);
+            let Some(next) = page.next else { return Ok(found) };
+            filter.after = Some(next);
+        }
+    }
+
+    fn seen(&self, mut job: JobRecord) -> JobRecord {
+        if self.is(Fault::RescueCountsNoRecovery) {
+            job.recoveries = 0;
+        }
+        job
+    }
+
+    async fn twisted_finish(&self, finish: &mut Finish) -> Result<(), StorageError> {
+        if self.is(Fault::FinishIgnoresAttempt) {
+            if let Some(job) = self.inner.job(finish.claim.job).await? {
+                finish.claim.attempt = job.attempt;
+            }
+        }
+        let outcome = &mut finish.outcome;
+        match outcome {
+            Outcome::Retry { delay, .. } if self.is(Fault::RetryCountsNoFailure) => {
+                *outcome = Outcome::Snoozed { delay: *delay };
+            }
+            Outcome::Released if self.is(Fault::ReleaseLosesPlace) => {
+                *outcome = Outcome::Snoozed { delay: Duration::ZERO };
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Finishes as whichever server holds the job.
+    async fn finish_for_anyone(&self, request: &CycleRequest) -> Result<(), StorageError> {
+        for finish in &request.finished {
+            let Some(job) = self.inner.job(finish.claim.job).await? else { continue };
+            if let JobState::Processing { server, .. } = job.state {
+                let finished = vec![finish.clone()];
+                let own = CycleRequest { finished, ..CycleRequest::new(server, u64::MAX) };
+                self.inner.cycle(own).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn pause_all(&self, queues: &[QueueRecord], paused: bool) -> Result<(), StorageError> {
+        for queue in queues.iter().filter(|queue| queue.paused) {
+            self.inner.set_queue_paused(queue.name.clone(), paused).await?;
+        }
+        Ok(())
+    }
+
+    async fn requeue_soon_due(&self) -> Result<(), StorageError> {
+        let soon = self.inner.now().await?.saturating_add(Duration::from_secs(30));
+        for job in self.everything(&JobFilter::state(StateName::Scheduled)).await? {
+            let due = matches!(job.state, JobState::Scheduled { run_at, .. } if run_at <= soon);
+            if due {
+                let change = Change { job: job.id, action: Action::Requeue, expect: None };
+                self.inner.change(vec![change]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn hide_once_expired(&self) -> Result<u32, StorageError> {
+        let now = self.inner.now().await?;
+        let mut gone = 0;
+        for job in self.everything(&JobFilter::state(StateName::Enqueued)).await? {
+            let history = self.inner.history(job.id).await?;
+            let expired = |entry: &HistoryEntry| {
+                entry.state.is_final() && now.since(entry.at) > Duration::from_secs(86_400)
+            };
+            gone += u32::from(history.iter().any(expired) && self.notes().hidden.insert(job.id));
+        }
+        Ok(gone)
+    }
+
+    async fn page_by_number(&self, filter: &JobFilter) -> Result<JobPage, StorageError> {
+        let jobs = self.everything(filter).await?;
+        let start = filter.after.as_ref().map_or(0, |cursor| cursor.0.parse().unwrap_or(0));
+        let end = start + filter.page_size();
+        let next = (end < jobs.len()).then(|| Cursor(end.to_string()));
+        Ok(JobPage { jobs: jobs.into_iter().take(end).skip(start).collect(), next })
+    }
+}
+
+impl Storage for FaultyStorage {
+    fn create(&self, mut jobs: Vec<NewJob>) -> Answer<'_, Vec<Created>> {
+        Box::pin(async move {
+            if self.is(Fault::CreateIsNotIdempotent) {
+                for job in &mut jobs {
+                    if self.inner.job(job.id).await?.is_some() {
+                        self.notes().copies += 1;
+                        job.id = JobId::from_bytes([self.notes().copies; 16]);
+                    }
+                }
+            }
+            let created = self.inner.create(jobs.clone()).await;
+            if created.is_err() && self.is(Fault::CreateIsHalf) {
+                for job in jobs {
+                    // What is refused alone is left out.
+                    let _ = self.inner.create(vec![job]).await;
+                }
+            }
+            created
+        })
+    }
+
+    fn announce(&self, server: NewServer) -> Answer<'_, ()> {
+        self.inner.announce(server)
+    }
+
+    fn heartbeat(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>> {
+        Box::pin(async move {
+            match self.inner.heartbeat(server, held).await {
+                Err(StorageError::ServerGone { .. }) if self.is(Fault::HeartbeatRevivesDead) => {
+                    Ok(Vec::new())
+                }
+                answer => answer,
+            }
+        })
+    }
+
+    fn verify(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>> {
+        if self.is(Fault::VerifyRenews) {
+            return self.inner.heartbeat(server, held);
+        }
+        self.inner.verify(server, held)
+    }
+
+    fn retire(&self, server: ServerId) -> Answer<'_, ()> {
+        self.inner.retire(server)
+    }
+
+    fn cycle(&self, mut request: CycleRequest) -> Answer<'_, Cycle> {
+        Box::pin(async move {
+            for finish in &mut request.finished {
+                self.twisted_finish(finish).await?;
+            }
+            if self.is(Fault::FinishIgnoresServer) {
+                self.finish_for_anyone(&request).await?;
+            }
+            if self.is(Fault::RepeatClaimsAnew) && request.repeated {
+                request.repeated = false;
+                request.key += 1_000_000;
+            }
+            if let Some(claim) = &mut request.claim {
+                claim.max = claim.max.saturating_add(u32::from(self.is(Fault::ClaimsTooMany)));
+                if self.is(Fault::ClaimSortsQueues) {
+                    claim.queues.sort();
+                }
+            }
+            let queues = self.inner.queues().await?;
+            if self.is(Fault::ClaimIgnoresPause) {
+                self.pause_all(&queues, false).await?;
+            }
+            let answer = self.inner.cycle(request).await;
+            if self.is(Fault::ClaimIgnoresPause) {
+                self.pause_all(&queues, true).await?;
+            }
+            if self.is(Fault::ReleaseLosesPlace) {
+                self.inner.promote(u32::MAX).await?;
+            }
+            let mut cycle = answer?;
+            for verdict in &mut cycle.verdicts {
+                match verdict {
+                    Verdict::Already if self.is(Fault::RepeatedFinishIsFenced) => {
+                        *verdict = Verdict::Fenced;
+                    }
+                    Verdict::Fenced => self.notes().fenced += 1,
+                    _ => {}
+                }
+            }
+            for job in &mut cycle.claimed {
+                if self.is(Fault::RescueCountsNoRecovery) {
+                    job.recoveries = 0;
+                }
+                if self.is(Fault::ClaimRewritesArgs) {
+                    if let Ok(value) = job.args.decode::<serde_json::Value>() {
+                        job.args = Json::encode(&value)?;
+                    }
+                }
+            }
+            Ok(cycle)
+        })
+    }
+
+    fn rescue(&self, mut request: RescueRequest) -> Answer<'_, Rescued> {
+        Box::pin(async move {
+            if self.is(Fault::RescueNeverPoisons) || self.is(Fault::RescueCountsNoRecovery) {
+                request.recoveries_max = u32::MAX;
+            }
+            if self.is(Fault::RescueKillsLive) {
+                for server in self.inner.servers().await? {
+                    self.inner.retire(server.id).await?;
+                }
+            }
+            self.inner.rescue(request).await
+        })
+    }
+
+    fn promote(&self, max: u32) -> Answer<'_, Promoted> {
+        Box::pin(async move {
+            if self.is(Fault::PromotesEarly) {
+                self.requeue_soon_due().await?;
+            }
+            let max = if self.is(Fault::PromoteIgnoresMax) { u32::MAX } else { max };
+            self.inner.promote(max).await
+        })
+    }
+
+    fn change(&self, mut changes: Vec<Change>) -> Answer<'_, Vec<Changed>> {
+        Box::pin(async move {
+            let mut answers = Vec::new();
+            for change in &mut changes {
+                if self.is(Fault::ChangeIgnoresExpectation) {
+                    change.expect = None;
+                }
+                let job = self.inner.job(change.job).await?;
+                let runs = job.is_some_and(|job| job.state.name() == StateName::Processing);
+                let deletes = matches!(change.action, Action::Delete { .. });
+                if runs && deletes && self.is(Fault::DeleteSparesRunning) {
+                    answers.push(Changed::Unchanged);
+                    continue;
+                }
+                answers.extend(self.inner.change(vec![change.clone()]).await?);
+            }
+            Ok(answers)
+        })
+    }
+
+    fn clean(&self, max: u32) -> Answer<'_, Cleaned> {
+        Box::pin(async move {
+            let max = if self.is(Fault::CleanIgnoresMax) { u32::MAX } else { max };
+            let mut cleaned = self.inner.clean(max).await?;
+            if self.is(Fault::CleanIgnoresRequeue) {
+                cleaned.jobs += self.hide_once_expired().await?;
+            }
+            Ok(cleaned)
+        })
+    }
+
+    fn set_queue_paused(&self, queue: QueueName, paused: bool) -> Answer<'_, ()> {
+        self.inner.set_queue_paused(queue, paused)
+    }
+
+    fn wakeups(&self) -> Wakeups {
+        self.inner.wakeups()
+    }
+
+    fn info(&self) -> StorageInfo {
+        self.inner.info()
+    }
+}
+
+impl Monitor for FaultyStorage {
+    fn now(&self) -> Answer<'_, Timestamp> {
+        if self.is(Fault::TimeGoesBack) {
+            return Box::pin(std::future::ready(Ok(self.clock.now())));
+        }
+        self.inner.now()
+    }
+
+    fn counts(&self) -> Answer<'_, Counts> {
+        Box::pin(async move {
+            let mut counts = self.inner.counts().await?;
+            if self.is(Fault::CountersMissDeletions) {
+                let deleted = counts.states.insert(StateName::Deleted, 0).unwrap_or(0);
+                *counts.states.entry(StateName::Enqueued).or_default() += deleted;
+                counts.deleted_total = 0;
+            }
+            if self.is(Fault::FencedFinishCounts) {
+                counts.succeeded_total += self.notes().fenced;
+            }
+            Ok(counts)
+        })
+    }
+
+    fn job(&self, id: JobId) -> Answer<'_, Option<JobRecord>> {
+        Box::pin(async move {
+            let job = self.inner.job(id).await?;
+            Ok(job.filter(|job| !self.notes().hidden.contains(&job.id)).map(|job| self.seen(job)))
+        })
+    }
+
+    fn history(&self, id: JobId) -> Answer<'_, Vec<HistoryEntry>> {
+        Box::pin(async move {
+            let mut history = self.inner.history(id).await?;
+            if self.is(Fault::HistoryHasAGap) && history.len() > 2 {
+                history.remove(1);
+            }
+            Ok(history)
+        })
+    }
+
+    fn jobs(&self, filter: JobFilter) -> Answer<'_, JobPage> {
+        Box::pin(async move {
+            let mut page = if self.is(Fault::PagesGoByNumber) {
+                self.page_by_number(&filter).await?
+            } else {
+                self.inner.jobs(filter).await?
+            };
+            page.jobs.retain(|job| !self.notes().hidden.contains(&job.id));
+            page.jobs = page.jobs.into_iter().map(|job| self.seen(job)).collect();
+            Ok(page)
+        })
+    }
+
+    fn queues(&self) -> Answer<'_, Vec<QueueRecord>> {
+        self.inner.queues()
+    }
+
+    fn servers(&self) -> Answer<'_, Vec<ServerRecord>> {
+        self.inner.servers()
+    }
+
+    fn statistics(&self, bucket: Bucket, since: Timestamp) -> Answer<'_, Vec<StatisticsRecord>> {
+        Box::pin(async move {
+            let mut records = self.inner.statistics(bucket, since).await?;
+            if self.is(Fault::StatisticsMissFailures) {
+                records.iter_mut().for_each(|record| record.failed = 0);
+            }
+            Ok(records)
+        })
+    }
+}

@@ -308,7 +308,7 @@ fn queue(name: LitStr) -> syn::Result<LitStr> {
     let first = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let legal = |b: &u8| first(b) || matches!(b, b'_' | b'-');
     let bytes = text.as_bytes();
-    if bytes.len() > 64 || !bytes.first().is_some_and(first) || !bytes.iter().all(|b| legal(b)) {
+    if bytes.len() > 64 || !bytes.first().is_some_and(first) || !bytes.iter().all(legal) {
         let message = format!(
             "\"{text}\" is not a queue name: expected 1 to 64 of `a-z 0-9 _ -`, starting with a letter or digit"
         );

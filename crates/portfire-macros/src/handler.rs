@@ -146,7 +146,7 @@ impl Job<'_> {
         let span = returned.span();
         let private = at(span, &self.private());
         let ty = quote_spanned!(span=> #private::Returned::<#returned>);
-        quote_spanned!(span=> const __RETURNED: #ty = #ty::new();)
+        quote_spanned!(span=> const __RETURNED: #ty = #ty::checked();)
     }
 
     fn takes_supplies(&self) -> bool {

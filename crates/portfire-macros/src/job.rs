@@ -128,6 +128,7 @@ fn body(function: &OpaqueFn, conditions: &[&syn::Attribute]) -> TokenStream {
         #(#conditions)*
         impl #name {
             #[doc = #note]
+            #[allow(clippy::too_many_arguments)]
             #(#rest)*
             #visibility #signature #body
         }

@@ -22,7 +22,7 @@ struct Block {
 }
 
 enum Item {
-    Function(OpaqueFn),
+    Function(Box<OpaqueFn>),
     Other(Box<ImplItem>),
 }
 
@@ -41,7 +41,7 @@ impl Parse for Block {
         let mut items = Vec::new();
         while !content.is_empty() {
             items.push(if is_function(&content) {
-                Item::Function(content.parse()?)
+                Item::Function(Box::new(content.parse()?))
             } else {
                 Item::Other(Box::new(content.parse()?))
             });
@@ -126,7 +126,7 @@ fn service_name(block: &Block, mistakes: &mut Mistakes) -> Option<Ident> {
 impl Block {
     fn methods(&self, mistakes: &mut Mistakes) -> Vec<Method> {
         let functions = self.items.iter().filter_map(|item| match item {
-            Item::Function(function) => Some(function),
+            Item::Function(function) => Some(&**function),
             Item::Other(_) => None,
         });
         functions.filter_map(|function| self.method(function, mistakes)).collect()

@@ -46,7 +46,7 @@ enum Kind {
     Value,
     Reference,
     Text,
-    List(Type),
+    List(Box<Type>),
     Path,
 }
 
@@ -248,7 +248,7 @@ impl Form {
         }
         storable(target)?;
         let kind = match target {
-            Type::Slice(slice) => Kind::List((*slice.elem).clone()),
+            Type::Slice(slice) => Kind::List(slice.elem.clone()),
             _ => match last_segment(target) {
                 Some((name, None)) if name == "str" => Kind::Text,
                 Some((name, None)) if name == "Path" => Kind::Path,

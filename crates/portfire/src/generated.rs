@@ -22,7 +22,7 @@ pub use portfire_server::{
     ParamShape, Scope as ServiceScope, ServiceError,
 };
 
-/// What a job function may return, whatever is in it: [`Returned::new`] looks at that.
+/// What a job function may return, whatever is in it: [`Returned::checked`] looks at that.
 #[diagnostic::on_unimplemented(
     message = "a job cannot return `{Self}`",
     label = "not `()` or a `Result`",
@@ -88,7 +88,7 @@ pub struct Returned<R: JobReturn> {
 
 impl<R: JobReturn> Returned<R> {
     /// For a type whose parts fit.
-    pub const fn new() -> Returned<R>
+    pub const fn checked() -> Returned<R>
     where
         R: HandlerReturn,
     {

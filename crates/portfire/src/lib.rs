@@ -1,6 +1,6 @@
 //! Background jobs for Rust: call a function, and it runs in the background, reliably.
 //!
-//! ```
+//! ```standalone_crate
 //! use portfire::prelude::*;
 //!
 //! #[job]
@@ -9,20 +9,19 @@
 //!     Ok(())
 //! }
 //!
-//! # #[tokio::main]
-//! # async fn main() -> portfire::Result<()> {
-//! let storage = portfire::open("memory:").await?; // or "sqlite://app.db"
-//! let client = Client::new(storage.clone());
-//! let id = client.enqueue(send_welcome(42, "en")).await?; // stored from here on
+//! #[tokio::main]
+//! async fn main() -> portfire::Result<()> {
+//!     let storage = portfire::open("memory:").await?; // or "sqlite://app.db"
+//!     let client = Client::new(storage.clone());
+//!     let id = client.enqueue(send_welcome(42, "en")).await?; // stored from here on
+//! #   let job = { let client = client.clone(); move || client.blocking().job(id) };
+//! #   let shutdown_signal = || async move { while !matches!(job(), Ok(Some(job)) if job.state.name().is_final()) { tokio::task::yield_now().await } };
 //!
-//! let server = Server::builder(storage).start().await?;
-//! // A program runs `server.run_until(shutdown_signal()).await?`; this one ends when its job has.
-//! let ended = async { while !client.job(id).await?.is_some_and(|job| job.state.name().is_final()) {
-//!     tokio::task::yield_now().await;
-//! } Ok::<_, JobError>(()) };
-//! ended.await?;
-//! server.shutdown().await;
-//! # Ok(()) }
+//!     let server = Server::builder(storage).start().await?;
+//!     server.run_until(shutdown_signal()).await?; // until Ctrl-C
+//! #   assert_eq!(client.job(id).await?.unwrap().state.name(), portfire::StateName::Succeeded);
+//!     Ok(())
+//! }
 //! ```
 //!
 //! What is promised: once `enqueue` has returned `Ok` the job is durable and runs **at least once**;
@@ -128,3 +127,8 @@ macro_rules! jobs {
         jobs
     }};
 }
+
+/// The README's programs are compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct ReadMe;

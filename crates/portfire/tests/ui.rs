@@ -3,6 +3,8 @@
 //! Write the files anew with `TRYBUILD=overwrite cargo test -p portfire --test ui`, and read the
 //! difference before it is committed.
 
+#![allow(clippy::print_stderr)] // A test that is skipped says so.
+
 use std::process::Command;
 
 /// The compiler whose wording is pinned. Every release words its own part of the messages a little

@@ -1,0 +1,58 @@
+//! A job in a transaction of your own: both happen, or neither. `cargo run -p portfire --example transaction`
+#![allow(clippy::print_stdout)]
+
+use std::time::Duration;
+
+use portfire::prelude::*;
+use portfire::sqlite::rusqlite::{Connection, TransactionBehavior};
+
+#[job]
+async fn send_invoice(order: i64) -> Result<(), JobError> {
+    println!("the invoice of order {order}");
+    Ok(())
+}
+
+/// Stores an order with the job that writes its invoice.
+async fn place_order(
+    orders: &mut Connection,
+    client: &Client,
+    total: i64,
+) -> anyhow::Result<JobId> {
+    let mut transaction = orders.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute("INSERT INTO orders (total) VALUES (?1)", [total])?;
+    let order = transaction.last_insert_rowid();
+    let job = client.enqueue_in(&mut transaction, send_invoice(order)).await?;
+    // Leaving here without a commit takes both back.
+    anyhow::ensure!(total > 0, "an order of nothing");
+    transaction.commit()?;
+    Ok(job)
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("shop.db");
+    let storage = portfire::open(&format!("sqlite://{}", file.display())).await?;
+    let client = Client::new(storage.clone());
+
+    // A connection of the application's own, on the same file.
+    let mut orders = Connection::open(&file)?;
+    orders.busy_timeout(Duration::from_secs(5))?;
+    orders.execute_batch("CREATE TABLE orders (id INTEGER PRIMARY KEY, total INTEGER NOT NULL)")?;
+
+    let job = place_order(&mut orders, &client, 4_200).await?;
+    let refused = place_order(&mut orders, &client, 0).await;
+    println!("refused: {}", refused.unwrap_err());
+    println!("jobs created: {}", storage.counts().await?.created_total);
+
+    let server = Server::builder(storage).start().await?;
+    server.run_until(ended(&client, job)).await?;
+    Ok(())
+}
+
+async fn ended(client: &Client, id: JobId) {
+    while !client.job(id).await.is_ok_and(|job| job.is_some_and(|job| job.state.name().is_final()))
+    {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -176,11 +176,14 @@ mod tests {
     use std::collections::BTreeMap;
 
     use portfire_core::client::block_on;
-    use portfire_core::{Cause, Changed, HistoryEntry};
+    use portfire_core::{Cause, Changed, HistoryEntry, StateName};
 
     use super::contents::Item;
     use super::operation::Answer;
     use super::*;
+    use crate::audit::audit;
+    use crate::stage::Stage;
+    use crate::{Fixtures, ManualFixture};
 
     fn causes(history: &[HistoryEntry]) -> Vec<String> {
         history.iter().map(|entry| format!("cause {}", entry.cause)).collect()
@@ -223,21 +226,76 @@ mod tests {
         }
     }
 
+    /// Runs a sequence on the reference alone; each answer goes to `look`.
+    async fn run_alone(
+        seed: u64,
+        stage: &Stage,
+        clock: &ManualClock,
+        mut look: impl FnMut(&Answer),
+    ) {
+        let mut script = Script::new(seed);
+        let mut side = Side::new(stage.storage());
+        for _ in 0..60 {
+            let operation = script.next();
+            operation.move_clock(clock);
+            let answer = side.apply(&operation).await;
+            script.learn(&operation, &answer);
+            look(&answer);
+        }
+    }
+
+    async fn stage(clock: &Arc<ManualClock>) -> Stage {
+        let clock = Arc::clone(clock);
+        let fixtures = Fixtures::new(move || {
+            let storage = Arc::new(MemoryStorage::with_clock(clock.clone()));
+            std::future::ready(ManualFixture::new(storage, clock.clone()))
+        });
+        Stage::new(fixtures).await
+    }
+
+    /// Failures and recoveries since the last run began, told by the history alone.
+    fn told(history: &[HistoryEntry]) -> (u32, u32) {
+        let mut counts = (0, 0);
+        let mut before = StateName::Enqueued;
+        for entry in history {
+            match entry.cause {
+                Cause::Retried | Cause::Failed => counts.0 += 1,
+                Cause::Discarded => counts.0 += u32::from(entry.error.is_some()),
+                Cause::Rescued => counts.1 += 1,
+                Cause::Requeued | Cause::Rescheduled if before.is_final() => counts = (0, 0),
+                _ => {}
+            }
+            before = entry.state;
+        }
+        counts
+    }
+
+    #[test]
+    fn the_reference_keeps_the_rules_in_every_sequence() {
+        for seed in 0..100 {
+            let clock = Arc::new(ManualClock::default());
+            block_on(async {
+                let stage = stage(&clock).await;
+                run_alone(seed, &stage, &clock, |_| {}).await;
+                audit(&stage).await;
+                for job in stage.everything().await {
+                    let history = stage.history(job.id).await;
+                    assert_eq!(told(&history), (job.failures, job.recoveries), "{history:#?}");
+                }
+            });
+        }
+    }
+
     #[test]
     fn the_sequences_reach_every_sort_of_answer() {
         let mut seen = BTreeMap::<String, u32>::new();
         for seed in 0..300 {
-            let mut script = Script::new(seed);
             let clock = Arc::new(ManualClock::default());
-            let mut side = Side::new(Arc::new(MemoryStorage::with_clock(clock.clone())));
-            for _ in 0..60 {
-                let operation = script.next();
-                operation.move_clock(&clock);
-                let answer = block_on(side.apply(&operation));
-                script.learn(&operation, &answer);
-                sorts(&answer).into_iter().for_each(|sort| *seen.entry(sort).or_default() += 1);
-            }
-            for item in block_on(contents::read(side.storage())) {
+            let stage = block_on(stage(&clock));
+            block_on(run_alone(seed, &stage, &clock, |answer| {
+                sorts(answer).into_iter().for_each(|sort| *seen.entry(sort).or_default() += 1);
+            }));
+            for item in block_on(contents::read(&*stage.storage())) {
                 let Item::History(_, history) = item else { continue };
                 causes(&history).into_iter().for_each(|c| *seen.entry(c).or_default() += 1);
             }

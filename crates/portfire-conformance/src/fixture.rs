@@ -19,6 +19,12 @@ pub trait Fixture: Send + Sync + 'static {
     /// Moves storage time forward by exactly this much.
     fn advance(&self, by: Duration) -> BoxFuture<'_, ()>;
 
+    /// How long a hint may take at most before a case calls it lost. Bounds a wait and measures
+    /// nothing. Default: 20 s, for machines that are busy.
+    fn hint_max(&self) -> Duration {
+        Duration::from_secs(20)
+    }
+
     /// Moves the host's clock back. Only for suites that name the capability `clock`.
     fn set_clock_back(&self, by: Duration) -> BoxFuture<'_, ()> {
         panic!(
@@ -47,6 +53,7 @@ pub struct ManualFixture {
     /// Empty only while it is being reopened.
     storage: Mutex<Option<Arc<dyn Storage>>>,
     open: Option<Box<Open>>,
+    hint_max: Duration,
     /// What must live as long as the storage, such as its directory. Dropped last.
     kept: Vec<Box<dyn Any + Send + Sync>>,
 }
@@ -54,7 +61,13 @@ pub struct ManualFixture {
 impl ManualFixture {
     /// A storage that lives in this process only, on this clock.
     pub fn new(storage: Arc<dyn Storage>, clock: Arc<ManualClock>) -> ManualFixture {
-        ManualFixture { clock, storage: Mutex::new(Some(storage)), open: None, kept: Vec::new() }
+        ManualFixture {
+            clock,
+            storage: Mutex::new(Some(storage)),
+            open: None,
+            hint_max: Duration::from_secs(20),
+            kept: Vec::new(),
+        }
     }
 
     /// A storage that can be opened again, and several times at once, on the same data: `open` opens
@@ -70,6 +83,13 @@ impl ManualFixture {
         let mut fixture = ManualFixture::new(storage, clock);
         fixture.open = Some(open);
         fixture
+    }
+
+    /// Calls a hint lost after this time. See [`Fixture::hint_max`].
+    #[must_use]
+    pub fn hint_max(mut self, hint_max: Duration) -> ManualFixture {
+        self.hint_max = hint_max;
+        self
     }
 
     /// Keeps something alive as long as the storage, such as the directory it lies in.
@@ -97,6 +117,10 @@ impl Fixture for ManualFixture {
     fn advance(&self, by: Duration) -> BoxFuture<'_, ()> {
         self.clock.advance(by);
         Box::pin(std::future::ready(()))
+    }
+
+    fn hint_max(&self) -> Duration {
+        self.hint_max
     }
 
     fn set_clock_back(&self, by: Duration) -> BoxFuture<'_, ()> {

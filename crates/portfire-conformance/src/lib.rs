@@ -41,6 +41,13 @@
 //! }
 //! ```
 //!
+//! A capability that does not exist is refused:
+//!
+//! ```compile_fail
+//! # async fn fixture() -> portfire_conformance::ManualFixture { loop {} }
+//! portfire_conformance::suite!(fixture, telepathy);
+//! ```
+//!
 //! A storage that takes its time from a database implements [`Fixture`] itself and moves that time.
 //!
 //! After each case the harness [audits](audit) the storage: counters equal a recount, every

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -141,6 +142,18 @@ impl Stage {
         let server = Server::new(self.clone(), name, lease);
         server.announce().await.expect("a new server is taken");
         server
+    }
+
+    /// Waits until a hint is heard, as long as the fixture says that one may take.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub async fn heard<T>(&self, hint: impl Future<Output = T>, of: &str) -> T {
+        let max = self.fixture.hint_max();
+        match tokio::time::timeout(max, hint).await {
+            Ok(heard) => heard,
+            Err(_) => panic!("nothing was heard of {of} within {max:?}"),
+        }
     }
 
     /// Lets the usual lease of every server lapse.

@@ -8,6 +8,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use faulty::{Fault, FaultyStorage};
 use portfire_conformance::list::{self, Case};
@@ -26,7 +27,8 @@ fn fixtures(fault: Option<Fault>) -> Fixtures {
         match fault {
             Some(fault) => {
                 let faulty = FaultyStorage::new(storage, fault, clock.clone());
-                ManualFixture::new(Arc::new(faulty), clock)
+                // A hint that this process makes for itself is there at once or never.
+                ManualFixture::new(Arc::new(faulty), clock).hint_max(Duration::from_millis(50))
             }
             None => ManualFixture::new(Arc::new(storage), clock),
         }
@@ -172,6 +174,12 @@ mutants! {
     pages_go_by_number: PagesGoByNumber by [
         list_paging_stable_under_moves, list_paging_stable_under_claims,
         list_paging_stable_under_insert,
+    ];
+    wakes_nobody: WakesNobody by [
+        enqueue_wakes_idle_worker, release_wakes_idle_worker, rescue_wakes_idle_worker,
+        requeue_wakes_idle_worker, promote_wakes_idle_worker, retire_wakes_idle_worker,
+        schedule_wakes_the_promoter, cancel_running_signals, pause_and_resume_are_heard,
+        every_listener_hears,
     ];
     time_goes_back: TimeGoesBack by [storage_time_never_goes_back];
 }

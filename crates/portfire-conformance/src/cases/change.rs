@@ -7,7 +7,6 @@ use portfire_core::{
 
 use crate::server::{failure, retry, success};
 use crate::stage::{DAY, Stage, secs};
-use crate::wait::heard;
 
 use StateName::{Deleted, Enqueued, Failed, Processing, Scheduled, Succeeded};
 
@@ -194,6 +193,23 @@ pub async fn requeue_enqueued_unchanged(s: Stage) {
     assert_eq!(server.claim_one().await.claim.job, ids[0]);
 }
 
+/// Whatever moves a job, its queue, rank, kind, args and options stay.
+pub async fn changes_keep_the_body(s: Stage) {
+    let mut job = s.new_job_in("mail");
+    job.priority = 3;
+    job.args = crate::stage::json("{\"a\": 1}");
+    job.options.tags = vec!["t".into()];
+    s.create(vec![job.clone()]).await;
+    for action in [delete(), Action::Requeue, later(), Action::Requeue] {
+        assert!(matches!(s.change(job.id, action).await, Changed::Applied { .. }));
+        let record = s.record(job.id).await;
+        assert_eq!((&record.queue, record.priority, &record.kind), (&job.queue, 3, &job.kind));
+        assert_eq!((&record.args, &record.options), (&job.args, &job.options));
+    }
+    let server = s.server("a").await;
+    assert_eq!(server.claim_from(&["mail"], 1).await[0].args, job.args);
+}
+
 /// A running job cannot be asked for again: it has not ended.
 pub async fn requeue_processing_refused(s: Stage) {
     let server = s.server("a").await;
@@ -208,7 +224,7 @@ pub async fn requeue_wakes_idle_worker(s: Stage) {
     let id = s.job_in(Failed).await.expect("a way leads there");
     let mut wakeups = s.storage().wakeups();
     s.requeue(id).await;
-    heard(wakeups.work(), "the requeued job").await;
+    s.heard(wakeups.work(), "the requeued job").await;
 }
 
 /// A deleted job leaves its queue at once.

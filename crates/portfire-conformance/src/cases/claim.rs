@@ -6,7 +6,6 @@ use portfire_core::{ClaimRequest, CycleRequest, JobState, Outcome, StateName, Ve
 
 use crate::server::{finish, is_gone, success};
 use crate::stage::{DAY, LEASE, Stage, json, kind, queue, secs};
-use crate::wait::heard;
 
 /// An empty queue gives nothing.
 pub async fn claim_empty_returns_none(s: Stage) {
@@ -444,5 +443,5 @@ pub async fn release_wakes_idle_worker(s: Stage) {
     let claimed = server.claim_one().await;
     let mut wakeups = s.storage().wakeups();
     server.end(claimed.claim, Outcome::Released).await;
-    heard(wakeups.work(), "the released job").await;
+    s.heard(wakeups.work(), "the released job").await;
 }

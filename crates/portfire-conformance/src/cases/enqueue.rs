@@ -11,7 +11,6 @@ use portfire_core::{
 use crate::odd;
 use crate::server::success;
 use crate::stage::{Stage, json, kind, queue, secs};
-use crate::wait::heard;
 
 /// A job function without a body: the cases store calls and run nothing.
 enum Probe {}
@@ -360,7 +359,8 @@ pub async fn enqueue_options_over_bounds_rejected(s: Stage) {
 /// A listener that idles hears of a new job.
 pub async fn enqueue_wakes_idle_worker(s: Stage) {
     let mut wakeups = s.storage().wakeups();
-    let listener = tokio::spawn(async move { heard(wakeups.work(), "a new job").await });
+    let idle = s.clone();
+    let listener = tokio::spawn(async move { idle.heard(wakeups.work(), "a new job").await });
     s.enqueue_one().await;
     listener.await.expect("the new job was heard of");
 }

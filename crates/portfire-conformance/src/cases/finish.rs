@@ -312,6 +312,22 @@ pub async fn finish_keeps_the_error(s: Stage) {
     assert_eq!((kept, expires_at), (error, None));
 }
 
+/// The longest error and a result of a mebibyte come out whole.
+pub async fn finish_keeps_what_is_long(s: Stage) {
+    let server = s.server("a").await;
+    let ids = s.enqueue(2).await;
+    let held = server.claim(2).await;
+    let error = ErrorRecord::new("E", "é".repeat(portfire_core::state::ERROR_BYTES_MAX));
+    server.end(held[0].claim, Outcome::Failed { error: error.clone() }).await;
+    let result = Some(json(&format!("\"{}\"", "x".repeat(1024 * 1024))));
+    server.end(held[1].claim, Outcome::Succeeded { result: result.clone() }).await;
+    let failed = s.record(ids[0]).await.state;
+    assert!(matches!(failed, JobState::Failed { error: kept, .. } if kept == error));
+    let succeeded = s.record(ids[1]).await.state;
+    assert!(matches!(succeeded, JobState::Succeeded { result: kept, .. } if kept == result));
+    assert_eq!(s.history(ids[0]).await[2].error, Some(error));
+}
+
 /// A discarded job keeps why, and the error that led to it counts as a failure.
 pub async fn finish_discarded_keeps_reason(s: Stage) {
     let server = s.server("a").await;

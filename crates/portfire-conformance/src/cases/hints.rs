@@ -2,7 +2,6 @@
 
 use crate::server::success;
 use crate::stage::Stage;
-use crate::wait::heard;
 
 /// A listener hears of a job that another process has created.
 pub async fn hint_of_a_job_from_elsewhere(s: Stage) {
@@ -10,7 +9,7 @@ pub async fn hint_of_a_job_from_elsewhere(s: Stage) {
     let mut wakeups = other.storage().wakeups();
     for _ in 0..3 {
         s.enqueue_one().await;
-        heard(wakeups.work(), "a job of another process").await;
+        s.heard(wakeups.work(), "a job of another process").await;
     }
 }
 
@@ -22,7 +21,7 @@ pub async fn hint_of_a_cancellation_from_elsewhere(s: Stage) {
     let held = server.claim_one().await;
     let mut wakeups = s.storage().wakeups();
     other.delete(id).await;
-    heard(wakeups.next(), "the cancellation by another process").await;
+    s.heard(wakeups.next(), "the cancellation by another process").await;
     assert_eq!(server.verify(&[held.claim]).await.expect("alive").len(), 1);
 }
 
@@ -35,5 +34,5 @@ pub async fn hint_of_a_release_from_elsewhere(s: Stage) {
     let mut wakeups = other.storage().wakeups();
     server.end(held[0].claim, success()).await;
     server.end(held[1].claim, portfire_core::Outcome::Released).await;
-    heard(wakeups.next(), "the job given back by another process").await;
+    s.heard(wakeups.next(), "the job given back by another process").await;
 }

@@ -8,7 +8,6 @@ use portfire_core::{
 
 use crate::server::{Server, claims, is_gone, retry, success};
 use crate::stage::{DAY, LEASE, Stage, secs};
-use crate::wait::heard;
 
 fn lost(claim: Claim, reason: LostReason) -> Lost {
     Lost { claim, reason }
@@ -138,6 +137,35 @@ pub async fn verify_tells_as_a_heartbeat(s: Stage) {
     assert_eq!(sorted(told), sorted(expected));
     let beaten = server.heartbeat(&held).await.expect("alive");
     assert_eq!(sorted(beaten), sorted(server.verify(&held).await.expect("alive")));
+}
+
+/// The locator of a claim only hints: without it, or with another job's, the answer is the same.
+pub async fn verify_locator_is_no_right(s: Stage) {
+    let server = s.server("a").await;
+    s.enqueue(3).await;
+    let held = claims(&server.claim(3).await);
+    s.delete(held[0].job).await;
+    let told = async |locators: [i64; 3]| {
+        let claims: Vec<_> =
+            held.iter().zip(locators).map(|(claim, locator)| Claim { locator, ..*claim }).collect();
+        let told = server.verify(&claims).await.expect("alive");
+        told.into_iter().map(|lost| (lost.claim.job, lost.reason)).collect::<Vec<_>>()
+    };
+    let swapped = [held[1].locator, held[0].locator, held[0].locator];
+    for locators in [[0; 3], swapped, [i64::MAX, -1, i64::MIN]] {
+        assert_eq!(told(locators).await, [(held[0].job, LostReason::Deleted)], "{locators:?}");
+    }
+}
+
+/// A thousand claims go in one heartbeat.
+pub async fn heartbeat_of_a_thousand(s: Stage) {
+    let server = s.server("a").await;
+    let ids = s.enqueue(1_000).await;
+    let held = claims(&server.claim(1_000).await);
+    assert!(server.heartbeat(&held).await.expect("alive").is_empty());
+    s.delete(ids[999]).await;
+    let told = server.heartbeat(&held).await.expect("alive");
+    assert_eq!(told, [lost(held[999], LostReason::Deleted)]);
 }
 
 /// Asking what is lost writes nothing: the lease goes on to its end.
@@ -432,8 +460,8 @@ pub async fn rescue_wakes_idle_worker(s: Stage) {
     s.lapse().await;
     let (mut work, mut control) = (s.storage().wakeups(), s.storage().wakeups());
     s.rescue().await;
-    heard(work.work(), "the rescued job").await;
-    heard(control.control(), "the death").await;
+    s.heard(work.work(), "the rescued job").await;
+    s.heard(control.control(), "the death").await;
 }
 
 /// The finish of a dead server's former job by its next holder counts, whatever the dead one held.

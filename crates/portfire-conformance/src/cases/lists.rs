@@ -395,6 +395,16 @@ pub async fn queues_are_listed_by_name(s: Stage) {
     assert!(s.queue("paused-only").await.is_some(), "it was paused once");
 }
 
+/// A queue is listed when all its jobs have been cleaned away.
+pub async fn queues_are_listed_when_empty(s: Stage) {
+    let id = s.enqueue_in("once").await;
+    s.delete(id).await;
+    s.advance(DAY + secs(1)).await;
+    assert_eq!(s.clean(10).await.jobs, 1);
+    let left: u64 = s.queue("once").await.expect("listed").states.values().sum();
+    assert_eq!(left, 0);
+}
+
 /// Reads that stand half-way keep no one from creating, claiming and finishing.
 pub async fn dashboard_reads_do_not_block_claims(s: Stage) {
     let server = s.server("a").await;

@@ -8,7 +8,6 @@ use portfire_core::{
 };
 
 use crate::stage::{DAY, Stage, secs};
-use crate::wait::heard;
 
 /// A delayed job is not promoted before its instant, to the last microsecond.
 pub async fn schedule_not_early(s: Stage) {
@@ -266,7 +265,7 @@ pub async fn promote_wakes_idle_worker(s: Stage) {
     s.advance(secs(5)).await;
     let mut wakeups = s.storage().wakeups();
     s.promote().await;
-    heard(wakeups.work(), "the promoted job").await;
+    s.heard(wakeups.work(), "the promoted job").await;
 }
 
 /// A job that is due sooner than was known is announced to the promoter.
@@ -274,5 +273,5 @@ pub async fn schedule_wakes_the_promoter(s: Stage) {
     s.schedule(secs(600)).await;
     let mut wakeups = s.storage().wakeups();
     s.schedule(secs(5)).await;
-    heard(wakeups.work(), "the job that is due sooner").await;
+    s.heard(wakeups.work(), "the job that is due sooner").await;
 }

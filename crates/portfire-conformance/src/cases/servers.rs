@@ -4,7 +4,6 @@ use portfire_core::{LostReason, Outcome, QueueName, StateName, Verdict};
 
 use crate::server::{Server, claims, is_gone, retry, success};
 use crate::stage::{DAY, LEASE, Stage, queue, secs};
-use crate::wait::heard;
 
 /// An announced server is listed with everything it said, alive and with a lease from now.
 pub async fn server_register(s: Stage) {
@@ -73,6 +72,7 @@ pub async fn server_dead_removed(s: Stage) {
     s.clean(100).await;
     assert_eq!(s.server_record(&server.id()).await, None);
     assert!(is_gone(&server.heartbeat(&[]).await), "forgotten is not alive");
+    assert!(is_gone(&server.announce().await), "a dead id is refused for ever");
 }
 
 /// A live server is never forgotten, however old it is.
@@ -202,6 +202,16 @@ pub async fn retire_spares_others(s: Stage) {
     b.end(held.claim, success()).await;
 }
 
+/// What a retiring server gives back is announced to those that idle.
+pub async fn retire_wakes_idle_worker(s: Stage) {
+    let server = s.server("a").await;
+    s.enqueue_one().await;
+    server.claim_one().await;
+    let mut wakeups = s.storage().wakeups();
+    server.retire().await;
+    s.heard(wakeups.work(), "the job that was given back").await;
+}
+
 /// A paused queue gives no job until it is resumed.
 pub async fn queue_pause_resume(s: Stage) {
     let server = s.server("a").await;
@@ -301,7 +311,7 @@ pub async fn cancel_running_signals(s: Stage) {
     let held = server.claim_one().await;
     let mut wakeups = s.storage().wakeups();
     s.delete(id).await;
-    heard(wakeups.control(), "the cancellation").await;
+    s.heard(wakeups.control(), "the cancellation").await;
     let told = server.verify(&[held.claim]).await.expect("alive");
     assert_eq!(told.len(), 1);
     assert_eq!((told[0].claim, told[0].reason), (held.claim, LostReason::Deleted));
@@ -340,9 +350,9 @@ pub async fn pause_and_resume_are_heard(s: Stage) {
     s.enqueue_one().await;
     let mut wakeups = s.storage().wakeups();
     s.pause("default", true).await;
-    heard(wakeups.control(), "the pause").await;
+    s.heard(wakeups.control(), "the pause").await;
     s.pause("default", false).await;
-    heard(wakeups.next(), "the resumption").await;
+    s.heard(wakeups.next(), "the resumption").await;
 }
 
 /// Each listener hears, and a hint that came before the wait is still there.
@@ -350,6 +360,6 @@ pub async fn every_listener_hears(s: Stage) {
     let mut listeners: Vec<_> = (0..5).map(|_| s.storage().wakeups()).collect();
     s.enqueue_one().await;
     for listener in &mut listeners {
-        heard(listener.work(), "the new job").await;
+        s.heard(listener.work(), "the new job").await;
     }
 }

@@ -9,7 +9,7 @@ use portfire_core::{
     CycleRequest, Finish, HistoryEntry, JobFilter, JobId, JobPage, JobRecord, JobState, Json, Lost,
     ManualClock, MemoryStorage, Monitor, NewJob, NewServer, Outcome, Promoted, QueueName,
     QueueRecord, RescueRequest, Rescued, ServerId, ServerRecord, StateName, StatisticsRecord,
-    Storage, StorageError, StorageInfo, Timestamp, Verdict, Wakeups,
+    Storage, StorageError, StorageInfo, Timestamp, Verdict, WakeupHub, Wakeups,
 };
 
 macro_rules! faults {
@@ -84,6 +84,8 @@ faults! {
     HistoryHasAGap,
     /// Pages go on by number, not after the last job.
     PagesGoByNumber,
+    /// Nobody hears of anything.
+    WakesNobody,
     /// Time is what the host's clock says.
     TimeGoesBack,
 }
@@ -94,6 +96,7 @@ pub(crate) struct FaultyStorage {
     inner: MemoryStorage,
     fault: Fault,
     clock: Arc<ManualClock>,
+    silent: WakeupHub,
     notes: Mutex<Notes>,
 }
 
@@ -114,7 +117,7 @@ impl FaultyStorage {
         fault: Fault,
         clock: Arc<ManualClock>,
     ) -> FaultyStorage {
-        FaultyStorage { inner, fault, clock, notes: Mutex::default() }
+        FaultyStorage { inner, fault, clock, silent: WakeupHub::default(), notes: Mutex::default() }
     }
 
     fn is(&self, fault: Fault) -> bool {
@@ -144,10 +147,10 @@ impl FaultyStorage {
     }
 
     async fn twisted_finish(&self, finish: &mut Finish) -> Result<(), StorageError> {
-        if self.is(Fault::FinishIgnoresAttempt) {
-            if let Some(job) = self.inner.job(finish.claim.job).await? {
-                finish.claim.attempt = job.attempt;
-            }
+        if self.is(Fault::FinishIgnoresAttempt)
+            && let Some(job) = self.inner.job(finish.claim.job).await?
+        {
+            finish.claim.attempt = job.attempt;
         }
         let outcome = &mut finish.outcome;
         match outcome {
@@ -307,10 +310,10 @@ impl Storage for FaultyStorage {
                 if self.is(Fault::RescueCountsNoRecovery) {
                     job.recoveries = 0;
                 }
-                if self.is(Fault::ClaimRewritesArgs) {
-                    if let Ok(value) = job.args.decode::<serde_json::Value>() {
-                        job.args = Json::encode(&value)?;
-                    }
+                if self.is(Fault::ClaimRewritesArgs)
+                    && let Ok(value) = job.args.decode::<serde_json::Value>()
+                {
+                    job.args = Json::encode(&value)?;
                 }
             }
             Ok(cycle)
@@ -377,6 +380,9 @@ impl Storage for FaultyStorage {
     }
 
     fn wakeups(&self) -> Wakeups {
+        if self.is(Fault::WakesNobody) {
+            return self.silent.subscribe();
+        }
         self.inner.wakeups()
     }
 

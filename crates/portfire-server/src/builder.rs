@@ -330,21 +330,22 @@ impl ServerBuilder {
 
     fn checked_pools(&self, registry: &Registry, problems: &mut Vec<Problem>) -> Vec<CheckedPool> {
         let mut checked = Vec::new();
+        let any_blocking = registry.iter().any(|job| job.is_blocking());
         let all: Vec<&Pool> = std::iter::once(&self.main).chain(&self.pools).collect();
         for (at, pool) in all.iter().enumerate() {
             if all[..at].iter().any(|before| before.name == pool.name) {
                 problems.push(Problem::DuplicatePool { pool: pool.name.clone() });
             }
-            check_workers(pool, registry, problems);
+            check_workers(pool, any_blocking, problems);
+            // Threads that no handler needs are neither started nor announced.
+            let blocking_workers = if any_blocking { pool.blocking_workers } else { 0 };
             match pool.queues.order() {
                 Ok(queues) if queues.is_empty() => {
                     problems.push(Problem::NoQueues { pool: pool.name.clone() });
                 }
-                Ok(queues) => checked.push(CheckedPool {
-                    queues,
-                    workers: pool.workers,
-                    blocking_workers: pool.blocking_workers,
-                }),
+                Ok(queues) => {
+                    checked.push(CheckedPool { queues, workers: pool.workers, blocking_workers })
+                }
                 Err(reasons) => problems.extend(
                     reasons
                         .into_iter()
@@ -425,14 +426,14 @@ fn zero(name: &'static str) -> Problem {
     Problem::BadSetting { name, reason }
 }
 
-fn check_workers(pool: &Pool, registry: &Registry, problems: &mut Vec<Problem>) {
+fn check_workers(pool: &Pool, any_blocking: bool, problems: &mut Vec<Problem>) {
     let mut refuse = |reason: String| {
         problems.push(Problem::NoWorkers { pool: pool.name.clone(), reason });
     };
     if pool.workers == 0 {
         refuse("it has no workers: `.workers(n)` takes at least 1".to_owned());
     }
-    if pool.blocking_workers == 0 && registry.iter().any(|job| job.is_blocking()) {
+    if pool.blocking_workers == 0 && any_blocking {
         refuse(
             "it has no blocking workers, but there are jobs that are not async: \
              `.blocking_workers(n)` takes at least 1 then"

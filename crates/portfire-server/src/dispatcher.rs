@@ -12,6 +12,7 @@ use portfire_core::{ClaimRequest, Cycle, CycleRequest, Finish, StorageError, Wak
 
 use crate::core::Core;
 use crate::in_hand::{Errand, InHand, LaneName};
+use crate::lease::Lease;
 use crate::queues::QueueOrder;
 use crate::service::Outage;
 use crate::shutdown::{Phase, Shutdown};
@@ -47,6 +48,8 @@ impl Dispatcher {
     /// Runs until the pool is closed and everything it had in hand is reported.
     pub(crate) async fn run(mut self) {
         loop {
+            // Without a lease there is nobody to act for; what is in hand waits, or is forgotten.
+            self.lease_is(|lease, now| lease.is_valid(now)).await;
             let claiming = self.may_have_work && self.shutdown.phase() == Phase::Running;
             match self.in_hand.errand(claiming) {
                 Some(errand) => {
@@ -128,18 +131,16 @@ impl Dispatcher {
     /// What is done is kept: as long as nobody has declared the server dead, a renewed lease makes
     /// it count.
     async fn may_send(&self, incarnation: u64) -> bool {
+        let is_over = |lease: &Lease| lease.holder().incarnation != incarnation || lease.is_gone();
+        self.lease_is(|lease, now| is_over(lease) || lease.is_valid(now)).await;
+        !is_over(&self.core.lease)
+    }
+
+    async fn lease_is(&self, so: impl Fn(&Lease, Duration) -> bool) {
         let mut changes = self.core.lease.changes();
-        loop {
-            changes.mark_unchanged();
-            let holder = self.core.lease.holder();
-            if holder.incarnation != incarnation || self.core.lease.is_gone() {
-                return false;
-            }
-            if self.core.lease.is_valid(self.core.runtime.elapsed()) {
-                return true;
-            }
+        while !so(&self.core.lease, self.core.runtime.elapsed()) {
             if changes.changed().await.is_err() {
-                return false;
+                return;
             }
         }
     }

@@ -255,8 +255,6 @@ impl Server {
 
     fn start_pool(&mut self, pool: CheckedPool) {
         let CheckedPool { queues, workers, blocking_workers } = pool;
-        let any_blocking = self.core.performer.registry().iter().any(|job| job.is_blocking());
-        let blocking_workers = if any_blocking { blocking_workers } else { 0 };
         let in_hand = Arc::new(InHand::new(
             Arc::clone(&self.core.lease),
             Arc::clone(&self.core.runtime),

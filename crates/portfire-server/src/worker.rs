@@ -1,28 +1,28 @@
 //! A worker, and with it the life of a job from its claim to its end.
 //!
-//! 1. **Claimed.** The pool's [`Dispatcher`](crate::dispatcher) asks the storage for as many jobs as
-//!    the workers can take soon. In that commit each job becomes `processing`, held by this server
-//!    under a new *attempt* number. From here on it is the server's, for as long as the server's
-//!    *lease* lasts; the [heartbeat](crate::heartbeat) renews that lease, however long a job takes.
-//! 2. **Ready.** The job waits in the pool's [`InHand`](crate::in_hand) for a free worker, usually for
-//!    microseconds. Should the server stop now, the job goes back to its old place in the queue.
-//! 3. **Running.** A worker takes it. The [`Performer`] finds the handler of its kind,
+//! 1. **Claimed** (`dispatcher.rs`). The pool's dispatcher asks the storage for as many jobs as the
+//!    workers can take soon. In that commit each job becomes `processing`, held by this server under
+//!    a new *attempt* number. From here on it is the server's, for as long as the server's *lease*
+//!    lasts; the heartbeat (`heartbeat.rs`) renews that lease, however long a job takes.
+//! 2. **Ready** (`in_hand.rs`). The job waits for a free worker, usually for microseconds. Should the
+//!    server stop now, the job goes back to its old place in the queue.
+//! 3. **Running** (`perform.rs`). A worker takes it. The [`Performer`] finds the handler of its kind,
 //!    makes the services that the handler asks for, and runs it inside the filters. Meanwhile the
 //!    job's token fires when the job is deleted, runs out of time, the server stops, or the lease is
 //!    lost: then another server may have the job, and nothing of this attempt counts any more.
-//! 4. **Decided.** The performer turns whatever happened (a result, an error, a panic, a timeout)
-//!    into an outcome: succeeded, to be retried after a wait, failed, snoozed, discarded, parked or
-//!    released. Elect filters may replace it.
-//! 5. **Reported.** The dispatcher's next cycle carries the outcome to the storage, together with
+//! 4. **Decided** (`perform.rs`). The performer turns whatever happened (a result, an error, a panic,
+//!    a timeout) into an outcome: succeeded, to be retried after a wait, failed, snoozed, discarded,
+//!    parked or released. Elect filters may replace it.
+//! 5. **Reported** (`dispatcher.rs`). The next cycle carries the outcome to the storage, together with
 //!    the claim of new jobs, in one commit. The storage applies it only while this attempt holds the
-//!    job: a finish that comes too late (after a rescue, after a deletion) changes nothing. When the
+//!    job: a finish that comes too late, after a rescue or a deletion, changes nothing. When the
 //!    answer is lost, the same cycle is repeated under the same key; it takes effect once.
 //! 6. **Over.** Applied filters hear of it. A job to be retried waits as `scheduled` until the
-//!    [promoter](crate::promoter) moves it to its queue, and begins anew at 1.
+//!    promoter (`promoter.rs`) moves it to its queue, and begins anew at 1.
 //!
-//! Should the process die between 1 and 5, its lease lapses; the [rescuer](crate::rescuer) of
-//! any server then returns its jobs to their places with one recovery more. That is why a job runs
-//! *at least* once: the handler may have run to its end and its outcome never been reported.
+//! Should the process die between 1 and 5, its lease lapses; the rescuer (`rescuer.rs`) of any server
+//! then returns its jobs to their places with one recovery more. That is why a job runs *at least*
+//! once: the handler may have run to its end and its outcome never been reported.
 
 use std::sync::Arc;
 

@@ -1,0 +1,258 @@
+//! A storage that a test can disturb: [`Faulty`] passes every call on to a real one, unless told
+//! otherwise, and remembers what was asked.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use portfire_core::{
+    Answer, Bucket, Change, Changed, Claim, Cleaned, Counts, Created, Cycle, CycleRequest,
+    HistoryEntry, JobFilter, JobId, JobPage, JobRecord, Lost, MemoryStorage, Monitor, NewJob,
+    NewServer, Promoted, QueueName, QueueRecord, RescueRequest, Rescued, ServerId, ServerRecord,
+    StatisticsRecord, Storage, StorageError, StorageInfo, Timestamp, WakeupHub, Wakeups,
+};
+use portfire_server::Runtime;
+
+use crate::world::World;
+
+/// The calls that can be disturbed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Op {
+    Announce,
+    Heartbeat,
+    Verify,
+    Retire,
+    Cycle,
+    Rescue,
+    Promote,
+    Clean,
+    History,
+}
+
+/// What happens to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It fails before anything is applied, but nobody can know.
+    Lost,
+    /// It is applied, and its answer is lost.
+    AnswerLost,
+    /// It fails for sure.
+    Full,
+    /// It never answers, and is not applied.
+    Hangs,
+    /// It answers after this time.
+    Late(Duration),
+}
+
+pub(crate) struct Faulty {
+    inner: MemoryStorage,
+    world: World,
+    plan: Mutex<Plan>,
+}
+
+#[derive(Default)]
+struct Plan {
+    /// Faults of the next calls of an operation, each once.
+    next: VecDeque<(Op, Fault)>,
+    /// Faults of all calls of an operation.
+    all: Vec<(Op, Fault)>,
+    /// How long every cycle takes.
+    cycle_takes: Duration,
+    /// Whether listeners hear nothing, as those of another process may.
+    deaf: bool,
+    calls: Vec<(Op, Duration)>,
+    cycles: Vec<CycleRequest>,
+}
+
+impl Faulty {
+    pub(crate) fn new(world: World, inner: MemoryStorage) -> Faulty {
+        Faulty { inner, world, plan: Mutex::default() }
+    }
+
+    /// Disturbs the next call of an operation; several are disturbed in turn.
+    pub(crate) fn next(&self, op: Op, fault: Fault) {
+        self.plan.lock().unwrap().next.push_back((op, fault));
+    }
+
+    /// Disturbs all calls of an operation until [`heal`](Self::heal).
+    pub(crate) fn all(&self, op: Op, fault: Fault) {
+        self.plan.lock().unwrap().all.push((op, fault));
+    }
+
+    /// Disturbs everything that a server calls.
+    pub(crate) fn outage(&self) {
+        use Op::{Announce, Clean, Cycle, Heartbeat, Promote, Rescue, Retire, Verify};
+        for op in [Announce, Clean, Cycle, Heartbeat, Promote, Rescue, Retire, Verify] {
+            self.all(op, Fault::Lost);
+        }
+    }
+
+    /// Disturbs nothing any more.
+    pub(crate) fn heal(&self) {
+        let mut plan = self.plan.lock().unwrap();
+        plan.all.clear();
+        plan.next.clear();
+    }
+
+    /// Makes every cycle take time, as a disk does.
+    pub(crate) fn cycles_take(&self, time: Duration) {
+        self.plan.lock().unwrap().cycle_takes = time;
+    }
+
+    /// Lets those who listen from now on hear no wake-up.
+    pub(crate) fn deafen(&self) {
+        self.plan.lock().unwrap().deaf = true;
+    }
+
+    /// When an operation was called.
+    pub(crate) fn calls(&self, op: Op) -> Vec<Duration> {
+        let plan = self.plan.lock().unwrap();
+        plan.calls.iter().filter(|(called, _)| *called == op).map(|(_, at)| *at).collect()
+    }
+
+    /// The cycles that were asked for.
+    pub(crate) fn cycles(&self) -> Vec<CycleRequest> {
+        self.plan.lock().unwrap().cycles.clone()
+    }
+
+    fn fault(&self, op: Op) -> Option<Fault> {
+        let mut plan = self.plan.lock().unwrap();
+        plan.calls.push((op, self.world.elapsed()));
+        let planned = plan.next.iter().position(|(on, _)| *on == op);
+        match planned {
+            Some(at) => plan.next.remove(at).map(|(_, fault)| fault),
+            None => plan.all.iter().find(|(on, _)| *on == op).map(|(_, fault)| *fault),
+        }
+    }
+
+    fn call<'a, T: Send + 'a>(
+        &'a self,
+        op: Op,
+        call: impl Future<Output = Result<T, StorageError>> + Send + 'a,
+    ) -> Answer<'a, T> {
+        Box::pin(async move {
+            match self.fault(op) {
+                None => call.await,
+                Some(Fault::Lost) => Err(StorageError::unavailable("the line is cut")),
+                Some(Fault::AnswerLost) => {
+                    call.await?;
+                    Err(StorageError::unavailable("the answer is lost"))
+                }
+                Some(Fault::Full) => Err(StorageError::Full("no space left".into())),
+                Some(Fault::Hangs) => std::future::pending().await,
+                Some(Fault::Late(time)) => {
+                    self.world.pass(time).await;
+                    call.await
+                }
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Faulty")
+    }
+}
+
+impl Storage for Faulty {
+    fn create(&self, jobs: Vec<NewJob>) -> Answer<'_, Vec<Created>> {
+        self.inner.create(jobs)
+    }
+
+    fn announce(&self, server: NewServer) -> Answer<'_, ()> {
+        self.call(Op::Announce, async { self.inner.announce(server).await })
+    }
+
+    fn heartbeat(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>> {
+        self.call(Op::Heartbeat, async { self.inner.heartbeat(server, held).await })
+    }
+
+    fn verify(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>> {
+        self.call(Op::Verify, async { self.inner.verify(server, held).await })
+    }
+
+    fn retire(&self, server: ServerId) -> Answer<'_, ()> {
+        self.call(Op::Retire, async { self.inner.retire(server).await })
+    }
+
+    fn cycle(&self, request: CycleRequest) -> Answer<'_, Cycle> {
+        let takes = {
+            let mut plan = self.plan.lock().unwrap();
+            plan.cycles.push(request.clone());
+            plan.cycle_takes
+        };
+        self.call(Op::Cycle, async move {
+            let answer = self.inner.cycle(request).await;
+            self.world.pass(takes).await;
+            answer
+        })
+    }
+
+    fn rescue(&self, request: RescueRequest) -> Answer<'_, Rescued> {
+        self.call(Op::Rescue, async move { self.inner.rescue(request).await })
+    }
+
+    fn promote(&self, max: u32) -> Answer<'_, Promoted> {
+        self.call(Op::Promote, async move { self.inner.promote(max).await })
+    }
+
+    fn change(&self, changes: Vec<Change>) -> Answer<'_, Vec<Changed>> {
+        self.inner.change(changes)
+    }
+
+    fn clean(&self, max: u32) -> Answer<'_, Cleaned> {
+        self.call(Op::Clean, async move { self.inner.clean(max).await })
+    }
+
+    fn set_queue_paused(&self, queue: QueueName, paused: bool) -> Answer<'_, ()> {
+        self.inner.set_queue_paused(queue, paused)
+    }
+
+    fn wakeups(&self) -> Wakeups {
+        match self.plan.lock().unwrap().deaf {
+            true => WakeupHub::default().subscribe(),
+            false => self.inner.wakeups(),
+        }
+    }
+
+    fn info(&self) -> StorageInfo {
+        self.inner.info()
+    }
+}
+
+impl Monitor for Faulty {
+    fn now(&self) -> Answer<'_, Timestamp> {
+        self.inner.now()
+    }
+
+    fn counts(&self) -> Answer<'_, Counts> {
+        self.inner.counts()
+    }
+
+    fn job(&self, id: JobId) -> Answer<'_, Option<JobRecord>> {
+        self.inner.job(id)
+    }
+
+    fn history(&self, id: JobId) -> Answer<'_, Vec<HistoryEntry>> {
+        self.call(Op::History, async move { self.inner.history(id).await })
+    }
+
+    fn jobs(&self, filter: JobFilter) -> Answer<'_, JobPage> {
+        self.inner.jobs(filter)
+    }
+
+    fn queues(&self) -> Answer<'_, Vec<QueueRecord>> {
+        self.inner.queues()
+    }
+
+    fn servers(&self) -> Answer<'_, Vec<ServerRecord>> {
+        self.inner.servers()
+    }
+
+    fn statistics(&self, bucket: Bucket, since: Timestamp) -> Answer<'_, Vec<StatisticsRecord>> {
+        self.inner.statistics(bucket, since)
+    }
+}

@@ -1,0 +1,16 @@
+//! The server's behaviour, sentence by sentence, in virtual time.
+
+mod cancel;
+mod dispatch;
+mod faulty;
+mod filters;
+mod lease;
+mod outage;
+mod outcomes;
+mod processes;
+mod queues;
+mod shutdown;
+mod stage;
+mod start;
+mod threads;
+mod world;

@@ -1,0 +1,156 @@
+//! A storage that fails, forgets to answer, is full or hangs: nothing is lost, nothing runs twice for
+//! it, and no restart is needed.
+
+use std::collections::BTreeSet;
+
+use portfire_core::StateName;
+use portfire_server::Runtime;
+
+use crate::faulty::{Fault, Op};
+use crate::stage::{DONE, SECOND, Stage, ms, play};
+
+fn on_noted(stage: &Stage, kind: &str) {
+    let notes = stage.notes.clone();
+    stage.on(kind, move |cx| {
+        notes.add(cx.id().to_string());
+        async { DONE }
+    });
+}
+
+/// No job ran twice.
+fn assert_each_ran_once(stage: &Stage, jobs: usize) {
+    let ran = stage.notes.all();
+    let distinct: BTreeSet<&String> = ran.iter().collect();
+    assert_eq!((ran.len(), distinct.len()), (jobs, jobs));
+}
+
+#[test]
+fn an_outage_is_survived_without_a_restart() {
+    play(|stage| async move {
+        on_noted(&stage, "job");
+        let world = stage.world.clone();
+        stage.on("long", move |_| {
+            let world = world.clone();
+            async move {
+                world.pass(5 * SECOND).await;
+                DONE
+            }
+        });
+        let server = stage.start().await;
+        let long = stage.enqueue("long").await;
+        stage.until_state(long, StateName::Processing).await;
+
+        // The long job ends while nobody can be told.
+        stage.storage.outage();
+        stage.enqueue_many("job", "default", 10).await;
+        stage.world.pass(20 * SECOND).await;
+        assert_eq!(stage.state(long).await, StateName::Processing);
+        stage.storage.heal();
+        let back_at = stage.world.elapsed();
+        stage.until_count(StateName::Succeeded, 11).await;
+        assert!(stage.world.elapsed() - back_at <= 5 * SECOND);
+        assert_eq!(stage.job(long).await.attempt, 1);
+        assert_each_ran_once(&stage, 10);
+        assert_eq!(server.stats().restarts_total, 0);
+    });
+}
+
+#[test]
+fn an_outage_longer_than_the_lease_costs_recoveries_and_no_job() {
+    play(|stage| async move {
+        crate::cancel::on_listening(&stage, "long");
+        on_noted(&stage, "job");
+        let server = stage.start().await;
+        let long = stage.enqueue("long").await;
+        stage.until_state(long, StateName::Processing).await;
+        stage.storage.outage();
+        stage.enqueue_many("job", "default", 10).await;
+        stage.world.pass(300 * SECOND).await;
+        assert_eq!(stage.notes.all(), ["started", "LeaseLost"]);
+        stage.storage.heal();
+        let back_at = stage.world.elapsed();
+        stage.until_count(StateName::Succeeded, 10).await;
+        stage.until_state(long, StateName::Processing).await;
+        assert!(stage.world.elapsed() - back_at <= 10 * SECOND);
+        stage.world.until("it runs again", || stage.notes.count("started") == 2).await;
+        assert_eq!(stage.job(long).await.failures, 0);
+        drop(server);
+    });
+}
+
+#[test]
+fn a_cycle_whose_answer_is_lost_is_repeated_and_takes_effect_once() {
+    play(|stage| async move {
+        on_noted(&stage, "job");
+        stage.storage.cycles_take(ms(1));
+        for _ in 0..20 {
+            stage.storage.next(Op::Cycle, Fault::AnswerLost);
+            stage.storage.next(Op::Cycle, Fault::Lost);
+        }
+        let server = stage.server().workers(4).start().await.unwrap();
+        let ids = stage.enqueue_many("job", "default", 200).await;
+        stage.until_count(StateName::Succeeded, 200).await;
+        assert_each_ran_once(&stage, 200);
+        for id in ids {
+            assert_eq!(stage.job(id).await.attempt, 1);
+        }
+        assert_eq!(server.stats().fenced_total, 0);
+        let cycles = stage.storage.cycles();
+        let repeats: Vec<_> = cycles.iter().filter(|cycle| cycle.repeated).collect();
+        assert!(repeats.len() >= 40, "{}", repeats.len());
+        for repeat in repeats {
+            let first = cycles.iter().find(|cycle| cycle.key == repeat.key).unwrap();
+            assert!(!first.repeated && first.finished == repeat.finished);
+            assert_eq!(first.claim, repeat.claim);
+        }
+    });
+}
+
+#[test]
+fn a_full_storage_loses_no_outcome() {
+    play(|stage| async move {
+        on_noted(&stage, "job");
+        stage.storage.cycles_take(ms(1));
+        let server = stage.server().workers(2).start().await.unwrap();
+        stage.enqueue_many("job", "default", 10).await;
+        stage.world.until("some have run", || stage.notes.all().len() >= 2).await;
+        stage.storage.all(Op::Cycle, Fault::Full);
+        stage.world.pass(120 * SECOND).await;
+        stage.storage.heal();
+        stage.until_count(StateName::Succeeded, 10).await;
+        assert_each_ran_once(&stage, 10);
+        assert_eq!(server.stats().restarts_total, 0);
+        assert!(stage.storage.cycles().iter().all(|cycle| !cycle.repeated));
+    });
+}
+
+#[test]
+fn a_cycle_that_never_answers_is_given_up_and_repeated() {
+    play(|stage| async move {
+        on_noted(&stage, "job");
+        stage.storage.next(Op::Cycle, Fault::Hangs);
+        let _server = stage.start().await;
+        let id = stage.enqueue("job").await;
+        stage.until_state(id, StateName::Succeeded).await;
+        assert!((30 * SECOND..32 * SECOND).contains(&stage.world.elapsed()));
+        assert_each_ran_once(&stage, 1);
+    });
+}
+
+#[test]
+fn waits_between_tries_grow_to_two_seconds() {
+    play(|stage| async move {
+        on_noted(&stage, "job");
+        let _server = stage.start().await;
+        stage.world.pass(ms(10)).await;
+        stage.storage.outage();
+        let before = stage.storage.calls(Op::Cycle).len();
+        stage.enqueue("job").await;
+        stage.world.pass(25 * SECOND).await;
+        let tries = &stage.storage.calls(Op::Cycle)[before..];
+        let gaps: Vec<_> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(gaps.first().unwrap() <= &ms(50), "{gaps:?}");
+        let last = gaps.last().unwrap();
+        assert!((SECOND..=2 * SECOND).contains(last), "{gaps:?}");
+    });
+}

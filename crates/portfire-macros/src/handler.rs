@@ -129,13 +129,13 @@ impl Job<'_> {
         let priority =
             attribute.priority.as_ref().map(|priority| quote!(const PRIORITY: i16 = #priority;));
         let here = at(returned.span(), &private);
-        let output = quote_spanned!(returned.span()=> <#returned as #here::JobReturn>::Output);
+        let output = quote_spanned!(returned.span()=> type Output = <#returned as #here::JobReturn>::Output;);
         quote! {
             impl #private::JobFn for #marker {
                 const KIND: &'static str = #kind;
                 #queue
                 #priority
-                type Output = #output;
+                #output
             }
         }
     }
@@ -193,7 +193,7 @@ impl Job<'_> {
         let result = quote! {
             ::core::result::Result<<#marker as #private::JobFn>::Output, #private::JobError>
         };
-        let (start, finish, run) = (local("start"), local("finish"), local("run"));
+        let (start, finish, run) = (local("__portfire_start"), local("finish"), local("run"));
         if !self.is_async {
             return quote! {
                 fn #start(#args: #private::StoredJson, #supplied) -> #result { #work }
@@ -208,11 +208,11 @@ impl Job<'_> {
             })
         };
         quote! {
-            fn #start<R: 'static>(
+            fn #start<__PortfireR: 'static>(
                 #args: #private::StoredJson,
                 #supplied
-                #finish: fn(#result) -> R,
-            ) -> #private::BoxFuture<'static, R> {
+                #finish: fn(#result) -> __PortfireR,
+            ) -> #private::BoxFuture<'static, __PortfireR> {
                 #boxed
             }
         }
@@ -235,7 +235,7 @@ impl Job<'_> {
             return TokenStream::new();
         }
         let (private, marker) = (self.private(), &self.marker);
-        let (args, start) = (local("args"), local("start"));
+        let (args, start) = (local("args"), local("__portfire_start"));
         let run = if self.is_async {
             quote!(#start(#args, #private::unchanged))
         } else {
@@ -256,7 +256,7 @@ impl Job<'_> {
     fn descriptor(&self) -> TokenStream {
         let private = self.private();
         let Job { marker, attribute, .. } = self;
-        let (start, invocation) = (local("start"), local("invocation"));
+        let (start, invocation) = (local("__portfire_start"), local("invocation"));
         let supplied =
             self.takes_supplies().then(|| quote!(#invocation.context, #invocation.services,));
         let handler = if self.is_async {
@@ -270,7 +270,7 @@ impl Job<'_> {
         let shapes = self.parameters.passed().map(|passed| passed.shape(&private));
         let needs = self.needs(&private);
         quote! {
-            const DESCRIPTOR: #private::JobDescriptor = #private::JobDescriptor {
+            const __PORTFIRE_DESCRIPTOR: #private::JobDescriptor = #private::JobDescriptor {
                 kind: <#marker as #private::JobFn>::KIND,
                 aliases: &[#(#aliases),*],
                 version: #version,
@@ -284,12 +284,12 @@ impl Job<'_> {
 
             impl #private::JobSet for #marker {
                 fn descriptors() -> ::std::vec::Vec<&'static #private::JobDescriptor> {
-                    static DESCRIBED: #private::JobDescriptor = DESCRIPTOR;
-                    ::std::vec![&DESCRIBED]
+                    static __PORTFIRE_DESCRIBED: #private::JobDescriptor = __PORTFIRE_DESCRIPTOR;
+                    ::std::vec![&__PORTFIRE_DESCRIBED]
                 }
             }
 
-            #private::inventory::submit! { DESCRIPTOR }
+            #private::inventory::submit! { __PORTFIRE_DESCRIPTOR }
         }
     }
 

@@ -92,7 +92,9 @@ fn written(attribute: &JobAttribute, function: &OpaqueFn, parameters: &Parameter
     };
     let (call, items, quiet) = (job.call(), job.items(), quiet());
     let docs = function.attributes_named(&["doc", "deprecated"]);
-    let note = format!("\n\nThis makes a call of the background job `{kind}`; enqueue it.");
+    let note = format!(
+        "\n\n# Job\nMakes a call of the background job `{kind}`, to be enqueued; `{kind}::run` is the body."
+    );
     let passed = parameters.passed().map(|passed| passed.in_call());
     // The parentheses of the source: a wrong number of arguments then points there.
     let inputs = quote_spanned!(signature.paren_token.span.join()=> (#(#passed),*));
@@ -123,10 +125,12 @@ fn body(function: &OpaqueFn, conditions: &[&syn::Attribute]) -> TokenStream {
             *input = bare(input);
         }
     }
-    let note = format!("Runs the body of `{}` with all of its parameters, in place.", plain(&name));
+    let docs = attributes.iter().filter(|attribute| attribute.path().is_ident("doc"));
+    let note = format!("\n\nThe body of `{}`, with all of its parameters.", plain(&name));
     quote! {
         #(#conditions)*
         impl #name {
+            #(#docs)*
             #[doc = #note]
             #[allow(clippy::too_many_arguments)]
             #(#rest)*

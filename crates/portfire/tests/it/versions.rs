@@ -24,12 +24,13 @@ async fn greet(given: &str, family: &str) -> anyhow::Result<String> {
     Ok(format!("{given}+{family}"))
 }
 
-#[job(version = 2, migrate = plainly)]
+#[job(version = 2, migrate = start)]
 fn plain(n: u8) -> Result<u8, JobError> {
     Ok(n)
 }
 
-fn plainly(_: u32, _: Value) -> Value {
+/// Has a name that generated code could be tempted to use.
+fn start(_: u32, _: Value) -> Value {
     serde_json::json!({ "n": 1 })
 }
 

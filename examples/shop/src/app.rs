@@ -96,6 +96,24 @@ impl App {
         Ok(server.start().await?)
     }
 
+    /// Runs jobs with so many workers, 0 for none, until `stop` is ready; then ends in good order: what
+    /// runs is given time to end, what waits stays stored. A second signal ends it at once.
+    ///
+    /// # Errors
+    /// What keeps the server from starting.
+    pub async fn work_until(
+        &self,
+        workers: usize,
+        stop: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        if workers == 0 {
+            stop.await;
+        } else {
+            self.serve(workers).await?.run_until(stop).await?;
+        }
+        Ok(())
+    }
+
     /// Does something that blocks, on a thread that may.
     ///
     /// # Errors

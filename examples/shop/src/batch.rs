@@ -37,21 +37,21 @@ pub enum End {
 /// When the folder or the storage cannot be used. Malformed files and rows are failed jobs instead.
 pub async fn run(app: &Arc<App>, data: PathBuf, workers: usize) -> anyhow::Result<End> {
     let begun = begin(app).await?;
-    let server = match workers {
-        0 => None,
-        workers => Some(app.serve(workers).await?),
-    };
     submit(app, data).await?;
-    let interrupted = tokio::select! {
-        idle = wait_until_idle(&*app.storage) => { idle?; false }
-        () = portfire::shutdown_signal() => true,
+    let mut idle = None;
+    let stop = async {
+        tokio::select! {
+            result = wait_until_idle(&*app.storage) => idle = Some(result),
+            () = portfire::shutdown_signal() => {}
+        }
     };
-    if let Some(server) = server {
-        server.shutdown().await;
-    }
-    match interrupted {
-        true => Ok(End::Interrupted),
-        false => Ok(End::Done(finish(app, begun).await?)),
+    app.work_until(workers, stop).await?;
+    match idle {
+        Some(result) => {
+            result?;
+            Ok(End::Done(finish(app, begun).await?))
+        }
+        None => Ok(End::Interrupted),
     }
 }
 

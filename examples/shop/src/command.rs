@@ -6,9 +6,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
 use crate::app::App;
@@ -16,6 +19,9 @@ use crate::batch::{self, End};
 use crate::config::Config;
 use crate::torture::{self, Torture};
 use crate::{jobs, web};
+
+/// How long requests may take that are being answered when the program is told to end.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
 /// A small web shop that does its work in background jobs.
 #[derive(Debug, Parser)]
@@ -88,37 +94,50 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 async fn open(config: &Config, open: &Open) -> anyhow::Result<ExitCode> {
-    let app = App::open(config).await?;
-    let server = match open.web_only || config.workers == 0 {
-        true => None,
-        false => Some(app.serve(config.workers).await?),
-    };
-    if server.is_none() && open.workers_only {
+    let serves = !open.web_only && config.workers > 0;
+    if open.workers_only && !serves {
         bail!("--workers-only with --workers 0 would do nothing");
     }
-    if open.workers_only {
-        portfire::shutdown_signal().await;
-    } else {
-        let tonight = jiff::Zoned::now().date().tomorrow().context("the calendar ends today")?;
-        app.blocking(move |app| jobs::schedule_nightly(&app.client, tonight)).await?;
-        serve_page(Arc::clone(&app), open.port).await?;
-    }
-    if let Some(server) = server {
-        server.shutdown().await;
+    let app = App::open(config).await?;
+    let listener = match open.workers_only {
+        true => None,
+        false => Some(listen(open.port).await?),
+    };
+    let workers = if serves { config.workers } else { 0 };
+    match listener {
+        None => app.work_until(workers, portfire::shutdown_signal()).await?,
+        Some(listener) => {
+            let mut served = Ok(());
+            let page = async { served = serve_page(&app, listener).await };
+            app.work_until(workers, page).await?;
+            served?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Serves the page to this machine until the program is told to end.
-async fn serve_page(app: Arc<App>, port: u16) -> anyhow::Result<()> {
+/// A place for the page that only this machine can reach.
+async fn listen(port: u16) -> anyhow::Result<TcpListener> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let listener = tokio::net::TcpListener::bind(address).await;
-    let listener = listener
-        .with_context(|| format!("the web page at {address}; choose another with --port"))?;
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("the web page at {address}; choose another with --port"))
+}
+
+/// Serves the page until the program is told to end.
+async fn serve_page(app: &Arc<App>, listener: TcpListener) -> anyhow::Result<()> {
+    let tonight = jiff::Zoned::now().date().tomorrow().context("the calendar ends today")?;
+    app.blocking(move |app| jobs::schedule_nightly(&app.client, tonight)).await?;
     print(&format!("the shop is open at http://{}", listener.local_addr()?))?;
-    let page = axum::serve(listener, web::router(app));
-    page.with_graceful_shutdown(portfire::shutdown_signal()).await?;
-    Ok(())
+    let page = axum::serve(listener, web::router(Arc::clone(app)));
+    let page = page.with_graceful_shutdown(portfire::shutdown_signal());
+    let overdue = async {
+        portfire::shutdown_signal().await;
+        let _ = timeout(LAST_REQUESTS, std::future::pending::<()>()).await;
+    };
+    tokio::select! {
+        served = page => Ok(served?),
+        () = overdue => Ok(()),
+    }
 }
 
 async fn import(config: &Config, data: PathBuf, json: bool) -> anyhow::Result<ExitCode> {
@@ -152,7 +171,14 @@ fn print(line: &str) -> std::io::Result<()> {
     out.flush()
 }
 
+/// Says what went wrong, with the causes that the text above them does not tell already.
 fn fail(error: &anyhow::Error) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        if !text.contains(&cause) {
+            text = if text.is_empty() { cause } else { format!("{text}: {cause}") };
+        }
+    }
+    let _ = writeln!(std::io::stderr(), "error: {text}");
     ExitCode::FAILURE
 }

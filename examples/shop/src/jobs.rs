@@ -64,7 +64,10 @@ pub fn import_call(path: &std::path::Path) -> Result<Call<import_file>, ShopErro
 
 /// Enqueues a job for every row of a file. A file that is not well-formed fails at once, with the
 /// place, and none of its rows is imported.
-#[job(queue = "import")]
+///
+/// While this job is kept, importing the file again does nothing at all; later its rows are looked at
+/// once more, and change nothing.
+#[job(queue = "import", retention(succeeded = "30d"))]
 pub fn import_file(file: &str, digest: &str, cx: &JobContext) -> Result<usize, JobError> {
     let path = cx.options().metadata.get(PATH).map(PathBuf::from).unwrap_or_default();
     let content = std::fs::read(&path).map_err(ShopError::file(&path))?;

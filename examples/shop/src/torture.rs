@@ -13,11 +13,17 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::Serialize;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::config::parse_duration;
 use crate::expected::Expected;
 use crate::report::Totals;
+
+/// Jobs that each worker process runs at a time.
+const WORKERS: u32 = 4;
+
+/// Time between two looks at the process that watches.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How the shop is tortured.
 #[derive(Debug, Args)]
@@ -102,7 +108,7 @@ impl<'a> Stage<'a> {
     }
 
     async fn play(&self) -> anyhow::Result<Verdict> {
-        let began = Instant::now();
+        let began = jiff::Timestamp::now();
         let expected = Expected::read(&self.torture.data)?;
         // So slow that the work outlasts the kills by half, whatever the folder holds.
         let slots = f64::from(self.torture.processes * WORKERS);
@@ -125,7 +131,8 @@ impl<'a> Stage<'a> {
             violations.push("no kill hit a running job".to_owned());
         }
         violations.extend(self.repeat()?);
-        Ok(Verdict { kills, totals, seconds: began.elapsed().as_secs_f64(), violations })
+        let seconds = jiff::Timestamp::now().duration_since(began).as_secs_f64();
+        Ok(Verdict { kills, totals, seconds, violations })
     }
 
     /// Kills and replaces workers, one after the other, until the observer has seen the end of the
@@ -134,29 +141,30 @@ impl<'a> Stage<'a> {
         let start = || self.worker(slow_ms).map(Guarded);
         let mut workers =
             (0..self.torture.processes).map(|_| start()).collect::<anyhow::Result<Vec<_>>>()?;
-        let mut looks = interval(Duration::from_millis(50));
-        let mut kill_at = Instant::now() + self.torture.every;
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looks = interval(LOOK_INTERVAL);
+        let mut kill = interval(self.torture.every);
+        kill.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick comes at once.
+        kill.tick().await;
         let mut kills = 0;
         loop {
-            looks.tick().await;
-            if let Some(status) = observer.0.try_wait()? {
-                if !status.success() {
-                    bail!(
-                        "the process that watches ended with {status}; see {}",
-                        self.log().display()
-                    );
+            tokio::select! {
+                _ = looks.tick() => {
+                    if let Some(status) = observer.0.try_wait()? {
+                        return match status.success() {
+                            true => Ok(kills),
+                            false => bail!("the process that watches ended with {status}; see {}", self.log().display()),
+                        };
+                    }
                 }
-                return Ok(kills);
-            }
-            if kills < self.torture.kills && Instant::now() >= kill_at {
-                let at = kills as usize % workers.len();
-                // SIGKILL, or what comes closest: no handler, no clean-up, no last words.
-                workers[at].0.kill()?;
-                workers[at].0.wait()?;
-                kills += 1;
-                workers[at] = start()?;
-                kill_at = Instant::now() + self.torture.every;
+                _ = kill.tick(), if kills < self.torture.kills => {
+                    let at = kills as usize % workers.len();
+                    // SIGKILL, or what comes closest: no handler, no clean-up, no last words.
+                    workers[at].0.kill()?;
+                    workers[at].0.wait()?;
+                    workers[at] = start()?;
+                    kills += 1;
+                }
             }
         }
     }
@@ -211,6 +219,3 @@ impl<'a> Stage<'a> {
         self.folder.join("log")
     }
 }
-
-/// Jobs that each worker process runs at a time.
-const WORKERS: u32 = 4;

@@ -31,7 +31,7 @@ async fn failures(stage: &Stage) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_import_does_everything_once_and_a_second_one_nothing() {
-    let stage = Stage::new(Duration::ZERO).await;
+    let stage = Stage::new(Duration::ZERO, None).await;
     stage.put("customers.csv", CUSTOMERS);
     stage.put("orders.json", ORDERS);
     stage.put("broken.xml", BROKEN);
@@ -59,7 +59,7 @@ async fn an_import_does_everything_once_and_a_second_one_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_malformed_is_a_failed_job_with_file_line_and_reason() {
-    let stage = Stage::new(Duration::ZERO).await;
+    let stage = Stage::new(Duration::ZERO, None).await;
     stage.put("customers.csv", CUSTOMERS);
     stage.put("orders.json", ORDERS);
     stage.put("broken.xml", BROKEN);
@@ -73,7 +73,7 @@ async fn what_is_malformed_is_a_failed_job_with_file_line_and_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_number_stands_for_one_order() {
-    let stage = Stage::new(Duration::ZERO).await;
+    let stage = Stage::new(Duration::ZERO, None).await;
     stage.put("a.json", ORDERS);
     stage.import().await;
     // The same order in another file is passed over; another order of that number is malformed.
@@ -90,7 +90,7 @@ async fn an_order_number_stands_for_one_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_customer_who_moves_is_changed_and_not_welcomed_again() {
-    let stage = Stage::new(Duration::ZERO).await;
+    let stage = Stage::new(Duration::ZERO, None).await;
     stage.put("customers.csv", CUSTOMERS);
     stage.import().await;
     stage.put("customers.csv", &CUSTOMERS.replace("bo@example.com", "bo@example.org"));

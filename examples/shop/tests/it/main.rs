@@ -2,6 +2,7 @@
 
 mod import;
 mod program;
+mod smtp;
 mod stage;
 mod story;
 mod web;

@@ -19,13 +19,13 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) async fn new(coupon_after: Duration) -> Stage {
+    pub(crate) async fn new(coupon_after: Duration, smtp: Option<&str>) -> Stage {
         let folder = tempfile::tempdir().unwrap();
         let config = Config {
             db: folder.path().join("shop.db"),
             out: folder.path().join("out"),
             workers: 4,
-            smtp: None,
+            smtp: smtp.map(str::to_owned),
             coupon_after,
             slow_ms: 0,
         };

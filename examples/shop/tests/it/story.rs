@@ -25,7 +25,7 @@ fn customer(renews_on: Option<&str>) -> Customer {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_customer_who_leaves_gets_no_coupon() {
-    let stage = Stage::new(Duration::from_secs(3_600)).await;
+    let stage = Stage::new(Duration::from_secs(3_600), None).await;
     let new = stage.app.blocking(|app| app.shop.sign_up(&app.client, &customer(None))).await;
     assert!(new.unwrap());
     let coupon = stage.app.client.job(coupon_job("C-1")).await.unwrap().unwrap();
@@ -40,7 +40,7 @@ async fn a_customer_who_leaves_gets_no_coupon() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn signing_up_twice_is_signing_up_once() {
-    let stage = Stage::new(Duration::ZERO).await;
+    let stage = Stage::new(Duration::ZERO, None).await;
     for _ in 0..2 {
         let again = stage.app.blocking(|app| app.shop.sign_up(&app.client, &customer(None)));
         again.await.unwrap();
@@ -52,7 +52,7 @@ async fn signing_up_twice_is_signing_up_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_night_renews_what_is_due_and_schedules_the_next() {
-    let stage = Stage::new(Duration::from_secs(3_600)).await;
+    let stage = Stage::new(Duration::from_secs(3_600), None).await;
     let subscriber = customer(Some("2026-01-31"));
     stage.app.blocking(move |app| app.shop.sign_up(&app.client, &subscriber)).await.unwrap();
     let day = "2099-02-01".parse().unwrap();

@@ -46,7 +46,7 @@ impl Page {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sign_up_and_an_order_become_jobs_and_results() {
-    let stage = Stage::new(Duration::ZERO).await;
+    let stage = Stage::new(Duration::ZERO, None).await;
     let page = Page::open(&stage).await;
     let answer =
         page.post("/customers", "name=%3Cb%3EBo&email=bo%40example.com&language=nl", "").await;
@@ -70,12 +70,15 @@ async fn a_sign_up_and_an_order_become_jobs_and_results() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_job_can_be_cancelled_from_its_page() {
-    let stage = Stage::new(Duration::ZERO).await;
+    let stage = Stage::new(Duration::ZERO, None).await;
     let page = Page::open(&stage).await;
     let answer = page.post("/stock-counts", "", "").await;
     let job = answer.split("location: ").nth(1).unwrap().lines().next().unwrap().to_owned();
     assert!(page.get(&job).await.contains("Cancel it"));
     let server = stage.app.serve(1).await.unwrap();
+    while !page.get(&job).await.contains("<td>processing</td>") {
+        tokio::task::yield_now().await;
+    }
     let answer = page.post(&format!("{job}/cancel"), "", "").await;
     assert!(answer.starts_with("HTTP/1.1 303"), "{answer}");
     server.shutdown().await;
@@ -87,7 +90,7 @@ async fn a_running_job_can_be_cancelled_from_its_page() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_forms_other_sites_and_unknown_things_are_refused() {
-    let stage = Stage::new(Duration::ZERO).await;
+    let stage = Stage::new(Duration::ZERO, None).await;
     let page = Page::open(&stage).await;
     let bad = page.post("/customers", "name=Bo&email=nowhere%3Cscript%3E", "").await;
     assert!(bad.starts_with("HTTP/1.1 422") && bad.contains("nowhere&lt;script&gt;"), "{bad}");

@@ -362,6 +362,9 @@ impl NewJob {
         if size > limits.args_bytes_max {
             return Err(InvalidJob::ArgsTooLarge { size, limit: limits.args_bytes_max });
         }
+        if let Some(policy) = &self.options.retry {
+            policy.validate()?;
+        }
         let tags = &self.options.tags;
         if tags.len() > 16 {
             return Err(InvalidJob::TooManyTags { count: tags.len() });
@@ -473,7 +476,9 @@ pub enum InvalidJob {
         key: String,
     },
     /// More jobs in one call than a storage takes.
-    #[error("{count} jobs in one call, and at most {limit} are taken; create them in several calls")]
+    #[error(
+        "{count} jobs in one call, and at most {limit} are taken; create them in several calls"
+    )]
     TooManyJobs {
         /// How many were given.
         count: usize,
@@ -556,6 +561,9 @@ mod tests {
         job.options.tags = vec![String::new()];
         assert!(matches!(job.validate(&Limits::default()), Err(InvalidJob::Tag { .. })));
         job.options.tags.clear();
+        job.options.retry = Some(RetryPolicy::times(crate::retry::RETRIES_MAX + 1));
+        assert!(matches!(job.validate(&Limits::default()), Err(InvalidJob::Retry { .. })));
+        job.options.retry = None;
         job.args = Json::stored("1".repeat(11));
         let refused = job.validate(&Limits { args_bytes_max: 10 });
         assert_eq!(refused, Err(InvalidJob::ArgsTooLarge { size: 11, limit: 10 }));

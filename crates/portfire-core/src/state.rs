@@ -223,7 +223,8 @@ impl ErrorRecord {
     pub fn new(class: impl Into<String>, message: impl Into<String>) -> ErrorRecord {
         let mut message = message.into();
         if message.len() > ERROR_BYTES_MAX {
-            let end = message.floor_char_boundary(ERROR_BYTES_MAX - '…'.len_utf8());
+            let most = ERROR_BYTES_MAX - '…'.len_utf8();
+            let end = (0..=most).rev().find(|&end| message.is_char_boundary(end)).unwrap_or(0);
             message.truncate(end);
             message.push('…');
         }

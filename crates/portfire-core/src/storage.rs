@@ -1,7 +1,6 @@
 //! The storage contract: what a backend promises, one sentence per guarantee.
 //!
-//! Everything that writes is in [`Storage`]; everything that reads for people is in
-//! [`Monitor`](crate::Monitor). `portfire-conformance` has a named case for each sentence, and
+//! Everything that writes is in [`Storage`]; everything that reads for people is in [`Monitor`]. `portfire-conformance` has a named case for each sentence, and
 //! [`MemoryStorage`](crate::MemoryStorage) is the reference that others are compared with.
 //!
 //! # Rules that hold for every call
@@ -15,7 +14,8 @@
 //!   knows whether it was applied: creates by job id, finishes by (job, attempt), claims by
 //!   [`CycleRequest::key`], changes by revision; the rest changes nothing the second time.
 //! - **Storage time** decides every stored instant. It never runs backwards, even when the host's
-//!   clock does.
+//!   clock does. An instant has come when storage time is equal or later: a job is due at its
+//!   `run_at`, expired at its `expires_at`, a lease has lapsed at its end.
 //! - **State changes go through** [`transition::next`](crate::transition::next); an event it refuses is not written.
 //! - **Counters** change in the same commit as the jobs they count.
 //! - **Cost** does not grow with history or backlog: no call counts rows or scans finished jobs.
@@ -43,7 +43,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The answer of a storage call.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, StorageError>>;
 
-/// Most jobs in one call; larger inputs are refused by [`Storage::create`] and cut by the others.
+/// Most jobs in one call: [`Storage::create`] refuses more, and every `max` above it means it. Lists of
+/// finishes and changes are taken whole.
 pub const BATCH_MAX: usize = 10_000;
 
 /// Where jobs live: the writing half of the contract. See the [module](self) for what holds throughout.
@@ -91,9 +92,11 @@ pub trait Storage: Monitor + fmt::Debug + Send + Sync + 'static {
     /// Records what a server finished, and claims more jobs for it, in one commit.
     ///
     /// *Finishing*: each [`Finish`] is fenced on its own: it is applied only while the job is
-    /// `processing`, held by this server, under this attempt. A finish that was applied before and
-    /// whose job still stands where it was put answers [`Verdict::Already`]; any other mismatch
-    /// answers [`Verdict::Fenced`] and leaves no trace: no history, no counter, no child released.
+    /// `processing`, held by this server, under this attempt. A finish of this server's that was
+    /// applied before and whose job still stands where it was put answers [`Verdict::Already`]; any
+    /// other mismatch answers [`Verdict::Fenced`] and leaves no trace: no history, no counter, no
+    /// child released. An attempt that something else ended (a release by [`retire`](Self::retire), a
+    /// rescue, a deletion) bears no attempt number in the history.
     ///
     /// *Claiming*: takes up to [`ClaimRequest::max`] jobs that are `enqueued` in the named queues:
     /// the queues in the order given, in a queue the higher priority first, in a priority the
@@ -102,7 +105,7 @@ pub trait Storage: Monitor + fmt::Debug + Send + Sync + 'static {
     ///
     /// A repeat with the same [`key`](CycleRequest::key) and `repeated` set answers the claim of
     /// the first time again, as far as the server still holds it, and claims nothing anew unless the
-    /// first time was never applied.
+    /// first time was never applied or nothing of its claim is held any more.
     ///
     /// # Errors
     /// [`ServerGone`](StorageError::ServerGone) when the server was declared dead: nothing is applied.
@@ -117,12 +120,13 @@ pub trait Storage: Monitor + fmt::Debug + Send + Sync + 'static {
     fn rescue(&self, request: RescueRequest) -> Answer<'_, Rescued>;
 
     /// Moves scheduled jobs whose instant has come (in storage time) to the end of their queues, the
-    /// earliest first; up to `max`.
+    /// earliest first, those of one instant in the order of their creation; up to `max`.
     fn promote(&self, max: u32) -> Answer<'_, Promoted>;
 
     /// Applies explicit changes, each on its own: requeue, delete, reschedule.
     ///
-    /// A change with an [`Expect`] is applied only when it holds at that moment. A job that is
+    /// A change with an [`Expect`] is applied only when it holds at that moment; the expectation is
+    /// looked at first, so one that does not hold is never [`Changed::Unchanged`]. A job that is
     /// `processing` and is deleted is taken from its holder at once: its finish is fenced, and the
     /// holder hears of it by [`heartbeat`](Self::heartbeat) or [`verify`](Self::verify).
     ///
@@ -136,7 +140,8 @@ pub trait Storage: Monitor + fmt::Debug + Send + Sync + 'static {
     fn clean(&self, max: u32) -> Answer<'_, Cleaned>;
 
     /// Pauses or resumes a queue. A paused queue takes jobs and gives none; what runs, runs on.
-    /// Persistent. The queue need not exist yet.
+    /// Persistent. The queue need not exist yet: pausing makes it known, resuming an unknown one
+    /// changes nothing.
     fn set_queue_paused(&self, queue: QueueName, paused: bool) -> Answer<'_, ()>;
 
     /// Listens to hints of this storage, also those of other processes as far as it can hear them.
@@ -221,7 +226,7 @@ pub struct ClaimedJob {
     pub options: JobOptions,
     /// When it was stored.
     pub created_at: Timestamp,
-    /// When it last entered its queue.
+    /// When it last entered its queue, also by a release or rescue, which keep its place.
     pub enqueued_at: Timestamp,
     /// When it was claimed.
     pub claimed_at: Timestamp,

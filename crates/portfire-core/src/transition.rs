@@ -156,7 +156,7 @@ pub fn next(
 
     let moved = Moved { job, now, retention };
     let transition = match (job.state, event) {
-        (Scheduled, Event::Promote) => moved.to_queue(Cause::Promoted, Place::End),
+        (Scheduled, Event::Promote) => moved.queued(Cause::Promoted, Place::End),
         (Enqueued, Event::Claim) => moved.claimed(),
 
         (Processing, Event::Succeed) => moved.ended(Succeeded, Cause::Succeeded),
@@ -170,18 +170,18 @@ pub fn next(
         }
         (Processing, Event::Snooze(wait)) => moved.waits(now.saturating_add(wait), Cause::Snoozed),
         (Processing, Event::Park(wait)) => moved.waits(now.saturating_add(wait), Cause::Parked),
-        (Processing, Event::Release) => moved.to_queue(Cause::Released, Place::Old),
+        (Processing, Event::Release) => moved.queued(Cause::Released, Place::Old),
         (Processing, Event::Rescue { recoveries_max }) => {
             if job.recoveries >= recoveries_max {
                 moved.ended(Failed, Cause::Poisoned)
             } else {
-                moved.to_queue(Cause::Rescued, Place::Old).plus_recovery()
+                moved.queued(Cause::Rescued, Place::Old).plus_recovery()
             }
         }
 
-        (Scheduled | Awaiting, Event::Requeue) => moved.to_queue(Cause::Requeued, Place::End),
+        (Scheduled | Awaiting, Event::Requeue) => moved.queued(Cause::Requeued, Place::End),
         (Succeeded | Failed | Deleted, Event::Requeue) => {
-            moved.to_queue(Cause::Requeued, Place::End).new_run()
+            moved.queued(Cause::Requeued, Place::End).new_run()
         }
         (Scheduled | Awaiting | Enqueued, Event::Reschedule(at)) => {
             moved.waits(at, Cause::Rescheduled)
@@ -226,32 +226,32 @@ struct Moved<'a> {
 }
 
 impl Moved<'_> {
-    fn into_state(&self, state: StateName, cause: Cause) -> Transition {
+    fn entering(&self, state: StateName, cause: Cause) -> Transition {
         // 4 thousand million transitions of one job do not happen; wrapping would break the history.
         let revision = self.job.revision.saturating_add(1);
         let to = Standing { state, revision, ..*self.job };
         Transition { to, cause, run_at: None, place: None, expires_at: None }
     }
 
-    fn to_queue(&self, cause: Cause, place: Place) -> Transition {
+    fn queued(&self, cause: Cause, place: Place) -> Transition {
         let place = Some(place);
-        Transition { place, ..self.into_state(StateName::Enqueued, cause) }
+        Transition { place, ..self.entering(StateName::Enqueued, cause) }
     }
 
     fn claimed(&self) -> Transition {
-        let mut claimed = self.into_state(StateName::Processing, Cause::Claimed);
+        let mut claimed = self.entering(StateName::Processing, Cause::Claimed);
         claimed.to.attempt = self.job.attempt.saturating_add(1);
         claimed
     }
 
     fn waits(&self, run_at: Timestamp, cause: Cause) -> Transition {
         let run_at = Some(run_at);
-        Transition { run_at, ..self.into_state(StateName::Scheduled, cause) }
+        Transition { run_at, ..self.entering(StateName::Scheduled, cause) }
     }
 
     fn ended(&self, state: StateName, cause: Cause) -> Transition {
         let expires_at = self.retention.expires_at(state, self.now);
-        Transition { expires_at, ..self.into_state(state, cause) }
+        Transition { expires_at, ..self.entering(state, cause) }
     }
 }
 

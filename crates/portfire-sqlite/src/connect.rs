@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use portfire_core::StorageError;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::storage_error;
@@ -71,6 +72,8 @@ fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, StorageError>
     BUSY_TIMEOUT.set(busy_timeout);
     conn.busy_handler(Some(wait_a_little as fn(i32) -> bool)).map_err(fail)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    // Without this a statement is planned anew whenever a value that it compares with has changed.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(fail)?;
     Ok(conn)
 }
 

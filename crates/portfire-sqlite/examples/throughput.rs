@@ -1,0 +1,328 @@
+//! Prints what the storage itself does per second, so that it can be measured again:
+//! `cargo run --release -p portfire-sqlite --example throughput [FOLDER] [SCENARIO…]`.
+//!
+//! Scenarios: raw, serial, concurrent, many, cycle, backlog, finished, scheduled, bytes. All by default.
+//! The database is made in FOLDER (default: the temporary folder), at durable defaults.
+
+#![allow(clippy::print_stdout)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use portfire_core::{
+    ClaimRequest, ClaimedJob, CycleRequest, Finish, JobId, Json, KindName, NewJob, NewServer,
+    Outcome, QueueName, ServerId, Storage, Timestamp, When,
+};
+use portfire_sqlite::SqliteStorage;
+use portfire_sqlite::rusqlite::Connection;
+
+const SCENARIOS: [&str; 9] = [
+    "raw", "serial", "concurrent", "many", "cycle", "backlog", "finished", "scheduled", "bytes",
+];
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> Result<()> {
+    let mut wanted: Vec<String> = std::env::args().skip(1).collect();
+    let folder = match wanted.first() {
+        Some(first) if !SCENARIOS.contains(&first.as_str()) => PathBuf::from(wanted.remove(0)),
+        _ => std::env::temp_dir(),
+    };
+    let folder = folder.join(format!("portfire-throughput-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let measured = measure(&folder, &wanted).await;
+    std::fs::remove_dir_all(&folder)?;
+    measured
+}
+
+async fn measure(folder: &Path, wanted: &[String]) -> Result<()> {
+    for (number, scenario) in SCENARIOS.into_iter().enumerate() {
+        if !wanted.is_empty() && !wanted.iter().any(|name| name == scenario) {
+            continue;
+        }
+        let path = folder.join(format!("{number}.db"));
+        match scenario {
+            "raw" => raw(&path)?,
+            "serial" => serial(&path).await?,
+            "concurrent" => concurrent(&path).await?,
+            "many" => many(&path).await?,
+            "cycle" => cycle(&path).await?,
+            "backlog" => backlog(&path).await?,
+            "finished" => finished(&path).await?,
+            "scheduled" => scheduled(&path).await?,
+            _ => bytes(&path).await?,
+        }
+    }
+    Ok(())
+}
+
+/// One row in one table for each commit: what the disk and SQLite allow.
+fn raw(path: &Path) -> Result<()> {
+    let conn = Connection::open(path)?;
+    conn.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000;
+         CREATE TABLE row (seq INTEGER PRIMARY KEY, id BLOB, args TEXT);",
+    )?;
+    let mut insert = conn.prepare("INSERT INTO row (id, args) VALUES (?1, ?2)")?;
+    let watch = Stopwatch::start();
+    let mut commits = 0u32;
+    while watch.started.elapsed() < Duration::from_secs(3) {
+        insert.execute(("0123456789abcdef", "{}"))?;
+        commits += 1;
+    }
+    watch.report("raw one-row commits", commits);
+    Ok(())
+}
+
+async fn serial(path: &Path) -> Result<()> {
+    let storage = SqliteStorage::open(path).await?;
+    let mut ids = Ids::new(1);
+    let watch = Stopwatch::start();
+    let mut jobs = 0;
+    while watch.started.elapsed() < Duration::from_secs(3) {
+        storage.create(vec![ids.job()]).await?;
+        jobs += 1;
+    }
+    watch.report("enqueue, one caller", jobs);
+    storage.close().await;
+    Ok(())
+}
+
+async fn concurrent(path: &Path) -> Result<()> {
+    let storage = Arc::new(SqliteStorage::open(path).await?);
+    let watch = Stopwatch::start();
+    let callers: Vec<_> = (0..100)
+        .map(|caller| {
+            let storage = Arc::clone(&storage);
+            tokio::spawn(async move {
+                let mut ids = Ids::new(100 + caller);
+                for _ in 0..3_000 {
+                    storage.create(vec![ids.job()]).await?;
+                }
+                Ok::<_, portfire_core::StorageError>(())
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await??;
+    }
+    watch.report("enqueue, 100 callers", 300_000);
+    storage.close().await;
+    Ok(())
+}
+
+async fn many(path: &Path) -> Result<()> {
+    let storage = SqliteStorage::open(path).await?;
+    let watch = Stopwatch::start();
+    fill(&storage, 2, 500_000, When::Now).await?;
+    watch.report("enqueue, 1,000 a call", 500_000);
+    storage.close().await;
+    Ok(())
+}
+
+async fn cycle(path: &Path) -> Result<()> {
+    for batch in [50, 200, 500] {
+        let path = path.with_extension(format!("{batch}.db"));
+        let storage = SqliteStorage::open(&path).await?;
+        fill(&storage, 3, 200_000, When::Now).await?;
+        let watch = Stopwatch::start();
+        drain(&storage, batch).await?;
+        watch.report(&format!("claim + finish, {batch} a cycle"), 200_000);
+        storage.close().await;
+    }
+    Ok(())
+}
+
+async fn backlog(path: &Path) -> Result<()> {
+    let storage = SqliteStorage::open(path).await?;
+    let server = announce(&storage).await?;
+    let mut stored = 0;
+    for waiting in [1_000, 10_000, 100_000, 1_000_000] {
+        fill(&storage, 10 + waiting as u128, waiting - stored, When::Now).await?;
+        stored = waiting;
+        let took = claims(&storage, &server).await?;
+        println!("claim of 20 with {waiting:>9} waiting: {:>8.1} us", micros(took));
+    }
+    storage.close().await;
+    Ok(())
+}
+
+async fn finished(path: &Path) -> Result<()> {
+    let storage = SqliteStorage::open(path).await?;
+    fill(&storage, 4, 1_000_000, When::Now).await?;
+    drain(&storage, 500).await?;
+    fill(&storage, 5, 100_000, When::Now).await?;
+    let watch = Stopwatch::start();
+    drain(&storage, 200).await?;
+    watch.report("claim + finish, 200 a cycle, 1 M finished", 100_000);
+    storage.close().await;
+    Ok(())
+}
+
+async fn scheduled(path: &Path) -> Result<()> {
+    let storage = SqliteStorage::open(path).await?;
+    let ahead = When::In(Duration::from_secs(86_400));
+    let watch = Stopwatch::start();
+    fill(&storage, 6, 1_000_000, ahead).await?;
+    watch.report("schedule, 1,000 a call", 1_000_000);
+    let watch = Stopwatch::start();
+    fill(&storage, 7, 200_000, When::Now).await?;
+    watch.report("enqueue, 1,000 a call, 1 M scheduled", 200_000);
+    let watch = Stopwatch::start();
+    drain(&storage, 200).await?;
+    watch.report("claim + finish, 200 a cycle, 1 M scheduled", 200_000);
+    storage.close().await;
+    Ok(())
+}
+
+/// What a job costs on the disk from its creation to its end, the log and its checkpoint included.
+async fn bytes(path: &Path) -> Result<()> {
+    let storage = SqliteStorage::open(path).await?;
+    let before = written();
+    fill(&storage, 8, 200_000, When::Now).await?;
+    let filled = written();
+    drain(&storage, 300).await?;
+    storage.close().await;
+    let after = written();
+    let (Some(before), Some(filled), Some(after)) = (before, filled, after) else {
+        println!("bytes written: not told by this system");
+        return Ok(());
+    };
+    println!("bytes written a job: {:>6} to create", (filled - before) / 200_000);
+    println!("bytes written a job: {:>6} to claim and finish", (after - filled) / 200_000);
+    println!("bytes written a job: {:>6} in all", (after - before) / 200_000);
+    println!("bytes of the file a job: {:>6}", std::fs::metadata(path)?.len() / 200_000);
+    Ok(())
+}
+
+/// Bytes that this process has given to the disk so far.
+fn written() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/io").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("wchar: "))?;
+    line.trim().parse().ok()
+}
+
+async fn fill(storage: &SqliteStorage, salt: u128, jobs: u32, when: When) -> Result<()> {
+    let mut ids = Ids::new(salt);
+    for _ in 0..jobs / 1_000 {
+        let mut batch: Vec<NewJob> = (0..1_000).map(|_| ids.job()).collect();
+        batch.iter_mut().for_each(|job| job.when = when);
+        storage.create(batch).await?;
+    }
+    Ok(())
+}
+
+async fn announce(storage: &SqliteStorage) -> Result<ServerId> {
+    let id = ServerId::new(format!("bench:{}", Timestamp::from(std::time::SystemTime::now())));
+    let server = NewServer {
+        id: id.clone(),
+        name: "bench".to_owned(),
+        queues: vec![QueueName::DEFAULT],
+        workers: 20,
+        lease: Duration::from_secs(3_600),
+    };
+    storage.announce(server).await?;
+    Ok(id)
+}
+
+fn wish(max: u32) -> Option<ClaimRequest> {
+    Some(ClaimRequest { queues: vec![QueueName::DEFAULT], max })
+}
+
+fn done(job: &ClaimedJob) -> Finish {
+    let outcome = Outcome::Succeeded { result: None };
+    Finish { claim: job.claim, outcome, duration: Duration::from_micros(3) }
+}
+
+/// Runs everything that waits, as a server would whose handlers take no time.
+async fn drain(storage: &SqliteStorage, batch: u32) -> Result<()> {
+    let server = announce(storage).await?;
+    let mut finished = Vec::new();
+    for key in 0.. {
+        let mut request = CycleRequest::new(server.clone(), key);
+        request.finished = std::mem::take(&mut finished);
+        request.claim = wish(batch);
+        let answer = storage.cycle(request).await?;
+        if answer.claimed.is_empty() {
+            return Ok(());
+        }
+        finished = answer.claimed.iter().map(done).collect();
+    }
+    Ok(())
+}
+
+/// The median time of a claim of 20; what was claimed is given back.
+async fn claims(storage: &SqliteStorage, server: &ServerId) -> Result<Duration> {
+    let mut times = Vec::new();
+    for key in 0..200 {
+        let mut request = CycleRequest::new(server.clone(), key);
+        request.claim = wish(20);
+        let start = Instant::now();
+        let claimed = storage.cycle(request).await?.claimed;
+        times.push(start.elapsed());
+        let mut request = CycleRequest::new(server.clone(), 1_000_000 + key);
+        request.finished = claimed
+            .iter()
+            .map(|job| Finish { outcome: Outcome::Released, ..done(job) })
+            .collect();
+        storage.cycle(request).await?;
+    }
+    times.sort_unstable();
+    Ok(times[times.len() / 2])
+}
+
+/// Ids as a client makes them: rising, with some randomness behind.
+struct Ids {
+    salt: u128,
+    made: i64,
+    base: i64,
+}
+
+impl Ids {
+    fn new(salt: u128) -> Ids {
+        let base = Timestamp::from(std::time::SystemTime::now()).as_micros();
+        Ids { salt, made: 0, base }
+    }
+
+    fn job(&mut self) -> NewJob {
+        self.made += 1;
+        let at = Timestamp::from_micros(self.base + self.made * 10);
+        let fine = u128::from(self.made.unsigned_abs() % 100) << 64;
+        let id = JobId::from_parts(at, fine | (self.salt << 20) | self.made.unsigned_abs() as u128);
+        NewJob::new(id, KindName::stored("noop"), Json::empty())
+    }
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+/// Processor time of this process so far, on all its threads. It tells what a busy machine hides.
+fn processor() -> Duration {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = text.rsplit(')').next().unwrap_or_default();
+    let ticks = after_name.split(' ').skip(12).take(2).filter_map(|part| part.parse::<u64>().ok());
+    Duration::from_millis(ticks.sum::<u64>() * 10)
+}
+
+/// Time and processor time since some moment.
+struct Stopwatch {
+    started: Instant,
+    processor: Duration,
+}
+
+impl Stopwatch {
+    fn start() -> Stopwatch {
+        Stopwatch { started: Instant::now(), processor: processor() }
+    }
+
+    fn report(&self, what: &str, count: u32) {
+        let took = self.started.elapsed();
+        let per_second = f64::from(count) / took.as_secs_f64();
+        let each = micros(took) / f64::from(count);
+        let processor = micros(processor() - self.processor) / f64::from(count);
+        println!("{what:<44} {per_second:>9.0} /s {each:>8.2} us each, {processor:>7.2} us of CPU");
+    }
+}

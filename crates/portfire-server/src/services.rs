@@ -62,7 +62,7 @@ impl Services {
 
     /// Whether a need can be met.
     pub fn has(&self, need: &Need) -> bool {
-        self.entries.contains_key(&need.type_id)
+        self.entries.contains_key(&need.type_id) || self.entries.contains_key(&need.shared_id)
     }
 
     /// The services of one job.
@@ -115,12 +115,22 @@ impl Scope {
                 "no service `{name}`: add it with `Services::with` or `with_factory`"
             ))
         };
+        if let Some(service) = self.find::<T>() {
+            return service;
+        }
+        // What was added as an `Arc<T>` is known as `T` too.
+        let shared = self.find::<Arc<T>>().ok_or_else(missing)?;
+        shared.map(|shared| Arc::clone(&*shared))
+    }
+
+    fn find<T: Send + Sync + 'static>(&self) -> Option<Result<Arc<T>, ServiceError>> {
         let of = TypeId::of::<T>();
-        let shared = match self.inner.services.entries.get(&of).ok_or_else(missing)? {
-            Entry::Shared(shared) => Arc::clone(shared),
-            Entry::Made(make) => self.made_once(of, name, make)?,
+        let shared = match self.inner.services.entries.get(&of)? {
+            Entry::Shared(shared) => Ok(Arc::clone(shared)),
+            Entry::Made(make) => self.made_once(of, std::any::type_name::<T>(), make),
         };
-        shared.downcast::<T>().map_err(|_| missing())
+        // An entry under this id is of this type.
+        shared.map(|shared| shared.downcast::<T>().ok()).transpose()
     }
 
     fn made_once(
@@ -182,13 +192,16 @@ pub trait FromServices: Sized {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Need {
     type_id: TypeId,
+    /// Of the same behind an `Arc`.
+    shared_id: TypeId,
     name: &'static str,
 }
 
 impl Need {
     /// The need of a service of this type.
     pub fn of<T: 'static>() -> Need {
-        Need { type_id: TypeId::of::<T>(), name: std::any::type_name::<T>() }
+        let (type_id, shared_id) = (TypeId::of::<T>(), TypeId::of::<Arc<T>>());
+        Need { type_id, shared_id, name: std::any::type_name::<T>() }
     }
 
     /// The type's name.
@@ -238,6 +251,16 @@ mod tests {
             .with_factory(|scope| scope.get::<Left>().map(|_| Right));
         let refusal = services.scope().get::<Left>().err().unwrap().to_string();
         assert!(refusal.contains("Left") && refusal.contains("Right"), "{refusal}");
+    }
+
+    #[test]
+    fn an_arc_is_known_as_what_it_holds() {
+        let services = Services::new().with(Arc::new(7u8)).with_factory(|_| Ok(Arc::new(8u16)));
+        let scope = services.scope();
+        assert_eq!((*scope.get::<u8>().unwrap(), *scope.get::<u16>().unwrap()), (7, 8));
+        assert_eq!(**scope.get::<Arc<u8>>().unwrap(), 7);
+        assert!(services.has(&Need::of::<u8>()) && services.has(&Need::of::<Arc<u16>>()));
+        assert!(!services.has(&Need::of::<u32>()));
     }
 
     #[test]

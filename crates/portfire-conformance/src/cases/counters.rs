@@ -102,8 +102,10 @@ pub async fn counter_fold_concurrent(s: Stage) {
             tokio::spawn(async move {
                 let server = s.server_with_lease(&format!("w{seed}"), DAY).await;
                 for _ in 0..15 {
-                    let ids = s.enqueue(3).await;
-                    s.delete(ids[0]).await;
+                    s.enqueue(2).await;
+                    // Out of the workers' reach, so that no job both succeeds and is deleted.
+                    let aside = s.enqueue_in("aside").await;
+                    s.delete(aside).await;
                     for job in server.claim(2).await {
                         server.finish(job.claim, success()).await;
                     }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use portfire_server::JobDescriptor;
 use portfire_server::handler::linked_jobs;
@@ -306,28 +306,30 @@ fn news(locked: &Lock, present: &Lock) -> Vec<String> {
 #[doc(hidden)]
 #[track_caller]
 pub fn assert_file(manifest_dir: &str, file: &str) {
-    let path: PathBuf = Path::new(manifest_dir).join(file);
-    let shown = path.display();
-    if std::env::var_os(UPDATE_VARIABLE).is_some_and(|value| value == "update") {
-        if let Err(error) = std::fs::write(&path, export()) {
-            panic!("{shown} cannot be written: {error}");
-        }
-        return;
-    }
-    let write = format!("write it with `{UPDATE_VARIABLE}=update cargo test` and commit it");
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) => panic!("{shown} cannot be read: {error}\n{write}"),
+    let path = Path::new(manifest_dir).join(file);
+    let done = match std::env::var_os(UPDATE_VARIABLE) {
+        Some(value) if value == "update" => write_file(&path),
+        _ => compare_file(&path),
     };
-    if let Err(mismatch) = check(&text) {
-        let hint = match mismatch {
-            Incompatible::Breaking(_) => {
-                format!("once no such job can be stored any more, {write}")
-            }
-            _ => write,
-        };
-        panic!("{shown}: {mismatch}\n{hint}");
+    if let Err(reason) = done {
+        panic!("{}: {reason}", path.display());
     }
+}
+
+fn write_file(path: &Path) -> Result<(), String> {
+    std::fs::write(path, export()).map_err(|error| format!("it cannot be written: {error}"))
+}
+
+fn compare_file(path: &Path) -> Result<(), String> {
+    let write = format!("write it with `{UPDATE_VARIABLE}=update cargo test` and commit it");
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("it cannot be read: {error}\n{write}"))?;
+    check(&text).map_err(|mismatch| match mismatch {
+        Incompatible::Breaking(_) => {
+            format!("{mismatch}\nonce no such job can be stored any more, {write}")
+        }
+        _ => format!("{mismatch}\n{write}"),
+    })
 }
 
 /// Fails a test when the jobs of the program could not read what programs of the committed
@@ -349,4 +351,32 @@ macro_rules! assert_compatible {
     ($file:expr $(,)?) => {
         $crate::lock::assert_file(::std::env!("CARGO_MANIFEST_DIR"), $file)
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_just_written_fits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("jobs.lock");
+        let missing = compare_file(&path).unwrap_err();
+        assert!(missing.contains("cannot be read") && missing.contains("PORTFIRE_LOCK=update"));
+        write_file(&path).unwrap();
+        assert_eq!(compare_file(&path), Ok(()));
+        let nowhere = write_file(&dir.path().join("no/such/jobs.lock")).unwrap_err();
+        assert!(nowhere.contains("cannot be written"), "{nowhere}");
+    }
+
+    #[test]
+    fn numbers_may_grow_and_not_shrink() {
+        for (was, now) in
+            [("u8", "u16"), ("u8", "i16"), ("i32", "i64"), ("f32", "f64"), ("u32", "usize")]
+        {
+            assert!(is_wider(was, now), "{was} {now}");
+            assert!(!is_wider(now, was), "{now} {was}");
+        }
+        assert!(!is_wider("u64", "f64") && !is_wider("String", "u8") && !is_wider("é", "u8"));
+    }
 }

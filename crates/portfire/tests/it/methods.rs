@@ -150,7 +150,7 @@ impl portfire::FromServices for Repo<Db> {
     }
 }
 
-#[jobs]
+#[portfire::job]
 impl Repo<Db> {
     #[job]
     fn vacuum(&self) -> Result<(), JobError> {

@@ -23,7 +23,7 @@ use proc_macro::TokenStream;
 /// `Call<send_welcome>` with checked and serialised arguments, for `client.enqueue(..)`. The body is
 /// `send_welcome::run(..)`, with all of its parameters.
 ///
-/// ```ignore
+/// ```text
 /// #[job(queue = "mail", timeout = "10m", retry(max = 5, backoff = exp("10s", "1h"), jitter = 0.2))]
 /// async fn send_welcome(user_id: u64, lang: &str, #[inject] smtp: &Smtp) -> anyhow::Result<()> { .. }
 /// ```
@@ -69,7 +69,7 @@ pub fn job(attribute: TokenStream, item: TokenStream) -> TokenStream {
 /// `Service::job().method(..)` makes its call, and `Service_method` is its type. For each run the
 /// server makes an instance of the service by `FromServices`; methods without `self` need none.
 ///
-/// ```ignore
+/// ```text
 /// #[derive(FromServices)]
 /// struct EmailService { smtp: Arc<Smtp>, db: Db }
 ///
@@ -103,7 +103,7 @@ pub fn from_services(item: TokenStream) -> TokenStream {
 /// Makes an async function a test with a fresh `TestPortfire`: jobs in memory, on a clock that the
 /// test moves.
 ///
-/// ```ignore
+/// ```text
 /// #[portfire::test]
 /// async fn signup_sends_mail(pf: TestPortfire) -> portfire::Result<()> {
 ///     signup(&pf.client(), "a@b.c").await?;

@@ -17,9 +17,8 @@ use portfire_core::{
 use portfire_sqlite::SqliteStorage;
 use portfire_sqlite::rusqlite::Connection;
 
-const SCENARIOS: [&str; 9] = [
-    "raw", "serial", "concurrent", "many", "cycle", "backlog", "finished", "scheduled", "bytes",
-];
+const SCENARIOS: [&str; 9] =
+    ["raw", "serial", "concurrent", "many", "cycle", "backlog", "finished", "scheduled", "bytes"];
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -263,10 +262,8 @@ async fn claims(storage: &SqliteStorage, server: &ServerId) -> Result<Duration> 
         let claimed = storage.cycle(request).await?.claimed;
         times.push(start.elapsed());
         let mut request = CycleRequest::new(server.clone(), 1_000_000 + key);
-        request.finished = claimed
-            .iter()
-            .map(|job| Finish { outcome: Outcome::Released, ..done(job) })
-            .collect();
+        request.finished =
+            claimed.iter().map(|job| Finish { outcome: Outcome::Released, ..done(job) }).collect();
         storage.cycle(request).await?;
     }
     times.sort_unstable();

@@ -24,6 +24,10 @@ const STATEMENTS_KEPT: usize = 160;
 const VERSION_MIN: i32 = 3_051_003;
 const VERSION_BAD: i32 = 3_052_000;
 
+/// The log is copied by `checkpoint.rs`; a file of 64 MiB at most stays when it begins anew.
+const WRITER: &str = "PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864; \
+    PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;";
+
 /// Opens the connection that writes, after all checks; makes or migrates the tables.
 pub(crate) fn open_writer(options: &SqliteOptions) -> Result<Connection, StorageError> {
     check_version(rusqlite::version_number(), rusqlite::version())?;
@@ -51,7 +55,7 @@ pub(crate) fn open_writer(options: &SqliteOptions) -> Result<Connection, Storage
         let pages = i64::try_from(bytes.div_ceil(u64::from(page)).max(1)).unwrap_or(i64::MAX);
         conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).map_err(fail)?;
     }
-    conn.execute_batch("PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;").map_err(fail)?;
+    conn.execute_batch(WRITER).map_err(fail)?;
     migrate::bring_up(&conn, path)?;
     Ok(conn)
 }
@@ -62,6 +66,14 @@ pub(crate) fn open_reader(path: &Path, busy_timeout: Duration) -> Result<Connect
     conn.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -4096;")
         .map_err(|error| storage_error(&error, path))?;
     Ok(conn)
+}
+
+/// Opens a connection that copies the log into the file.
+pub(crate) fn open_checkpointer(
+    path: &Path,
+    busy_timeout: Duration,
+) -> Result<Connection, StorageError> {
+    open(path, busy_timeout)
 }
 
 fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, StorageError> {

@@ -12,6 +12,7 @@
 //! may open the same file, on the same host: each may serve, enqueue, or only read.
 
 mod change;
+mod checkpoint;
 mod clean;
 mod connect;
 mod create;

@@ -12,6 +12,7 @@ use portfire_core::{Limits, Retention, StorageError, WakeupHub};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use crate::checkpoint::Checkpointer;
 use crate::connect::{open_writer, set_synchronous};
 use crate::error::{Failure, storage_error};
 use crate::options::{SqliteOptions, StorageClock, Synchronous};
@@ -232,6 +233,7 @@ pub(crate) struct Writer {
     limits: Limits,
     synchronous: Synchronous,
     process: Process,
+    checkpointer: Checkpointer,
 }
 
 impl Writer {
@@ -252,6 +254,7 @@ impl Writer {
             limits: options.limits,
             synchronous: options.synchronous,
             process: Process::new(&options.path),
+            checkpointer: Checkpointer::new(options),
         })
     }
 
@@ -305,6 +308,7 @@ impl AtWork {
             Err(error) => self.answer_lost(std::mem::take(group), Some(error)),
         }
         self.foreign.announce(&self.writer.hub);
+        self.writer.checkpointer.after_commit(&self.writer.conn);
     }
 
     fn answer_lost(&self, group: Vec<Box<dyn Operation>>, lost: Option<rusqlite::Error>) {

@@ -98,6 +98,14 @@ impl Core {
         }
     }
 
+    /// Counts outcomes of an id that is dead: their jobs are others' by now.
+    pub(crate) fn drop_outcomes(&self, finished: &[Finish]) {
+        self.tallies.fenced.fetch_add(finished.len() as u64, Ordering::Relaxed);
+        if !finished.is_empty() {
+            tracing::debug!(jobs = finished.len(), "outcomes of a dead server are dropped");
+        }
+    }
+
     fn tell(&self, finish: &Finish, context: &JobContext) {
         for filter in &self.applied {
             let tell = || filter.applied(context, finish);

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use portfire_core::{ClaimRequest, Cycle, CycleRequest, Finish, StorageError, Wakeups};
+use portfire_core::{ClaimRequest, Cycle, CycleRequest, Finish, StorageError, Verdict, Wakeups};
 
+use crate::context::JobContext;
 use crate::core::Core;
 use crate::in_hand::{Errand, InHand, LaneName};
 use crate::lease::Lease;
@@ -72,7 +73,8 @@ impl Dispatcher {
             biased;
             () = self.in_hand.something_to_do() => {}
             () = self.shutdown.reached(Phase::Quiet), if running => {}
-            () = self.wakeups.work(), if running && !self.may_have_work => self.may_have_work = true,
+            // Either hint will do: a queue that is resumed is a matter of control.
+            _ = self.wakeups.next(), if running && !self.may_have_work => self.may_have_work = true,
             () = self.core.runtime.sleep(until_poll) => {
                 self.may_have_work = true;
                 self.claimed_at = self.core.runtime.elapsed();
@@ -84,10 +86,6 @@ impl Dispatcher {
     async fn deliver(&mut self, errand: Errand) {
         let Errand { incarnation, done, want } = errand;
         let holder = self.core.lease.holder();
-        if holder.incarnation != incarnation {
-            // The server was declared dead between the two: these jobs are no longer its own.
-            return;
-        }
         let (finished, contexts): (Vec<Finish>, Vec<_>) =
             done.into_iter().map(|done| (done.finish, done.context)).unzip();
         let claim = (want > 0)
@@ -96,7 +94,7 @@ impl Dispatcher {
         let mut request = CycleRequest { finished, claim, ..CycleRequest::new(holder.server, key) };
         loop {
             if !self.may_send(incarnation).await {
-                return;
+                return self.core.drop_outcomes(&request.finished);
             }
             if self.shutdown.phase() != Phase::Running && !request.repeated {
                 request.claim = None;
@@ -104,16 +102,12 @@ impl Dispatcher {
             match self.send(request.clone()).await {
                 Ok(answer) => {
                     self.outage.over("reporting and claiming jobs");
-                    for ((finish, context), verdict) in
-                        request.finished.iter().zip(&contexts).zip(&answer.verdicts)
-                    {
-                        self.core.heard(finish, context.as_ref(), *verdict);
-                    }
+                    self.hear(&request.finished, &contexts, &answer.verdicts);
                     return self.take_in(answer, request.claim, incarnation);
                 }
                 Err(StorageError::ServerGone { .. }) => {
                     self.core.lease.gone(incarnation);
-                    return;
+                    return self.core.drop_outcomes(&request.finished);
                 }
                 Err(error) => {
                     // Unknown is not no: only the same key tells the two apart, and a claim that was
@@ -154,6 +148,16 @@ impl Dispatcher {
             () = self.core.runtime.sleep(self.core.options.lease) => {
                 Err(StorageError::unavailable("no answer within the time of a lease"))
             }
+        }
+    }
+
+    fn hear(&self, finished: &[Finish], contexts: &[Option<JobContext>], verdicts: &[Verdict]) {
+        if verdicts.len() != finished.len() {
+            let (sent, heard) = (finished.len(), verdicts.len());
+            tracing::error!(sent, heard, "the storage does not say what became of each finish");
+        }
+        for ((finish, context), verdict) in finished.iter().zip(contexts).zip(verdicts) {
+            self.core.heard(finish, context.as_ref(), *verdict);
         }
     }
 

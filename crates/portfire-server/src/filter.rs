@@ -41,8 +41,8 @@ pub trait ElectFilter: Send + Sync + 'static {
 
 /// Hears of an outcome once it is stored.
 ///
-/// At most once for each attempt: not for what the storage refused, and not when the process ends
-/// between the commit and the call. Called where the next jobs are fetched, so it must be quick.
+/// At most once for each attempt: not for what the storage refused, not for jobs that the server gives
+/// back unstarted, and not when the process ends between the commit and the call. Called where the next jobs are fetched, so it must be quick.
 pub trait AppliedFilter: Send + Sync + 'static {
     /// The attempt has ended so. A panic is logged.
     fn applied(&self, job: &JobContext, finish: &Finish);

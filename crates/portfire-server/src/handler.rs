@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portfire_core::{BoxFuture, JobError, Json, Retention, RetryPolicy};
+use portfire_core::{BoxFuture, JobError, Json, RetryPolicy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -40,8 +40,6 @@ pub struct HandlerDefaults {
     pub retry: Option<RetryPolicy>,
     /// Longest run of one attempt. Default: none.
     pub timeout: Option<Duration>,
-    /// How long its jobs are kept after their end. Default: the storage's.
-    pub retention: Option<Retention>,
 }
 
 /// A parameter that the caller passes, as written to `jobs.lock`.

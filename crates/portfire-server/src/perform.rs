@@ -151,10 +151,18 @@ impl Performer {
             queue = %context.queue(),
             attempt = context.attempt(),
         );
-        let ended = self.run(entry, &context, &thread).instrument(span.clone()).await;
+        // All code of the user's runs in here, also what is dropped and what is put into words.
+        let decided = caught(async {
+            let ended = self.run(entry, &context, &thread).await;
+            self.outcome(entry, &context, ended)
+        });
+        let decided = decided.instrument(span.clone()).await;
         let duration = self.runtime.elapsed().saturating_sub(started);
         let outcome = span.in_scope(|| {
-            let outcome = self.elected(&context, self.outcome(entry, &context, ended));
+            let panicked = |message| ErrorRecord::new("panic", message);
+            let outcome = decided
+                .unwrap_or_else(|message| self.failure(entry, &context, panicked(message), None));
+            let outcome = self.elected(&context, outcome);
             log_outcome(&context, &outcome);
             outcome
         });
@@ -174,7 +182,7 @@ impl Performer {
         let innermost = Innermost { handler, invocation, runtime: &*self.runtime, thread };
         let run = match self.filters.is_empty() {
             true => innermost.run(),
-            false => filtered(&self.filters, job, innermost),
+            false => Next::new(&self.filters, innermost).run(job),
         };
         self.supervise(run, self.timeout(entry, job), handler, job.cancellation()).await
     }
@@ -426,20 +434,7 @@ async fn on_thread(
     }
 }
 
-/// Runs the filters around the handler. Their own panics are caught here, the handler's inside.
-fn filtered<'a>(
-    filters: &'a [Arc<dyn ServerFilter>],
-    job: &'a JobContext,
-    innermost: Innermost<'a>,
-) -> BoxFuture<'a, HandlerResult> {
-    let run = AssertUnwindSafe(|| Next::new(filters, innermost).run(job));
-    match catch_unwind(run) {
-        Ok(run) => Box::pin(Caught(run)),
-        Err(panic) => Box::pin(std::future::ready(Err(panic_error(&*panic)))),
-    }
-}
-
-/// A future whose panic is an error.
+/// A handler whose panic is its error, so that filters see it as one.
 struct Caught<'a>(BoxFuture<'a, HandlerResult>);
 
 impl Future for Caught<'_> {
@@ -452,6 +447,22 @@ impl Future for Caught<'_> {
             Err(panic) => Poll::Ready(Err(panic_error(&*panic))),
         }
     }
+}
+
+/// Runs a future; a panic in it, or in dropping it, is an error with its message.
+async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    let said = |panic: Box<dyn Any + Send>| panic_message(&*panic).to_owned();
+    let mut future = std::pin::pin!(Some(future));
+    let result = poll_fn(|cx| {
+        let Some(running) = future.as_mut().as_pin_mut() else { return Poll::Pending };
+        match catch_unwind(AssertUnwindSafe(|| running.poll(cx))) {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => Poll::Ready(Err(said(panic))),
+        }
+    });
+    let result = result.await;
+    let dropped = catch_unwind(AssertUnwindSafe(|| future.set(None)));
+    result.and_then(|output| dropped.map(|()| output).map_err(said))
 }
 
 async fn poll_once<T>(mut future: Pin<&mut (dyn Future<Output = T> + Send)>) -> Option<T> {

@@ -1,15 +1,20 @@
 //! How the server reaches time, tasks and randomness: [`Runtime`], with tokio behind it.
 //!
 //! The server calls nothing of tokio's but `tokio::sync`, which needs no runtime, so the shipped
-//! code also runs under the simulator's scheduler in virtual time. This is the only file of the crate
-//! that spawns, sleeps, or reads a clock.
+//! code also runs under the simulator's scheduler in virtual time. This file and the threads below it
+//! are the only ones of the crate that spawn, sleep, or read a clock.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portfire_core::BoxFuture;
+
+mod threads;
+
+use threads::Threads;
 
 /// What a server needs of the world around it.
 pub trait Runtime: fmt::Debug + Send + Sync + 'static {
@@ -19,7 +24,7 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     /// Starts a task where no other task can hold it up: on a thread of its own.
     fn spawn_apart(&self, name: &'static str, task: BoxFuture<'static, ()>) -> TaskHandle;
 
-    /// Runs code that blocks, on a thread that may block.
+    /// Runs code that blocks, on a thread that may block. Drops it when there is none to be had.
     fn spawn_blocking(&self, work: Box<dyn FnOnce() + Send>);
 
     /// Waits.
@@ -73,6 +78,7 @@ impl fmt::Debug for TaskHandle {
 #[derive(Debug, Clone)]
 pub struct TokioRuntime {
     handle: tokio::runtime::Handle,
+    threads: Arc<Threads>,
     started: Instant,
 }
 
@@ -82,13 +88,17 @@ impl TokioRuntime {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn current() -> TokioRuntime {
-        TokioRuntime { handle: tokio::runtime::Handle::current(), started: Instant::now() }
+        TokioRuntime::of(tokio::runtime::Handle::current())
     }
 
     /// The tokio runtime that this is called in, if it is called in one.
     pub fn try_current() -> Option<TokioRuntime> {
-        let handle = tokio::runtime::Handle::try_current().ok()?;
-        Some(TokioRuntime { handle, started: Instant::now() })
+        tokio::runtime::Handle::try_current().ok().map(TokioRuntime::of)
+    }
+
+    fn of(handle: tokio::runtime::Handle) -> TokioRuntime {
+        let threads = Arc::new(Threads::new(handle.clone()));
+        TokioRuntime { handle, threads, started: Instant::now() }
     }
 }
 
@@ -107,7 +117,7 @@ impl Runtime for TokioRuntime {
         let work = move || {
             // The sender is dropped when the thread ends, however it ends.
             let _end = end;
-            let alone = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let alone = tokio::runtime::Builder::new_current_thread().enable_all().build();
             match alone {
                 Ok(alone) => alone.block_on(async move {
                     tokio::select! {
@@ -128,7 +138,9 @@ impl Runtime for TokioRuntime {
     }
 
     fn spawn_blocking(&self, work: Box<dyn FnOnce() + Send>) {
-        self.handle.spawn_blocking(work);
+        if let Err(error) = self.threads.run(work) {
+            tracing::error!(%error, "no thread for a blocking handler");
+        }
     }
 
     fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {

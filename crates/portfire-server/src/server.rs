@@ -284,7 +284,7 @@ impl Server {
     fn start_services(&mut self, processes: Vec<Arc<dyn BackgroundProcess>>) {
         let Core { storage, runtime, options, .. } = &*Arc::clone(&self.core);
         let (storage, runtime) = (|| Arc::clone(storage), || Arc::clone(runtime));
-        self.start_service(Promoter::new(storage(), options.poll_interval));
+        self.start_service(Promoter::new(storage(), runtime(), options.poll_interval));
         let recoveries_max = options.recoveries_max;
         let request = RescueRequest { recoveries_max, ..RescueRequest::default() };
         self.start_service(Rescuer::new(storage(), runtime(), request, options.rescue_interval));

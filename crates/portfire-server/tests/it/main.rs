@@ -10,6 +10,8 @@ mod outcomes;
 mod processes;
 mod queues;
 mod shutdown;
+#[cfg(unix)]
+mod signals;
 mod stage;
 mod start;
 mod threads;

@@ -319,3 +319,48 @@ fn delayed_jobs_run_when_they_are_due_and_not_before() {
         }
     });
 }
+
+#[test]
+fn a_panic_in_what_a_handler_leaves_behind_is_a_failure_like_any_other() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in a drop");
+        }
+    }
+    #[derive(Debug)]
+    struct Unspeakable;
+    impl std::fmt::Display for Unspeakable {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("in an error's text")
+        }
+    }
+    impl std::error::Error for Unspeakable {}
+
+    play(|stage| async move {
+        stage.on("bomb", |_| {
+            let bomb = Bomb;
+            async move {
+                let _bomb = bomb;
+                std::future::pending().await
+            }
+        });
+        stage.on("unspeakable", |_| async { Err(Unspeakable.into()) });
+        stage.on("fine", |_| async { DONE });
+        let server = stage.server().retry(RetryPolicy::none()).workers(1);
+        let server = server.start().await.unwrap();
+        for (kind, message) in [("bomb", "in a drop"), ("unspeakable", "in an error's text")] {
+            let id = stage.enqueue_with(kind, |mut job| {
+                job.options.timeout = Some(SECOND);
+                job
+            });
+            let job = stage.until_state(id.await, StateName::Failed).await;
+            let JobState::Failed { error, .. } = job.state else { panic!() };
+            assert_eq!((error.class.as_str(), error.message.as_str()), ("panic", message));
+        }
+        // The only worker lives on.
+        let fine = stage.enqueue("fine").await;
+        stage.until_state(fine, StateName::Succeeded).await;
+        assert_eq!(server.stats().running, 0);
+    });
+}

@@ -54,7 +54,15 @@ pub(crate) const LAYERS: &[Layer] = &[
         name: "portfire",
         shipped: true,
         inner: &["portfire-core", "portfire-macros", "portfire-server", "portfire-sqlite"],
-        outer: Some(&["inventory", "serde", "serde_json", "thiserror", "tokio", "tracing"]),
+        outer: Some(&[
+            "inventory",
+            "serde",
+            "serde_json",
+            "serde_path_to_error",
+            "thiserror",
+            "tokio",
+            "tracing",
+        ]),
     },
     Layer {
         name: "portfire-cli",

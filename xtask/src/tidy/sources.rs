@@ -173,8 +173,9 @@ fn stubs(line: &str, place: &str, findings: &mut Vec<Finding>) {
 }
 
 fn banned(source: &Source, line: &str, in_tests: bool, place: &str, findings: &mut Vec<Finding>) {
-    // This file lists the calls.
-    if source.path == "xtask/src/tidy/sources.rs" {
+    // This file lists the calls; examples are programs of users, and live in real time.
+    let example = source.path.starts_with("examples/") || source.path.contains("/examples/");
+    if source.path == "xtask/src/tidy/sources.rs" || (example && !in_tests) {
         return;
     }
     for banned in BANNED.iter().filter(|banned| line.contains(banned.call)) {
@@ -257,6 +258,14 @@ mod tests {
         let text = "//! A.\nlet now = SystemTime::now();\n";
         assert_eq!(found("crates/portfire-core/src/clock.rs", text).len(), 0);
         assert_eq!(found("crates/portfire-core/src/job.rs", text).len(), 1);
+    }
+
+    #[test]
+    fn an_example_lives_in_real_time_and_its_tests_do_not() {
+        let text = "//! A.\nthread::sleep(t);\n";
+        assert_eq!(found("examples/shop/src/a.rs", text).len(), 0);
+        assert_eq!(found("crates/portfire/examples/a.rs", text).len(), 0);
+        assert_eq!(found("examples/shop/tests/it/a.rs", text).len(), 1);
     }
 
     #[test]

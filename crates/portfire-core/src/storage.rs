@@ -349,7 +349,8 @@ pub struct Cycle {
 pub enum Verdict {
     /// It is recorded.
     Applied,
-    /// It was recorded before, by the same attempt; nothing changed.
+    /// This attempt was ended before by a finish of its own, perhaps with another outcome, and the job
+    /// still stands where that put it; nothing changed.
     Already,
     /// The attempt no longer holds the job; nothing changed.
     Fenced,

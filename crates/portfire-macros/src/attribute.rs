@@ -124,20 +124,26 @@ impl JobAttribute {
             .timeout
             .as_ref()
             .map(|timeout| quote!(defaults.timeout = ::core::option::Option::Some(#timeout);));
-        let retention = self.retention.as_ref().map(|retention| {
-            let retention = retention.tokens(&private);
-            quote!(defaults.retention = ::core::option::Option::Some(#retention);)
-        });
-        if retry.is_none() && timeout.is_none() && retention.is_none() {
+        if retry.is_none() && timeout.is_none() {
             return quote!(#private::HandlerDefaults::default());
         }
         quote! {{
             let mut defaults = #private::HandlerDefaults::default();
             #retry
             #timeout
-            #retention
             defaults
         }}
+    }
+
+    /// The function that says how long jobs are kept, when the attribute does.
+    pub(crate) fn retention(&self, root: &TokenStream) -> Option<TokenStream> {
+        let private = quote!(#root::__private);
+        let retention = self.retention.as_ref()?.tokens(&private);
+        Some(quote! {
+            fn retention() -> ::core::option::Option<#private::Retention> {
+                ::core::option::Option::Some(#retention)
+            }
+        })
     }
 }
 

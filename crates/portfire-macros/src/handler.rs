@@ -129,6 +129,7 @@ impl Job<'_> {
         let priority =
             attribute.priority.as_ref().map(|priority| quote!(const PRIORITY: i16 = #priority;));
         let here = at(returned.span(), &private);
+        let retention = attribute.retention(&self.root);
         let output = quote_spanned!(returned.span()=> type Output = <#returned as #here::JobReturn>::Output;);
         quote! {
             impl #private::JobFn for #marker {
@@ -136,6 +137,7 @@ impl Job<'_> {
                 #queue
                 #priority
                 #output
+                #retention
             }
         }
     }

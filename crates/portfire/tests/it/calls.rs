@@ -16,6 +16,10 @@ async fn send_welcome(user_id: u64, lang: &str) -> anyhow::Result<String> {
     Ok(format!("{user_id} {lang}"))
 }
 
+fn call_options<J: JobFn>(call: portfire::Call<J>) -> portfire::JobOptions {
+    call.into_new_job(|| portfire::JobId::from_bytes([0; 16])).unwrap().options
+}
+
 fn args<J: JobFn>(call: portfire::Call<J>) -> String {
     call.args().unwrap().as_str().to_owned()
 }
@@ -189,10 +193,14 @@ fn the_attribute_is_in_the_descriptor_and_in_the_call() {
     assert_eq!(retry.only, ["Timeout"]);
     assert_eq!(retry.except, ["app::Bad", "Worse"]);
     assert_eq!(defaults.timeout, Some(Duration::from_secs(5_400)));
-    let retention = defaults.retention.unwrap();
+    let retention = campaign::retention().unwrap();
     let day = Duration::from_secs(86_400);
     assert_eq!(retention.succeeded, Some(7 * day));
     assert_eq!((retention.failed, retention.deleted), (None, Some(Duration::from_secs(90))));
+
+    // It goes with every call: the storage that ends the job may know nothing of the function.
+    assert_eq!(call_options::<never_again>(never_again()).retention, None);
+    assert_eq!(call_options::<steady>(steady()).retention, Some(Retention::default()));
 
     assert_eq!(
         (campaign::KIND, campaign::QUEUE, campaign::PRIORITY),
@@ -225,7 +233,7 @@ fn every_form_of_retry_is_taken() {
     assert_eq!(retry("steady").backoff, Backoff::Fixed(seconds(120)));
     assert_eq!(retry("as_hangfire"), RetryPolicy::times(1));
     assert_eq!((descriptor("send_welcome").defaults)(), Default::default());
-    assert_eq!((descriptor("steady").defaults)().retention, Some(Retention::default()));
+    assert_eq!(steady::retention(), Some(Retention::default()));
 }
 
 #[test]

@@ -2,37 +2,36 @@
 -- portfire_job is written once. What waits for another job will stand in a table of its own beside
 -- these (portfire_awaiting: parent, seq), with its links written by the same create.
 
--- One row, written by every commit that changes anything: the sequence that gives jobs their order,
--- storage time, the numbers that tell other processes to look, and the totals.
+-- Jobs by state: a row for each queue, and row 0 for all. Row 0 is written by every commit that changes
+-- anything, so it also holds what has to be known across processes; those columns are NULL elsewhere.
 CREATE TABLE portfire_tally (
-    row INTEGER PRIMARY KEY CHECK (row = 1),
-    next INTEGER NOT NULL,          -- the next number for a job or for a place at the end of a queue
-    high_water INTEGER NOT NULL,    -- storage time, in microseconds since 1970; never falls
-    work INTEGER NOT NULL,          -- rises when jobs may have become claimable
-    control INTEGER NOT NULL,       -- rises when held jobs were taken, a queue was paused, a server died
-    names INTEGER NOT NULL,         -- rises when a queue or kind is added, or a queue is paused
-    created INTEGER NOT NULL,
-    succeeded INTEGER NOT NULL,
-    failed INTEGER NOT NULL,
-    deleted INTEGER NOT NULL,
-    retried INTEGER NOT NULL,
-    recovered INTEGER NOT NULL,
-    cleaned INTEGER NOT NULL
-) STRICT;
-INSERT INTO portfire_tally VALUES (1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-
--- Queues with their jobs by state.
-CREATE TABLE portfire_queue (
     queue INTEGER PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
-    paused INTEGER NOT NULL DEFAULT 0,
     scheduled INTEGER NOT NULL DEFAULT 0,
     awaiting INTEGER NOT NULL DEFAULT 0,
     enqueued INTEGER NOT NULL DEFAULT 0,
     processing INTEGER NOT NULL DEFAULT 0,
     succeeded INTEGER NOT NULL DEFAULT 0,
     failed INTEGER NOT NULL DEFAULT 0,
-    deleted INTEGER NOT NULL DEFAULT 0
+    deleted INTEGER NOT NULL DEFAULT 0,
+    next INTEGER,                   -- the next number for a job or for a place at the end of a queue
+    high_water INTEGER,             -- storage time, in microseconds since 1970; never falls
+    work INTEGER,                   -- rises when jobs may have become claimable
+    control INTEGER,                -- rises when held jobs were taken, a queue was paused, a server died
+    names INTEGER,                  -- rises when a queue or kind is added, or a queue is paused
+    created_total INTEGER,
+    succeeded_total INTEGER,
+    failed_total INTEGER,
+    deleted_total INTEGER,
+    retried_total INTEGER,
+    recovered_total INTEGER,
+    cleaned_total INTEGER
+) STRICT;
+INSERT INTO portfire_tally VALUES (0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+
+CREATE TABLE portfire_queue (
+    queue INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    paused INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 CREATE TABLE portfire_kind (

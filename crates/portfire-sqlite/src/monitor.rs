@@ -18,8 +18,9 @@ use crate::row::{At, Body, Stand, instant, maybe_instant, options};
 use crate::servers::lease_until;
 use crate::write::{Tally, bucket_code};
 
-const SELECT_QUEUES: &str = "SELECT name, paused, scheduled, awaiting, enqueued, processing, \
-    succeeded, failed, deleted FROM portfire_queue ORDER BY name";
+const SELECT_QUEUES: &str = "SELECT q.name, q.paused, t.scheduled, t.awaiting, t.enqueued, \
+    t.processing, t.succeeded, t.failed, t.deleted FROM portfire_queue q \
+    JOIN portfire_tally t ON t.queue = q.queue ORDER BY q.name";
 const SELECT_JOB: &str = "SELECT j.seq, j.queue, j.priority, j.created_at, j.run_at, j.options, \
     j.id, k.name, q.name, j.args FROM portfire_job j \
     JOIN portfire_kind k ON k.kind = j.kind JOIN portfire_queue q ON q.queue = j.queue \
@@ -40,15 +41,9 @@ pub(crate) fn high_water(conn: &Connection) -> Result<i64, Failure> {
 /// How many jobs stand where.
 pub(crate) fn counts(conn: &Connection) -> Result<Counts, Failure> {
     let tally = Tally::read(conn)?;
-    let mut states: BTreeMap<StateName, u64> =
-        StateName::ALL.into_iter().map(|state| (state, 0)).collect();
-    for queue in queues(conn)? {
-        for (state, count) in queue.states {
-            *states.entry(state).or_default() += count;
-        }
-    }
+    let states = StateName::ALL.into_iter().zip(tally.states.map(unsigned));
     Ok(Counts {
-        states,
+        states: states.collect(),
         created_total: unsigned(tally.created),
         succeeded_total: unsigned(tally.succeeded),
         failed_total: unsigned(tally.failed),

@@ -23,6 +23,7 @@ pub(crate) struct Names {
 
 const SELECT_QUEUE: &str = "SELECT queue, paused FROM portfire_queue WHERE name = ?1";
 const INSERT_QUEUE: &str = "INSERT INTO portfire_queue (name) VALUES (?1)";
+const INSERT_TALLY: &str = "INSERT INTO portfire_tally (queue) VALUES (?1)";
 const SELECT_KIND: &str = "SELECT kind FROM portfire_kind WHERE name = ?1";
 const SELECT_KIND_NAME: &str = "SELECT name FROM portfire_kind WHERE kind = ?1";
 const INSERT_KIND: &str = "INSERT INTO portfire_kind (name) VALUES (?1)";
@@ -65,6 +66,7 @@ impl Names {
             return Ok(queue.number);
         }
         let number = conn.prepare_cached(INSERT_QUEUE)?.insert([name.as_str()])?;
+        conn.prepare_cached(INSERT_TALLY)?.execute([number])?;
         *added += 1;
         self.queues.insert(name.clone(), Queue { number, name: name.clone(), paused: false });
         Ok(number)

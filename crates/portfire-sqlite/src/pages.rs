@@ -30,8 +30,7 @@ const SELECT_SCHEDULED: &str = "SELECT s.run_at, s.seq, s.seq, j.queue, j.kind, 
 const SELECT_READY: &str = "SELECT r.rank, r.place, r.seq, r.queue, j.kind, j.id \
     FROM portfire_ready r CROSS JOIN portfire_job j ON j.seq = r.seq \
     WHERE r.queue = ?1 AND (r.rank, r.place) > (?2, ?3) ORDER BY r.rank, r.place LIMIT ?4";
-const SELECT_QUEUES: &str =
-    "SELECT queue, name FROM portfire_queue WHERE name >= ?1 AND enqueued > 0 ORDER BY name";
+const SELECT_QUEUES: &str = "SELECT queue, name FROM portfire_queue WHERE name >= ?1 ORDER BY name";
 const SELECT_NAMED: &str = "SELECT seq FROM portfire_job WHERE id BETWEEN ?1 AND ?2 LIMIT ?3";
 const SELECT_QUEUE: &str = "SELECT queue FROM portfire_queue WHERE name = ?1";
 const SELECT_KIND: &str = "SELECT kind FROM portfire_kind WHERE name = ?1";

@@ -29,6 +29,9 @@ impl CreateIn<SqliteStorage> for Transaction<'_> {
     }
 }
 
+/// Changes nothing, and makes the transaction one that writes.
+const LOCK: &str = "UPDATE portfire_tally SET work = work WHERE queue = 0";
+
 fn create_in(conn: &Connection, jobs: &[NewJob]) -> Result<Vec<Created>, Failure> {
     if !migrate::is_ours(conn)? {
         let text =
@@ -37,7 +40,7 @@ fn create_in(conn: &Connection, jobs: &[NewJob]) -> Result<Vec<Created>, Failure
     }
     let mut book = Book::default();
     // The first write takes the lock, before the row of totals is read.
-    conn.prepare_cached("UPDATE portfire_tally SET row = 1 WHERE row = 1")?.execute([])?;
+    conn.prepare_cached(LOCK)?.execute([])?;
     let clock = StorageClock::new(Arc::new(SystemClock));
     let retention = Retention::default();
     let mut write = Write::begin(conn, &mut book, true, &clock, retention, Limits::default())?;

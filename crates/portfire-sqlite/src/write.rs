@@ -15,6 +15,8 @@ use crate::process::Process;
 /// The row of totals, as of the last commit that this connection knows of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
+    /// Jobs by state.
+    pub(crate) states: [i64; 7],
     pub(crate) next: i64,
     pub(crate) high_water: i64,
     pub(crate) work: i64,
@@ -29,14 +31,18 @@ pub(crate) struct Tally {
     pub(crate) cleaned: i64,
 }
 
-const SELECT_TALLY: &str = "SELECT next, high_water, work, control, names, created, succeeded, \
-    failed, deleted, retried, recovered, cleaned FROM portfire_tally WHERE row = 1";
+const SELECT_TALLY: &str = "SELECT scheduled, awaiting, enqueued, processing, succeeded, failed, \
+    deleted, next, high_water, work, control, names, created_total, succeeded_total, failed_total, \
+    deleted_total, retried_total, recovered_total, cleaned_total \
+    FROM portfire_tally WHERE queue = 0";
 
-const UPDATE_TALLY: &str = "UPDATE portfire_tally SET next = ?1, high_water = ?2, work = ?3, \
-    control = ?4, names = ?5, created = ?6, succeeded = ?7, failed = ?8, deleted = ?9, \
-    retried = ?10, recovered = ?11, cleaned = ?12 WHERE row = 1";
+const UPDATE_TALLY: &str = "UPDATE portfire_tally SET scheduled = ?1, awaiting = ?2, \
+    enqueued = ?3, processing = ?4, succeeded = ?5, failed = ?6, deleted = ?7, next = ?8, \
+    high_water = ?9, work = ?10, control = ?11, names = ?12, created_total = ?13, \
+    succeeded_total = ?14, failed_total = ?15, deleted_total = ?16, retried_total = ?17, \
+    recovered_total = ?18, cleaned_total = ?19 WHERE queue = 0";
 
-const UPDATE_QUEUE: &str = "UPDATE portfire_queue SET scheduled = scheduled + ?2, \
+const UPDATE_QUEUE: &str = "UPDATE portfire_tally SET scheduled = scheduled + ?2, \
     awaiting = awaiting + ?3, enqueued = enqueued + ?4, processing = processing + ?5, \
     succeeded = succeeded + ?6, failed = failed + ?7, deleted = deleted + ?8 WHERE queue = ?1";
 
@@ -51,25 +57,38 @@ const UPSERT_STATISTICS: &str = "INSERT INTO portfire_statistics \
 impl Tally {
     pub(crate) fn read(conn: &Connection) -> rusqlite::Result<Tally> {
         conn.prepare_cached(SELECT_TALLY)?.query_row([], |row| {
+            let mut states = [0; 7];
+            for (at, count) in states.iter_mut().enumerate() {
+                *count = row.get(at)?;
+            }
             Ok(Tally {
-                next: row.get(0)?,
-                high_water: row.get(1)?,
-                work: row.get(2)?,
-                control: row.get(3)?,
-                names: row.get(4)?,
-                created: row.get(5)?,
-                succeeded: row.get(6)?,
-                failed: row.get(7)?,
-                deleted: row.get(8)?,
-                retried: row.get(9)?,
-                recovered: row.get(10)?,
-                cleaned: row.get(11)?,
+                states,
+                next: row.get(7)?,
+                high_water: row.get(8)?,
+                work: row.get(9)?,
+                control: row.get(10)?,
+                names: row.get(11)?,
+                created: row.get(12)?,
+                succeeded: row.get(13)?,
+                failed: row.get(14)?,
+                deleted: row.get(15)?,
+                retried: row.get(16)?,
+                recovered: row.get(17)?,
+                cleaned: row.get(18)?,
             })
         })
     }
 
     fn write(&self, conn: &Connection) -> rusqlite::Result<()> {
+        let [a, b, c, d, e, f, g] = self.states;
         conn.prepare_cached(UPDATE_TALLY)?.execute([
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+            g,
             self.next,
             self.high_water,
             self.work,
@@ -241,21 +260,20 @@ impl<'a> Write<'a> {
     /// Counts a job that was created.
     pub(crate) fn count_created(&mut self, queue: i64, state: StateName) {
         self.tally.created += 1;
-        self.queue_sum(queue)[code(state)] += 1;
+        self.count_state(queue, state, 1);
     }
 
     /// Counts a job that was cleaned.
     pub(crate) fn count_cleaned(&mut self, queue: i64, state: StateName) {
         self.tally.cleaned += 1;
-        self.queue_sum(queue)[code(state)] -= 1;
+        self.count_state(queue, state, -1);
     }
 
     /// Counts what a transition changes.
     pub(crate) fn count_moved(&mut self, queue: i64, from: StateName, made: &Transition) {
         let to = made.to.state;
-        let sum = self.queue_sum(queue);
-        sum[code(from)] -= 1;
-        sum[code(to)] += 1;
+        self.count_state(queue, from, -1);
+        self.count_state(queue, to, 1);
         match made.cause {
             Cause::Retried => self.tally.retried += 1,
             Cause::Rescued => self.tally.recovered += 1,
@@ -288,14 +306,15 @@ impl<'a> Write<'a> {
         }
     }
 
-    fn queue_sum(&mut self, queue: i64) -> &mut [i64; 7] {
+    fn count_state(&mut self, queue: i64, state: StateName, by: i64) {
         self.sums.changed = true;
+        self.tally.states[code(state)] += by;
         let at = self.sums.queues.iter().position(|(number, _)| *number == queue);
         let at = at.unwrap_or_else(|| {
             self.sums.queues.push((queue, [0; 7]));
             self.sums.queues.len() - 1
         });
-        &mut self.sums.queues[at].1
+        self.sums.queues[at].1[code(state)] += by;
     }
 
     /// Does all of `act` or, when it fails, nothing of it; the transaction goes on in both cases,

@@ -54,11 +54,8 @@ struct Plan {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=64))]
     servers: u64,
     /// How often a server is killed without a warning, and replaced.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000))]
     kills: u64,
-    /// Time between two kills, in milliseconds.
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(10..=60_000))]
-    kill_interval: u64,
     /// Longest run of the whole, in seconds.
     #[arg(long, default_value_t = 600)]
     limit: u64,

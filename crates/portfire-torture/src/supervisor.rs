@@ -11,7 +11,7 @@ use portfire::{Counts, Storage};
 use crate::{AnyError, Plan, checker, effects};
 
 /// Between two looks at the processes and the counters.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Longest wait for the servers to end when they are asked to.
 const END_MAX: Duration = Duration::from_secs(30);
@@ -126,29 +126,29 @@ impl<'a> Field<'a> {
         Ok(Field { launch, storage, clients, servers })
     }
 
-    /// Waits until all jobs have succeeded, killing as planned. Answers the counters and the kills.
+    /// Waits until all jobs have succeeded, killing as planned: after equal shares of the jobs, so
+    /// that a fast machine sees as many kills as a slow one. Answers the counters and the kills.
     async fn watch(&mut self, begin: Instant) -> Result<(Counts, u64), AnyError> {
+        let Plan { jobs, servers, kills: planned, limit, .. } = *self.launch.plan;
         let mut look = tokio::time::interval(LOOK_INTERVAL);
-        let kill_interval = Duration::from_millis(self.launch.plan.kill_interval);
-        let (mut kills, mut killed_at) = (0, begin);
+        let mut kills = 0;
         loop {
             look.tick().await;
             self.fail_if_one_died()?;
             let counts = self.storage.counts().await?;
-            if counts.succeeded_total >= self.launch.plan.jobs {
-                return match kills < self.launch.plan.kills {
+            let done = counts.succeeded_total;
+            if done >= jobs {
+                return match kills < planned {
                     true => Err(format!("all was done after {kills} kills: enqueue more").into()),
                     false => Ok((counts, kills)),
                 };
             }
-            if begin.elapsed() > Duration::from_secs(self.launch.plan.limit) {
-                return Err(
-                    format!("not done after {} s: {counts:?}", self.launch.plan.limit).into()
-                );
+            if begin.elapsed() > Duration::from_secs(limit) {
+                return Err(format!("not done after {limit} s: {counts:?}").into());
             }
-            if kills < self.launch.plan.kills && killed_at.elapsed() >= kill_interval {
-                self.replace_server(kills % self.launch.plan.servers)?;
-                (kills, killed_at) = (kills + 1, Instant::now());
+            if kills < planned && done >= jobs * (kills + 1) / (planned + 1) {
+                self.replace_server(kills % servers)?;
+                kills += 1;
             }
         }
     }

@@ -16,6 +16,15 @@ fn several_processes_share_a_file() {
 }
 
 #[test]
+fn a_killed_server_loses_no_job() {
+    let output = torture(&["processes", "--jobs", "5000", "--kills", "2", "--limit", "120"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{complained}");
+    assert!(said.contains("2 servers, 2 kills"), "{said}");
+}
+
+#[test]
 fn a_directory_that_is_in_use_is_refused() {
     let output = torture(&["processes", "--jobs", "1", "--dir", env!("CARGO_MANIFEST_DIR")]);
     assert_eq!(output.status.code(), Some(1));

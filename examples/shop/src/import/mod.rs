@@ -77,7 +77,7 @@ pub struct FileError {
 
 impl FileError {
     fn new(line: u64, reason: impl Into<String>) -> FileError {
-        FileError { line, reason: reason.into() }
+        FileError { line, reason: printable(&reason.into()) }
     }
 }
 
@@ -146,7 +146,7 @@ impl Record {
     }
 
     fn defect(line: u64, reason: impl Into<String>) -> Record {
-        Record { line, row: Row::Defect(reason.into()) }
+        Record { line, row: Row::Defect(printable(&reason.into())) }
     }
 
     /// A record too large for a job's arguments becomes a defect of its own, not of the whole file.
@@ -159,6 +159,11 @@ impl Record {
             format!("the record has {size} bytes and at most {RECORD_BYTES_MAX} are taken");
         Record::defect(self.line, reason)
     }
+}
+
+/// A text that may quote a file, without what would steer the terminal it is shown on.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// The known column that a header, key or element names: `Customer ID` is `customer_id`.
@@ -203,6 +208,12 @@ pub(crate) mod tests {
         assert_eq!(column(" Customer ID "), Some("customer_id"));
         assert_eq!(column("unit-price"), Some("unit_price"));
         assert_eq!(column("favourite colour"), None);
+    }
+
+    #[test]
+    fn what_is_quoted_from_a_file_does_not_steer_the_terminal() {
+        let error = read(Path::new("a.csv"), b"a\x1b[2J,\x00\n").unwrap_err();
+        assert!(error.reason.ends_with("a\u{fffd}[2J, \u{fffd}"), "{error}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The shop as a whole: imports, customers who come and go, pages, and the program itself.
 
 mod import;
+mod lock;
 mod program;
 mod smtp;
 mod stage;

@@ -16,8 +16,15 @@ use crate::lease::Lease;
 use crate::prefetch::Pace;
 use crate::runtime::Runtime;
 
-/// Most finishes that one cycle reports, and most jobs that are fetched ahead.
-pub(crate) const CYCLE_MAX: usize = 1_000;
+/// Most jobs that are fetched ahead.
+pub(crate) const AHEAD_MAX: usize = 1_024;
+
+/// Most jobs that one cycle claims: half of what may be ready, so that the workers have the other
+/// half while the storage is at work.
+const CLAIM_MAX: usize = AHEAD_MAX / 2;
+
+/// Most finishes that one cycle reports.
+const FINISH_MAX: usize = 1_024;
 
 /// How long a job may wait here for a worker before it is given back, if more wait than the pool has
 /// workers: other servers may have time for it.
@@ -236,7 +243,7 @@ impl InHand {
             state.dispatcher_waits = true;
             return None;
         }
-        let most = state.done.len().min(CYCLE_MAX);
+        let most = state.done.len().min(FINISH_MAX);
         let done = match most == state.done.len() {
             true => std::mem::take(&mut state.done),
             false => state.done.drain(..most).collect(),
@@ -472,7 +479,7 @@ impl State {
                 return 0;
             }
         }
-        room.min(CYCLE_MAX) as u32
+        room.min(CLAIM_MAX) as u32
     }
 
     /// Gives back what has waited long and is not for the next round: a slow job must not sit here

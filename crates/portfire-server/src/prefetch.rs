@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::in_hand::CYCLE_MAX;
+use crate::in_hand::AHEAD_MAX;
 
 /// How much work is fetched ahead.
 const AHEAD: Duration = Duration::from_millis(50);
@@ -39,7 +39,7 @@ impl Pace {
             mean = mean.max(now.saturating_sub(self.last_end).as_secs_f64());
         }
         // A cast of a float saturates, also that of an infinite one.
-        ((AHEAD.as_secs_f64() * workers as f64 / mean) as usize).min(CYCLE_MAX)
+        ((AHEAD.as_secs_f64() * workers as f64 / mean) as usize).min(AHEAD_MAX)
     }
 }
 
@@ -63,7 +63,7 @@ mod tests {
     fn short_jobs_are_fetched_ahead_until_they_grow_long() {
         let mut pace = Pace::default();
         pace.ended(Duration::ZERO, ms(1));
-        assert_eq!(pace.ahead(10, 0, ms(1)), CYCLE_MAX);
+        assert_eq!(pace.ahead(10, 0, ms(1)), AHEAD_MAX);
         (0..100).for_each(|_| pace.ended(ms(10), ms(100)));
         assert!((40..60).contains(&pace.ahead(10, 10, ms(100))), "{pace:?}");
         assert_eq!(pace.ahead(10, 10, ms(1_000)), 0);

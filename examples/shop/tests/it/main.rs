@@ -6,4 +6,5 @@ mod program;
 mod smtp;
 mod stage;
 mod story;
+mod torture;
 mod web;

@@ -1,6 +1,6 @@
 //! A shop in a folder of its own, for one test.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +36,11 @@ impl Stage {
 
     pub(crate) fn put(&self, name: &str, text: &str) {
         std::fs::write(self.folder.path().join("data").join(name), text).unwrap();
+    }
+
+    /// A path in the folder of the test.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
     }
 
     /// Imports the folder's files and runs everything that follows.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use portfire_core::{Finish, NewServer, ServerId, Storage, Verdict};
+use portfire_core::{Answer, Finish, NewServer, ServerId, Storage, StorageError, Verdict};
 
 use crate::builder::Options;
 use crate::context::JobContext;
 use crate::filter::AppliedFilter;
 use crate::lease::Lease;
-use crate::perform::{Performer, panic_message};
+use crate::panics::{caught, caught_in};
+use crate::perform::Performer;
 use crate::runtime::Runtime;
 
 /// One server: its storage, its lease, its handlers, its settings.
@@ -78,6 +79,14 @@ impl Core {
         }
     }
 
+    /// Makes a call to the storage. When it panics, nobody knows whether it was applied.
+    pub(crate) async fn ask<T>(&self, call: Answer<'_, T>) -> Result<T, StorageError> {
+        let answer = caught_in(call).await;
+        let panicked =
+            |message| StorageError::unavailable(format!("the storage panicked: {message}"));
+        answer.unwrap_or_else(|message| Err(panicked(message)))
+    }
+
     /// Counts a verdict and tells those who want to hear of what was applied.
     pub(crate) fn heard(&self, finish: &Finish, context: Option<&JobContext>, verdict: Verdict) {
         match verdict {
@@ -108,9 +117,7 @@ impl Core {
 
     fn tell(&self, finish: &Finish, context: &JobContext) {
         for filter in &self.applied {
-            let tell = || filter.applied(context, finish);
-            if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(tell)) {
-                let message = panic_message(&*panic);
+            if let Err(message) = caught(|| filter.applied(context, finish)) {
                 tracing::error!(job_id = %context.id(), message, "an applied filter panicked");
             }
         }

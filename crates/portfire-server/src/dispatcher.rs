@@ -144,7 +144,7 @@ impl Dispatcher {
         // A storage that does not answer within a lease has lost the request or its answer.
         tokio::select! {
             biased;
-            answer = self.core.storage.cycle(request) => answer,
+            answer = self.core.ask(self.core.storage.cycle(request)) => answer,
             () = self.core.runtime.sleep(self.core.options.lease) => {
                 Err(StorageError::unavailable("no answer within the time of a lease"))
             }

@@ -5,12 +5,11 @@
 //! when the lease cannot be renewed in time, and announces the server anew, under another id, when
 //! the storage has declared it dead.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use portfire_core::{CancelReason, Claim, Lost, StorageError, Wakeups};
+use portfire_core::{Answer, CancelReason, Claim, Lost, StorageError, Wakeups};
 use tokio::sync::watch;
 
 use crate::core::Core;
@@ -177,12 +176,10 @@ impl Heartbeat {
     }
 
     /// Makes a call, and keeps watch over the lease while it is under way.
-    async fn ask<T>(
-        &mut self,
-        call: impl Future<Output = Result<T, StorageError>>,
-    ) -> Result<T, StorageError> {
-        let mut call = std::pin::pin!(call);
-        let runtime = Arc::clone(&self.core.runtime);
+    async fn ask<T>(&mut self, call: Answer<'_, T>) -> Result<T, StorageError> {
+        let core = Arc::clone(&self.core);
+        let mut call = std::pin::pin!(core.ask(call));
+        let runtime = &core.runtime;
         let limit = self.core.options.heartbeat_interval;
         let mut too_long = runtime.sleep(limit);
         loop {

@@ -17,6 +17,7 @@ pub mod handler;
 mod heartbeat;
 mod in_hand;
 mod lease;
+mod panics;
 pub mod perform;
 pub mod pool;
 mod prefetch;

@@ -5,10 +5,8 @@
 //! decided here, as a plain rule, by the policy of the call, else of the handler's attribute, else of
 //! the server; the storage counts the failure in the commit that moves the job.
 
-use std::any::Any;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -25,6 +23,7 @@ use tracing::Instrument;
 use crate::context::{CancellationToken, JobContext};
 use crate::filter::{ElectFilter, Next, ServerFilter};
 use crate::handler::{Handler, HandlerResult, Invocation};
+use crate::panics::{caught, caught_in};
 use crate::registry::{Registered, Registry};
 use crate::runtime::Runtime;
 use crate::services::Services;
@@ -152,7 +151,7 @@ impl Performer {
             attempt = context.attempt(),
         );
         // All code of the user's runs in here, also what is dropped and what is put into words.
-        let decided = caught(async {
+        let decided = caught_in(async {
             let ended = self.run(entry, &context, &thread).await;
             self.outcome(entry, &context, ended)
         });
@@ -311,10 +310,11 @@ impl Performer {
         let kind = job.kind();
         // The first claim cannot have been parked before.
         if job.attempt() > 1 {
-            let waited = match self.client.storage().history(job.id()).await {
-                Ok(history) => waited_for_handler(&history, job.claimed_at()),
-                Err(error) => {
-                    tracing::debug!(job_id = %job.id(), %error, "history not read; parked again");
+            let history = caught_in(self.client.storage().history(job.id())).await;
+            let waited = match history {
+                Ok(Ok(history)) => waited_for_handler(&history, job.claimed_at()),
+                unread => {
+                    tracing::debug!(job_id = %job.id(), ?unread, "history not read; parked again");
                     return parked;
                 }
             };
@@ -334,11 +334,9 @@ impl Performer {
     fn elected(&self, job: &JobContext, mut outcome: Outcome) -> Outcome {
         for filter in &self.elect {
             let mut candidate = outcome.clone();
-            let elect = AssertUnwindSafe(|| filter.elect(job, &mut candidate));
-            match catch_unwind(elect) {
+            match caught(|| filter.elect(job, &mut candidate)) {
                 Ok(()) => outcome = candidate,
-                Err(panic) => {
-                    let message = panic_message(&*panic);
+                Err(message) => {
                     tracing::error!(job_id = %job.id(), message, "an elect filter panicked; the outcome stays");
                 }
             }
@@ -381,12 +379,10 @@ pub(crate) struct Innermost<'a> {
 impl<'a> Innermost<'a> {
     pub(crate) fn run(self) -> BoxFuture<'a, HandlerResult> {
         match self.handler {
-            Handler::Async(handler) => {
-                match catch_unwind(AssertUnwindSafe(|| handler(self.invocation))) {
-                    Ok(run) => Box::pin(Caught(run)),
-                    Err(panic) => Box::pin(std::future::ready(Err(panic_error(&*panic)))),
-                }
-            }
+            Handler::Async(handler) => match caught(|| handler(self.invocation)) {
+                Ok(run) => Box::pin(Caught(run)),
+                Err(message) => Box::pin(std::future::ready(Err(panic_error(message)))),
+            },
             Handler::Blocking(handler) => {
                 Box::pin(on_thread(handler, self.invocation, self.runtime, self.thread))
             }
@@ -420,8 +416,7 @@ async fn on_thread(
     let span = tracing::Span::current();
     runtime.spawn_blocking(Box::new(move || {
         let run = || span.in_scope(|| handler(invocation));
-        let result = catch_unwind(AssertUnwindSafe(run));
-        let result = result.unwrap_or_else(|panic| Err(panic_error(&*panic)));
+        let result = caught(run).unwrap_or_else(|message| Err(panic_error(message)));
         // Nobody listens any more when the attempt has timed out.
         let _ = answer.send(result);
         drop(returned);
@@ -442,27 +437,9 @@ impl Future for Caught<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<HandlerResult> {
         // A future that panicked is never polled again: its attempt has ended.
-        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
-            Ok(polled) => polled,
-            Err(panic) => Poll::Ready(Err(panic_error(&*panic))),
-        }
+        caught(|| self.0.as_mut().poll(cx))
+            .unwrap_or_else(|message| Poll::Ready(Err(panic_error(message))))
     }
-}
-
-/// Runs a future; a panic in it, or in dropping it, is an error with its message.
-async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
-    let said = |panic: Box<dyn Any + Send>| panic_message(&*panic).to_owned();
-    let mut future = std::pin::pin!(Some(future));
-    let result = poll_fn(|cx| {
-        let Some(running) = future.as_mut().as_pin_mut() else { return Poll::Pending };
-        match catch_unwind(AssertUnwindSafe(|| running.poll(cx))) {
-            Ok(polled) => polled.map(Ok),
-            Err(panic) => Poll::Ready(Err(said(panic))),
-        }
-    });
-    let result = result.await;
-    let dropped = catch_unwind(AssertUnwindSafe(|| future.set(None)));
-    result.and_then(|output| dropped.map(|()| output).map_err(said))
 }
 
 async fn poll_once<T>(mut future: Pin<&mut (dyn Future<Output = T> + Send)>) -> Option<T> {
@@ -475,14 +452,8 @@ async fn poll_once<T>(mut future: Pin<&mut (dyn Future<Output = T> + Send)>) -> 
     .await
 }
 
-fn panic_error(panic: &(dyn Any + Send)) -> JobError {
-    JobError::new(panic_message(panic).to_owned()).with_class("panic")
-}
-
-/// What a panic said; panics nearly always carry text.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&'static str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+fn panic_error(message: String) -> JobError {
+    JobError::new(message).with_class("panic")
 }
 
 /// Time since the job was first parked in its present run; a requeue or a new instant begins anew.

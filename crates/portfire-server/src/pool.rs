@@ -40,7 +40,7 @@ impl Pool {
         self
     }
 
-    /// Takes jobs from these queues in proportion to their weights, which begin at 1. No queue
+    /// Takes jobs from these queues in proportion to their weights, which are 1 to 1,000. No queue
     /// starves, and a queue's unused share goes to the others.
     pub fn weighted_queues<Q: Into<String>>(
         mut self,

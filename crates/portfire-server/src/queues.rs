@@ -24,8 +24,10 @@ impl QueueNames {
         let mut problems = Vec::new();
         let mut queues: Vec<Weighted> = Vec::new();
         for (name, weight) in weighted {
-            if weight == 0 {
-                problems.push(format!("queue `{name}` has weight 0: leave it out, or give it 1"));
+            if !(1..=WEIGHT_MAX).contains(&weight) {
+                problems.push(format!(
+                    "queue `{name}` has weight {weight}, and a weight is 1 to {WEIGHT_MAX}"
+                ));
             }
             match checked(&name, &queues) {
                 Ok(name) => queues.push(Weighted { name, weight: weight.max(1), pass: 0 }),
@@ -67,6 +69,9 @@ struct Weighted {
     /// How far it has moved.
     pass: u64,
 }
+
+/// The heaviest that a queue can be.
+const WEIGHT_MAX: u32 = 1_000;
 
 /// The step of a queue of weight 1.
 const STEP: u64 = 1 << 20;

@@ -85,7 +85,7 @@ impl Server {
         let core = Arc::new(core);
         let holder = core.lease.holder();
         let sent_at = core.runtime.elapsed();
-        core.storage.announce(core.announcement(holder.server)).await?;
+        core.ask(core.storage.announce(core.announcement(holder.server))).await?;
         core.lease.renewed(holder.incarnation, sent_at);
 
         let (pools, phase) = (Vec::new(), watch::Sender::new(Phase::Running));
@@ -211,7 +211,7 @@ impl Server {
         }
         let mut outage = service::Outage::new(Arc::clone(&self.core.runtime));
         let retired = self.within(LAST_STEPS, async {
-            while let Err(error) = self.core.storage.retire(self.id()).await {
+            while let Err(error) = self.core.ask(self.core.storage.retire(self.id())).await {
                 let wait = outage.wait_after("retiring the server", &error);
                 self.core.runtime.sleep(wait).await;
             }

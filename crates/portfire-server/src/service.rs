@@ -5,15 +5,14 @@
 //! around it sleeps, calls and logs: a pass that fails is logged at most once a minute and repeated
 //! with growing waits, so an outage of the storage is survived without a restart.
 
+use std::fmt;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use portfire_core::BoxError;
 
-use crate::perform::panic_message;
+use crate::panics::caught_in;
 use crate::runtime::Runtime;
 use crate::shutdown::Shutdown;
 
@@ -41,12 +40,13 @@ pub(crate) async fn run(mut service: impl Service, runtime: Arc<dyn Runtime>, sh
     let mut outage = Outage::new(Arc::clone(&runtime));
     while shutdown.is_running() {
         let began = runtime.elapsed();
-        let wait = match caught(service.run_once()).await {
-            Ok(wait) => {
+        let wait = match caught_in(service.run_once()).await {
+            Ok(Ok(wait)) => {
                 outage.over(service.name());
                 wait
             }
-            Err(error) => outage.wait_after(service.name(), &*error),
+            Ok(Err(error)) => outage.wait_after(service.name(), &error),
+            Err(message) => outage.wait_after(service.name(), &format!("it panicked: {message}")),
         };
         let gap = service.gap().saturating_sub(runtime.elapsed().saturating_sub(began));
         let next = async {
@@ -86,11 +86,7 @@ impl Outage {
     }
 
     /// A try has failed: how long to wait before the next.
-    pub(crate) fn wait_after(
-        &mut self,
-        what: &str,
-        error: &(dyn std::error::Error + 'static),
-    ) -> Duration {
+    pub(crate) fn wait_after(&mut self, what: &str, error: &dyn fmt::Display) -> Duration {
         let now = self.runtime.elapsed();
         let recent = |warned: Duration| now.saturating_sub(warned) < LOG_EVERY;
         self.failures = self.failures.saturating_add(1);
@@ -135,18 +131,4 @@ pub(crate) fn jittered(time: Duration, random: u64) -> Duration {
 /// A number in [0, 1): 53 random bits make one without rounding.
 fn fraction(random: u64) -> f64 {
     (random >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// Runs a pass; its panic is its failure.
-async fn caught(
-    pass: impl Future<Output = Result<Duration, BoxError>>,
-) -> Result<Duration, BoxError> {
-    let mut pass = std::pin::pin!(pass);
-    std::future::poll_fn(|cx| {
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| pass.as_mut().poll(cx)));
-        polled.unwrap_or_else(|panic| {
-            Poll::Ready(Err(format!("it panicked: {}", panic_message(&*panic)).into()))
-        })
-    })
-    .await
 }

@@ -7,11 +7,15 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::watch;
+
+use crate::panics::caught;
 
 use crate::runtime::Runtime;
 
@@ -97,85 +101,91 @@ pub struct ShutdownReport {
 /// Set once somebody listens to the signals of the process.
 static LISTENING: AtomicBool = AtomicBool::new(false);
 
-/// Waits for the signal to stop: Ctrl-C, on Unix also SIGTERM, on Windows also the console's close
-/// and the system's shutdown.
+/// Waits for the signal to stop: Ctrl-C, on Unix also SIGTERM, on Windows also Ctrl-Break, the
+/// console's close and the system's shutdown. Listens from the call on, not from the first await.
 ///
 /// A server that is [run until](crate::Server::run_until) it ends in good order at the first signal
 /// and at once at the second. From the first call on the process no longer ends by these signals
-/// on its own.
+/// on its own. Outside of tokio nothing is heard, and the log says so.
 ///
 /// # Cancel safety
-/// Signals that came before the call are not heard.
-pub async fn shutdown_signal() {
+/// A signal that came before the future was dropped is not heard by a later call.
+pub fn shutdown_signal() -> impl Future<Output = ()> + Send + 'static {
     LISTENING.store(true, Ordering::Relaxed);
-    next_signal().await;
+    Signals::listen().next()
 }
 
 /// Waits for another signal; for ever when nobody ever listened to them.
 pub(crate) async fn second_signal() {
     if LISTENING.load(Ordering::Relaxed) {
-        next_signal().await;
+        Signals::listen().next().await;
     } else {
         std::future::pending().await
     }
 }
 
+/// Listens to the signals of the process that ask for its end.
+struct Signals {
+    sources: Vec<Source>,
+}
+
+type Source = Box<dyn FnMut(&mut Context<'_>) -> Poll<Option<()>> + Send>;
+
+impl Signals {
+    fn listen() -> Signals {
+        // Tokio panics where it has no driver for signals.
+        let sources =
+            caught(sources).unwrap_or_else(|message| vec![Err(io::Error::other(message))]);
+        let heard = |source: io::Result<Source>| {
+            source
+                .inspect_err(|error| tracing::error!(%error, "a signal cannot be listened to"))
+                .ok()
+        };
+        Signals { sources: sources.into_iter().filter_map(heard).collect() }
+    }
+
+    async fn next(mut self) {
+        std::future::poll_fn(|cx| {
+            // All are asked, so that all wake this task.
+            let came = self.sources.iter_mut().filter_map(|source| match source(cx) {
+                Poll::Ready(Some(())) => Some(()),
+                Poll::Ready(None) | Poll::Pending => None,
+            });
+            if came.count() > 0 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
 #[cfg(unix)]
-async fn next_signal() {
+fn sources() -> Vec<io::Result<Source>> {
     use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signals) => _ = signals.recv().await,
-            Err(error) => unheard("SIGTERM", error).await,
-        }
+    let source = |kind| {
+        let mut signals = signal(kind)?;
+        Ok(Box::new(move |cx: &mut Context<'_>| signals.poll_recv(cx)) as Source)
     };
-    first_of(interrupted(), terminated).await;
+    vec![source(SignalKind::interrupt()), source(SignalKind::terminate())]
 }
 
 #[cfg(windows)]
-async fn next_signal() {
-    use tokio::signal::windows::{ctrl_break, ctrl_close, ctrl_shutdown};
-    let closed = async {
-        match ctrl_close() {
-            Ok(mut signals) => _ = signals.recv().await,
-            Err(error) => unheard("CTRL_CLOSE_EVENT", error).await,
-        }
-    };
-    let broken = async {
-        match ctrl_break() {
-            Ok(mut signals) => _ = signals.recv().await,
-            Err(error) => unheard("CTRL_BREAK_EVENT", error).await,
-        }
-    };
-    let shut_down = async {
-        match ctrl_shutdown() {
-            Ok(mut signals) => _ = signals.recv().await,
-            Err(error) => unheard("CTRL_SHUTDOWN_EVENT", error).await,
-        }
-    };
-    first_of(first_of(interrupted(), broken), first_of(closed, shut_down)).await;
+fn sources() -> Vec<io::Result<Source>> {
+    use tokio::signal::windows;
+    macro_rules! source {
+        ($listen:path) => {
+            $listen().map(|mut signals| {
+                Box::new(move |cx: &mut Context<'_>| signals.poll_recv(cx)) as Source
+            })
+        };
+    }
+    vec![
+        source!(windows::ctrl_c),
+        source!(windows::ctrl_break),
+        source!(windows::ctrl_close),
+        source!(windows::ctrl_shutdown),
+    ]
 }
 
 #[cfg(not(any(unix, windows)))]
-async fn next_signal() {
-    interrupted().await;
-}
-
-async fn interrupted() {
-    if let Err(error) = tokio::signal::ctrl_c().await {
-        unheard("Ctrl-C", error).await;
-    }
-}
-
-async fn unheard(signal: &str, error: std::io::Error) {
-    tracing::error!(%error, "{signal} cannot be listened to");
-    std::future::pending().await
-}
-
-async fn first_of(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
-    tokio::select! {
-        biased;
-        () = one => {}
-        () = other => {}
-    }
+fn sources() -> Vec<io::Result<Source>> {
+    vec![Err(io::Error::other("this system has no signals"))]
 }

@@ -40,6 +40,8 @@ pub(crate) enum Fault {
     AnswerLost,
     /// It fails for sure.
     Full,
+    /// It is applied, and then panics.
+    Panics,
     /// It never answers, and is not applied.
     Hangs,
     /// It answers after this time.
@@ -141,6 +143,10 @@ impl Faulty {
                     Err(StorageError::unavailable("the answer is lost"))
                 }
                 Some(Fault::Full) => Err(StorageError::Full("no space left".into())),
+                Some(Fault::Panics) => {
+                    call.await?;
+                    panic!("a bug in the storage")
+                }
                 Some(Fault::Hangs) => std::future::pending().await,
                 Some(Fault::Late(time)) => {
                     self.world.pass(time).await;

@@ -154,3 +154,21 @@ fn waits_between_tries_grow_to_two_seconds() {
         assert!((SECOND..=2 * SECOND).contains(last), "{gaps:?}");
     });
 }
+
+#[test]
+fn a_storage_that_panics_is_an_outage_like_others() {
+    play(|stage| async move {
+        on_noted(&stage, "job");
+        let server = stage.start().await;
+        for op in [Op::Cycle, Op::Cycle, Op::Heartbeat, Op::Promote, Op::Rescue, Op::Clean] {
+            stage.storage.next(op, Fault::Panics);
+        }
+        stage.enqueue_many("job", "default", 20).await;
+        stage.until_count(StateName::Succeeded, 20).await;
+        assert_each_ran_once(&stage, 20);
+        stage.world.pass(120 * SECOND).await;
+        assert!(server.stats().heartbeats_total >= 10);
+        assert_eq!(server.stats().restarts_total, 0);
+        assert!(server.shutdown().await.retired);
+    });
+}

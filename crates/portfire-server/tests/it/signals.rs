@@ -38,6 +38,8 @@ fn the_child_that_is_signalled() {
                 }),
             ))),
         ];
+        // Listens from here on: the job may run before the server is waited for.
+        let signal = shutdown_signal();
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
         let client = Client::new(Arc::clone(&storage));
         let kind = KindName::new(handler).unwrap();
@@ -45,7 +47,7 @@ fn the_child_that_is_signalled() {
         let server = Server::builder(storage).register(deaf).shutdown_timeout(4 * BOUND);
         let server = server.stop_timeout(Duration::ZERO).start().await.unwrap();
         let stop = async {
-            shutdown_signal().await;
+            signal.await;
             say("stopping");
         };
         let report = server.run_until(stop).await.unwrap();

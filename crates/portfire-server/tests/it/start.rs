@@ -70,7 +70,7 @@ fn everything_that_is_wrong_is_named_at_once() {
         "it has no blocking workers",
         "pool `empty` has no queue",
         "1000000 workers",
-        "queue `a` has weight 0",
+        "queue `a` has weight 0, and a weight is 1 to 1000",
         "a lease of 20s is too short for a heartbeat every 10s",
         "`poll_interval`",
         "`stop_timeout`",

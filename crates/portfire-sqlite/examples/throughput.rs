@@ -1,7 +1,8 @@
 //! Prints what the storage itself does per second, so that it can be measured again:
 //! `cargo run --release -p portfire-sqlite --example throughput [FOLDER] [SCENARIO…]`.
 //!
-//! Scenarios: raw, serial, concurrent, many, cycle, backlog, finished, scheduled, bytes. All by default.
+//! Scenarios: raw, serial, concurrent, many, cycle, backlog, finished, scheduled, bytes, processes,
+//! flood. All by default.
 //! The database is made in FOLDER (default: the temporary folder), at durable defaults.
 
 #![allow(clippy::print_stdout)]
@@ -17,14 +18,30 @@ use portfire_core::{
 use portfire_sqlite::SqliteStorage;
 use portfire_sqlite::rusqlite::Connection;
 
-const SCENARIOS: [&str; 9] =
-    ["raw", "serial", "concurrent", "many", "cycle", "backlog", "finished", "scheduled", "bytes"];
+const SCENARIOS: [&str; 11] = [
+    "raw",
+    "serial",
+    "concurrent",
+    "many",
+    "cycle",
+    "backlog",
+    "finished",
+    "scheduled",
+    "bytes",
+    "processes",
+    "flood",
+];
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {
     let mut wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let [role, path] = &wanted[..]
+        && role.starts_with("role-")
+    {
+        return part(role, Path::new(path)).await;
+    }
     let folder = match wanted.first() {
         Some(first) if !SCENARIOS.contains(&first.as_str()) => PathBuf::from(wanted.remove(0)),
         _ => std::env::temp_dir(),
@@ -51,7 +68,12 @@ async fn measure(folder: &Path, wanted: &[String]) -> Result<()> {
             "backlog" => backlog(&path).await?,
             "finished" => finished(&path).await?,
             "scheduled" => scheduled(&path).await?,
-            _ => bytes(&path).await?,
+            "bytes" => bytes(&path).await?,
+            "processes" => {
+                let one = "role-enqueue";
+                processes(&path, &[one, one, one, one, "role-work", "role-work"])?;
+            }
+            _ => processes(&path, &["role-flood", "role-flood", "role-enqueue", "role-work"])?,
         }
     }
     Ok(())
@@ -193,6 +215,70 @@ async fn bytes(path: &Path) -> Result<()> {
     println!("bytes written a job: {:>6} to claim and finish", (after - filled) / 200_000);
     println!("bytes written a job: {:>6} in all", (after - before) / 200_000);
     println!("bytes of the file a job: {:>6}", std::fs::metadata(path)?.len() / 200_000);
+    Ok(())
+}
+
+/// Several processes on one file, for some seconds: what each of them gets done, and how long it
+/// waited at worst.
+fn processes(path: &Path, roles: &[&str]) -> Result<()> {
+    let program = std::env::current_exe()?;
+    let start = |role| std::process::Command::new(&program).arg(role).arg(path).spawn();
+    let mut parts = Vec::new();
+    for role in roles {
+        parts.push(start(*role)?);
+    }
+    for mut part in parts {
+        part.wait()?;
+    }
+    Ok(())
+}
+
+/// What one of several processes does.
+async fn part(role: &str, path: &Path) -> Result<()> {
+    let storage = SqliteStorage::open(path).await?;
+    let mut ids = Ids::new(u128::from(std::process::id()));
+    let server = announce(&storage).await?;
+    let mut wakeups = storage.wakeups();
+    let mut finished = Vec::new();
+    let (mut jobs, mut calls, mut worst) = (0, 0, Duration::ZERO);
+    let watch = Stopwatch::start();
+    while watch.started.elapsed() < Duration::from_secs(5) {
+        let start = Instant::now();
+        if role == "role-enqueue" {
+            storage.create(vec![ids.job()]).await?;
+            jobs += 1;
+        } else if role == "role-flood" {
+            // So many callers that the writer finds work whenever it has committed.
+            let callers = (0..16).map(|caller| {
+                let storage = storage.clone();
+                let mut ids = Ids::new(u128::from(std::process::id()) << 8 | caller);
+                tokio::spawn(async move {
+                    for _ in 0..20 {
+                        storage.create((0..250).map(|_| ids.job()).collect()).await?;
+                    }
+                    Ok::<_, portfire_core::StorageError>(())
+                })
+            });
+            for caller in callers.collect::<Vec<_>>() {
+                caller.await??;
+                jobs += 20 * 250;
+            }
+        } else {
+            let mut request = CycleRequest::new(server.clone(), calls);
+            request.finished = std::mem::take(&mut finished);
+            request.claim = wish(200);
+            let claimed = storage.cycle(request).await?.claimed;
+            finished = claimed.iter().map(done).collect();
+            jobs += claimed.len() as u32;
+        }
+        calls += 1;
+        worst = worst.max(start.elapsed());
+        if role == "role-work" && finished.is_empty() {
+            let _ = tokio::time::timeout(Duration::from_millis(20), wakeups.work()).await;
+        }
+    }
+    watch.report(&format!("{role}: {calls} calls, worst {worst:.1?}"), jobs);
+    storage.close().await;
     Ok(())
 }
 

@@ -147,10 +147,8 @@ fn four_processes_enqueue_and_two_work_each_job_exactly_once() {
         (0..ENQUEUERS).map(|number| start("enqueue", number, &path)).collect();
     let workers: Vec<Child> = (0..WORKERS).map(|number| start("work", number, &path)).collect();
     // The pipes are emptied side by side, so that no child waits for its parent.
-    let readers: Vec<_> = workers
-        .into_iter()
-        .map(|worker| std::thread::spawn(move || finish(worker)))
-        .collect();
+    let readers: Vec<_> =
+        workers.into_iter().map(|worker| std::thread::spawn(move || finish(worker))).collect();
     enqueuers.into_iter().for_each(|enqueuer| _ = finish(enqueuer));
     let mut ran = HashSet::new();
     for reader in readers {

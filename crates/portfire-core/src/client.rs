@@ -424,6 +424,39 @@ impl BlockingClient<'_> {
         block_on(self.client.enqueue_many(calls))
     }
 
+    /// As [`Client::create`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create(&self, jobs: Vec<NewJob>) -> Result<Vec<Created>, ClientError> {
+        block_on(self.client.create(jobs))
+    }
+
+    /// As [`Client::enqueue_in`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn enqueue_in<S, T: CreateIn<S> + ?Sized, J: JobFn>(
+        &self,
+        transaction: &mut T,
+        call: Call<J>,
+    ) -> Result<JobId, ClientError> {
+        block_on(self.client.enqueue_in(transaction, call))
+    }
+
+    /// As [`Client::change_if`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn change_if(
+        &self,
+        job: JobId,
+        action: Action,
+        states: impl IntoIterator<Item = StateName>,
+    ) -> Result<Changed, ClientError> {
+        block_on(self.client.change_if(job, action, states))
+    }
+
     /// As [`Client::requeue`].
     ///
     /// # Errors

@@ -126,6 +126,8 @@ fn a_change_can_name_the_states_it_is_meant_for() {
 fn code_without_a_runtime_blocks() {
     let client = client();
     let id = client.blocking().enqueue(greet("Ada")).unwrap();
+    let failed_only = client.blocking().change_if(id, Action::Requeue, [StateName::Failed]);
+    assert!(matches!(failed_only, Ok(Changed::Unexpected { .. })));
     assert!(client.blocking().delete(id).unwrap().is_done());
     let job = client.blocking().job(id).unwrap().unwrap();
     assert_eq!(job.state.name(), StateName::Deleted);

@@ -96,10 +96,10 @@ pub use portfire_core::{
 };
 pub use portfire_macros::{FromServices, job, test};
 pub use portfire_server::{
-    AppliedFilter, BackgroundProcess, CancellationToken, ElectFilter, FromServices, JobContext,
-    JobDescriptor, JobSet, Need, Next, Phase, Pool, Problem, ProcessContext, Scope, Server,
-    ServerBuilder, ServerFilter, ServerStats, ServiceError, Services, Shutdown, ShutdownReport,
-    StartError, filter_fn, filter_with, process_fn, shutdown_signal,
+    AppliedFilter, BackgroundProcess, CancellationToken, ElectFilter, FromServices, HandlerResult,
+    JobContext, JobDescriptor, JobSet, Need, Next, Phase, Pool, Problem, ProcessContext, Scope,
+    Server, ServerBuilder, ServerFilter, ServerStats, ServiceError, Services, Shutdown,
+    ShutdownReport, StartError, filter_fn, filter_with, process_fn, shutdown_signal,
 };
 /// The SQLite storage with its settings, for what a URL cannot say.
 #[cfg(feature = "sqlite")]

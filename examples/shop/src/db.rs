@@ -134,7 +134,7 @@ pub fn enqueue_in<J: JobFn>(
     call: Call<J>,
 ) -> Result<JobId, ShopError> {
     // The embedded storage never waits for anything but this thread's own statements.
-    Ok(portfire::block_on(client.enqueue_in(transaction, call))?)
+    Ok(client.blocking().enqueue_in(transaction, call)?)
 }
 
 /// Writes a customer, new or changed; tells whether it is new.

@@ -4,21 +4,32 @@ use serde_json::Value;
 
 use crate::process::{self, Failure};
 
-/// A scenario as it is measured: its name, and how much of it.
+/// A line of the table: a scenario, and how much of it.
 struct Scenario {
+    label: &'static str,
     name: &'static str,
     words: &'static [&'static str],
 }
 
 const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "enqueue-serial", words: &["--jobs", "10000"] },
-    Scenario { name: "enqueue-concurrent", words: &["--jobs", "200000", "--in-flight", "100"] },
-    Scenario { name: "enqueue-many", words: &["--jobs", "500000", "--batch", "1000"] },
-    Scenario { name: "drain", words: &["--jobs", "100000"] },
-    Scenario { name: "backlog", words: &["--jobs", "100000"] },
-    Scenario { name: "latency", words: &["--jobs", "500"] },
-    Scenario { name: "latency-processes", words: &["--jobs", "500"] },
-    Scenario { name: "idle", words: &[] },
+    Scenario { label: "enqueue-serial", name: "enqueue-serial", words: &["--jobs", "10000"] },
+    Scenario {
+        label: "enqueue-concurrent",
+        name: "enqueue-concurrent",
+        words: &["--jobs", "200000"],
+    },
+    Scenario { label: "enqueue-many", name: "enqueue-many", words: &["--jobs", "500000"] },
+    Scenario { label: "drain", name: "drain", words: &["--jobs", "100000"] },
+    Scenario { label: "backlog", name: "backlog", words: &["--jobs", "100000"] },
+    Scenario {
+        label: "drain-after-1m",
+        name: "drain",
+        words: &["--jobs", "100000", "--history", "1000000"],
+    },
+    Scenario { label: "drain-of-1m", name: "drain", words: &["--jobs", "1000000"] },
+    Scenario { label: "latency", name: "latency", words: &["--jobs", "500"] },
+    Scenario { label: "latency-processes", name: "latency-processes", words: &["--jobs", "500"] },
+    Scenario { label: "idle", name: "idle", words: &["--seconds", "30"] },
 ];
 
 struct Options {
@@ -32,10 +43,10 @@ pub(crate) fn run(words: &[String]) -> Result<(), Failure> {
     let options = read(words)?;
     let chosen: Vec<&Scenario> = SCENARIOS
         .iter()
-        .filter(|scenario| options.scenario.as_deref().is_none_or(|name| name == scenario.name))
+        .filter(|scenario| options.scenario.as_deref().is_none_or(|name| name == scenario.label))
         .collect();
     if chosen.is_empty() {
-        let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.label).collect();
         return Err(Failure::usage(format!("the scenarios are {}", names.join(", "))));
     }
     process::cargo(&["build", "--release", "--package", "portfire-cli"])?;
@@ -44,10 +55,10 @@ pub(crate) fn run(words: &[String]) -> Result<(), Failure> {
         let mut answers = Vec::new();
         for run in 1..=options.runs {
             let answer = measure(scenario, &options.storage)?;
-            println!("{} {run}/{}: {answer}", scenario.name, options.runs);
+            println!("{} {run}/{}: {answer}", scenario.label, options.runs);
             answers.push(answer);
         }
-        rows.push(row(scenario.name, &answers));
+        rows.push(row(scenario.label, &answers));
     }
     println!("\nMedians of {} runs, storage {}:\n", options.runs, options.storage);
     println!(

@@ -6,7 +6,7 @@
 mod enqueue;
 mod figures;
 mod latency;
-mod probe;
+pub(crate) mod probe;
 mod raw;
 mod scratch;
 mod serve;
@@ -15,7 +15,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portfire_core::{Client, Storage};
+use portfire_core::{Client, JobFilter, StateName, Storage};
 use serde::Serialize;
 
 use crate::answer;
@@ -100,6 +100,9 @@ pub(crate) async fn run(
         args,
         payload: "x".repeat(args.payload as usize),
     };
+    if args.scenario != Scenario::Feed {
+        refuse_foreign_jobs(&bench).await?;
+    }
     let measured = match args.scenario {
         Scenario::EnqueueSerial => enqueue::serial(&bench).await?,
         Scenario::EnqueueConcurrent => enqueue::concurrent(&bench).await?,
@@ -113,6 +116,32 @@ pub(crate) async fn run(
     };
     let report = report(args.scenario, location, &measured);
     if json { answer::json(&report, out) } else { show(&report, out) }
+}
+
+/// Servers of the bench would take jobs that they have no handler for, and put them off.
+async fn refuse_foreign_jobs(bench: &Bench<'_>) -> Result<(), Failure> {
+    let newest = bench.storage.jobs(JobFilter::default()).await?;
+    let foreign = newest.jobs.iter().find(|job| !job.kind.as_str().starts_with(probe::KINDS));
+    if let Some(job) = foreign {
+        return Err(Failure::new(format!(
+            "`{}` holds jobs that are not the bench's, such as `{}`: measure in a new file, or say \
+             `--storage sqlite:` for one that is removed afterwards",
+            bench.location, job.kind
+        )));
+    }
+    let waiting = bench.storage.counts().await?.of(StateName::Enqueued);
+    let needs_idleness = matches!(
+        bench.args.scenario,
+        Scenario::Latency | Scenario::LatencyProcesses | Scenario::Idle
+    );
+    if needs_idleness && waiting > 0 {
+        return Err(Failure::new(format!(
+            "{waiting} jobs wait in `{}`, and {} is measured on an idle server: use a new file",
+            bench.location,
+            bench.args.scenario.as_str()
+        )));
+    }
+    Ok(())
 }
 
 fn report(scenario: Scenario, location: &Location, measured: &Measured) -> Report {

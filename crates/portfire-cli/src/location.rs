@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use portfire_core::Storage;
+use rusqlite::{Connection, OpenFlags};
 
 use crate::failure::Failure;
 
@@ -100,14 +101,34 @@ impl Location {
         if self.is_anywhere() {
             return Err(Failure::usage("`sqlite:` names no file: write `sqlite://FILE`"));
         }
-        if let (Some(path), Missing::Refuse) = (self.file(), missing)
-            && !path.exists()
-        {
-            return Err(Failure::new(format!("`{}`: there is no such file", path.display())));
+        if let (Some(path), Missing::Refuse) = (self.file(), missing) {
+            refuse_to_make(path)?;
         }
         portfire::open(&self.url)
             .await
             .map_err(|error| Failure::new(error.to_string().replace(&self.url, &masked(&self.url))))
+    }
+}
+
+/// Opening a database makes the tables that it lacks. Who only looks is not to make any, least of all
+/// in a database of some other program's.
+fn refuse_to_make(path: &Path) -> Result<(), Failure> {
+    if !path.exists() {
+        return Err(Failure::new(format!("`{}`: there is no such file", path.display())));
+    }
+    let has_tables = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        let select = "select 1 from sqlite_schema where name = 'portfire_schema'";
+        connection.prepare(select)?.exists([])
+    };
+    match has_tables() {
+        Ok(false) => Err(Failure::new(format!(
+            "`{}` has no tables of Portfire's; `portfire migrate` makes them",
+            path.display()
+        ))),
+        // What cannot be read here is explained by those who open it for good.
+        Ok(true) | Err(_) => Ok(()),
     }
 }
 

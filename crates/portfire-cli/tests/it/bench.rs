@@ -1,8 +1,9 @@
 //! `portfire bench`: every scenario in small, on a file and in memory.
 
+use portfire_core::{Client, Json, KindName, NewJob};
 use serde_json::Value;
 
-use crate::program::portfire;
+use crate::program::{Database, portfire, unknown_id};
 
 const KEYS: [&str; 11] = [
     "scenario",
@@ -80,4 +81,23 @@ fn idleness_is_measured() {
     if cfg!(target_os = "linux") {
         assert!(report["cpu_percent"].as_f64().is_some() && report["rss_mb"].as_f64().is_some());
     }
+}
+
+#[tokio::test]
+async fn jobs_of_others_are_not_measured_with() {
+    let database = Database::absent();
+    let id = unknown_id().parse().unwrap();
+    let job = NewJob::new(id, KindName::new("send_invoice").unwrap(), Json::empty());
+    Client::new(database.open().await).create(vec![job]).await.unwrap();
+    for scenario in ["drain", "enqueue-many", "latency", "idle"] {
+        let complaint = database.run(&["bench", scenario]).failed(1);
+        assert!(complaint.contains("not the bench's, such as `send_invoice`"), "{complaint}");
+    }
+    assert_eq!(database.ids().len(), 1);
+}
+
+#[test]
+fn latency_is_not_measured_on_a_busy_server() {
+    let complaint = Database::with_jobs(3).run(&["bench", "latency"]).failed(1);
+    assert!(complaint.contains("3 jobs wait"), "{complaint}");
 }

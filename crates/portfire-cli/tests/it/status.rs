@@ -61,6 +61,20 @@ fn a_file_that_is_no_database_is_refused_and_left_alone() {
 }
 
 #[test]
+fn the_database_of_another_program_is_looked_at_and_left_alone() {
+    let database = Database::absent();
+    let other = rusqlite::Connection::open(database.path()).unwrap();
+    other.execute_batch("create table letter (id integer primary key)").unwrap();
+    drop(other);
+    let before = std::fs::read(database.path()).unwrap();
+    for words in [&["status"][..], &["jobs"]] {
+        let complaint = database.run(words).failed(1);
+        assert!(complaint.contains("has no tables of Portfire's"), "{complaint}");
+    }
+    assert_eq!(std::fs::read(database.path()).unwrap(), before);
+}
+
+#[test]
 fn memory_has_a_status_too() {
     let status = portfire(&["status", "--storage", "memory:", "--json"]).json();
     assert_eq!(status["storage"]["name"], "memory");

@@ -92,3 +92,7 @@ pub(crate) fn set_queue_paused(
     }
     Ok(())
 }
+
+/// For the test that each of them finds its rows by an index.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[UPDATE_PAUSED];

@@ -12,7 +12,7 @@ use crate::write::{Write, bucket_code, code};
 /// How long a dead server is shown.
 pub(crate) const DEAD_SHOWN: Duration = Duration::from_secs(24 * 60 * 60);
 
-const SELECT_EXPIRED: &str = "SELECT seq, state, written FROM portfire_finished \
+pub(crate) const SELECT_EXPIRED: &str = "SELECT seq, state, written FROM portfire_finished \
     WHERE expires_at <= ?1 ORDER BY expires_at, seq LIMIT ?2";
 const DELETE_FINISHED: &str = "DELETE FROM portfire_finished WHERE state = ?1 AND seq = ?2";
 const DELETE_RESULT: &str = "DELETE FROM portfire_result WHERE seq = ?1";
@@ -74,3 +74,16 @@ fn forget_old(write: &mut Write<'_>) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+/// For the test that each of them finds its rows by an index.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[
+    SELECT_EXPIRED,
+    DELETE_FINISHED,
+    DELETE_RESULT,
+    DELETE_HISTORY,
+    DELETE_JOB,
+    DELETE_SERVERS,
+    SELECT_PROCESSES,
+    DELETE_STATISTICS,
+];

@@ -98,3 +98,7 @@ fn refuse_other(write: &Write<'_>, job: &NewJob) -> Result<(), Failure> {
         })?;
     if same { Ok(()) } else { Err(StorageError::IdTaken { job: job.id }.into()) }
 }
+
+/// For the test that each of them finds its rows by an index.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[INSERT_JOB, INSERT_READY, INSERT_SCHEDULED, SELECT_SAME];

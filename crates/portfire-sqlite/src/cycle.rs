@@ -16,13 +16,13 @@ use crate::servers::alive;
 use crate::write::Write;
 
 /// A held job by its number, when it is the one that the claim names.
-const SELECT_HELD: &str = "SELECT r.server, r.attempt, r.revision, r.failures, r.recoveries, \
+pub(crate) const SELECT_HELD: &str = "SELECT r.server, r.attempt, r.revision, r.failures, r.recoveries, \
     r.written, r.cycle, r.claimed_at, r.place, r.enqueued_at, \
     j.queue, j.priority, j.created_at, j.run_at, j.options \
     FROM portfire_job j CROSS JOIN portfire_running r ON r.seq = j.seq \
     WHERE j.seq = ?1 AND j.id = ?2";
 
-const SELECT_READY: &str = "SELECT r.rank, r.place, r.seq, r.enqueued_at, r.revision, r.attempt, \
+pub(crate) const SELECT_READY: &str = "SELECT r.rank, r.place, r.seq, r.enqueued_at, r.revision, r.attempt, \
     r.failures, r.recoveries, r.written, j.id, j.kind, j.priority, j.created_at, j.options, j.args \
     FROM portfire_ready r CROSS JOIN portfire_job j ON j.seq = r.seq \
     WHERE r.queue = ?1 ORDER BY r.rank, r.place LIMIT ?2";
@@ -286,3 +286,8 @@ fn claimed_before(
     claimed.sort_by_key(|job| queues.iter().position(|queue| *queue == job.queue));
     Ok(claimed)
 }
+
+/// For the test that each of them finds its rows by an index.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] =
+    &[SELECT_HELD, SELECT_READY, DELETE_READY, INSERT_RUNNING, SELECT_CLAIMED];

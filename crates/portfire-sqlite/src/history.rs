@@ -252,3 +252,7 @@ fn derive(body: &Body, stand: &Stand) -> impl Iterator<Item = Derived> + use<> {
     let promoted = (queued > written.max(1)).then_some(promotion);
     [created, promoted, claim, success].into_iter().flatten().filter(move |e| e.revision > written)
 }
+
+/// For the test that each of them finds its rows by an index.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[INSERT, SELECT, SELECT_ONE, SELECT_SERVER_ID];

@@ -24,6 +24,8 @@ mod monitor;
 mod names;
 mod options;
 mod pages;
+#[cfg(test)]
+mod plans;
 mod process;
 mod promote;
 mod reader;

@@ -218,3 +218,8 @@ pub(crate) fn statistics(
 fn unsigned(count: i64) -> u64 {
     u64::try_from(count).unwrap_or(0)
 }
+
+/// For the test that each of them finds its rows by an index.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] =
+    &[SELECT_QUEUES, SELECT_JOB, SELECT_SEQ, SELECT_RESULT, SELECT_SERVERS, SELECT_STATISTICS];

@@ -109,3 +109,8 @@ impl Names {
         Ok(name)
     }
 }
+
+/// For the test that each of them finds its rows by an index.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] =
+    &[SELECT_QUEUE, INSERT_QUEUE, INSERT_TALLY, SELECT_KIND, SELECT_KIND_NAME, INSERT_KIND];

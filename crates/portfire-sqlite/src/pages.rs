@@ -274,6 +274,20 @@ impl<'a> Page<'a> {
     }
 }
 
+/// For the test that each of them finds its rows by an index.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[
+    SELECT_CREATED,
+    SELECT_RUNNING,
+    SELECT_FINISHED,
+    SELECT_SCHEDULED,
+    SELECT_READY,
+    SELECT_QUEUES,
+    SELECT_NAMED,
+    SELECT_QUEUE,
+    SELECT_KIND,
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;

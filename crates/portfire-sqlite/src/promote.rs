@@ -8,7 +8,7 @@ use crate::error::{Failure, corrupt};
 use crate::row::{Body, Facts, Stand, instant, transit};
 use crate::write::Write;
 
-const SELECT_DUE: &str = "SELECT seq FROM portfire_scheduled WHERE run_at <= ?1 \
+pub(crate) const SELECT_DUE: &str = "SELECT seq FROM portfire_scheduled WHERE run_at <= ?1 \
     ORDER BY run_at, seq LIMIT ?2";
 const SELECT_NEXT: &str = "SELECT run_at FROM portfire_scheduled ORDER BY run_at LIMIT 1";
 
@@ -33,3 +33,7 @@ pub(crate) fn promote(write: &mut Write<'_>, max: u32) -> Result<Promoted, Failu
     let next_in = next.map(|run_at| instant(run_at).since(write.now));
     Ok(Promoted { promoted, next_in })
 }
+
+/// For the test that each of them finds its rows by an index.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[SELECT_DUE, SELECT_NEXT];

@@ -120,11 +120,11 @@ const SELECT_FINISHED: &str = "SELECT revision, attempt, failures, recoveries, w
     FROM portfire_finished WHERE state = ?1 AND seq = ?2";
 const SELECT_READY_AT_SEQ: &str = "SELECT revision, attempt, failures, recoveries, written, place, \
     enqueued_at FROM portfire_ready WHERE queue = ?1 AND rank = ?2 AND place = ?3";
-const SELECT_READY_MOVED: &str = "SELECT revision, attempt, failures, recoveries, written, place, \
+pub(crate) const SELECT_READY_MOVED: &str = "SELECT revision, attempt, failures, recoveries, written, place, \
     enqueued_at FROM portfire_ready WHERE seq = ?1 AND place <> seq";
 const SELECT_SCHEDULED_AS_CREATED: &str = "SELECT revision, attempt, failures, recoveries, \
     written, run_at, cause FROM portfire_scheduled WHERE run_at = ?1 AND seq = ?2";
-const SELECT_SCHEDULED_MOVED: &str = "SELECT revision, attempt, failures, recoveries, \
+pub(crate) const SELECT_SCHEDULED_MOVED: &str = "SELECT revision, attempt, failures, recoveries, \
     written, run_at, cause FROM portfire_scheduled WHERE seq = ?1 AND written > 0";
 
 const DELETE_READY: &str =
@@ -420,3 +420,26 @@ pub(crate) fn state(code: i64) -> StateName {
     let at = usize::try_from(code).unwrap_or(0);
     StateName::ALL.get(at).copied().unwrap_or(StateName::Deleted)
 }
+
+/// For the test that each of them finds its rows by an index.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[
+    SELECT_BODY,
+    SELECT_BODY_BY_SEQ,
+    SELECT_RUNNING,
+    SELECT_FINISHED,
+    SELECT_READY_AT_SEQ,
+    SELECT_READY_MOVED,
+    SELECT_SCHEDULED_AS_CREATED,
+    SELECT_SCHEDULED_MOVED,
+    DELETE_READY,
+    DELETE_SCHEDULED,
+    DELETE_RUNNING,
+    DELETE_FINISHED,
+    DELETE_RESULT,
+    INSERT_READY,
+    INSERT_SCHEDULED,
+    INSERT_RUNNING,
+    INSERT_FINISHED,
+    INSERT_RESULT,
+];

@@ -221,3 +221,18 @@ fn orphaned(conn: &Connection) -> rusqlite::Result<Vec<(i64, ServerId, i64)>> {
     })?;
     rows.collect()
 }
+
+/// For the test that each of them finds its rows by an index.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[
+    SELECT_ALIVE,
+    SELECT_KNOWN,
+    INSERT_ID,
+    INSERT_SERVER,
+    UPDATE_HEARTBEAT,
+    UPDATE_DIED,
+    SELECT_HELD_OF,
+    SELECT_HOLDS,
+    SELECT_LIVING,
+    SELECT_ORPHANED,
+];

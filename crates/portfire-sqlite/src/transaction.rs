@@ -62,3 +62,7 @@ fn explain(failure: Failure, conn: &Connection) -> StorageError {
         Failure::Refused(_) => failure.into_storage(path.as_ref()),
     }
 }
+
+/// For the test that each of them finds its rows by an index.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[LOCK];

@@ -356,3 +356,8 @@ pub(crate) fn code(state: StateName) -> usize {
         StateName::Deleted => 6,
     }
 }
+
+/// For the test that each of them finds its rows by an index.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] =
+    &[SELECT_TALLY, UPDATE_TALLY, UPDATE_QUEUE, UPDATE_SERVER, UPSERT_STATISTICS];

@@ -1,0 +1,79 @@
+//! Guards that every statement finds its rows by an index, whatever is stored.
+
+use rusqlite::Connection;
+
+use crate::migrate::migrations;
+use crate::{
+    change, clean, create, cycle, history, monitor, names, pages, promote, row, servers,
+    transaction, write,
+};
+
+/// Statements that look at a whole table, which is small by its nature.
+const SMALL: [&str; 7] = [
+    "FROM portfire_queue q", // one row for each queue
+    "FROM portfire_queue WHERE name >=",
+    "FROM portfire_server s", // servers that are alive or died within a day
+    "FROM portfire_server WHERE died_at IS NULL AND process",
+    "DELETE FROM portfire_server WHERE",
+    "FROM portfire_running WHERE server = ?1", // what servers hold
+    "FROM portfire_running r CROSS JOIN portfire_job j ON j.seq = r.seq JOIN portfire_queue",
+];
+
+fn plan(conn: &Connection, sql: &str) -> Vec<String> {
+    let mut explain = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect(sql);
+    let rows = explain.raw_query().mapped(|row| row.get(3));
+    rows.collect::<rusqlite::Result<_>>().expect(sql)
+}
+
+#[test]
+fn every_statement_finds_its_rows_by_an_index() {
+    let conn = Connection::open_in_memory().unwrap();
+    migrations().iter().for_each(|step| conn.execute_batch(step.sql).unwrap());
+    let modules = [
+        change::STATEMENTS,
+        clean::STATEMENTS,
+        create::STATEMENTS,
+        cycle::STATEMENTS,
+        history::STATEMENTS,
+        monitor::STATEMENTS,
+        names::STATEMENTS,
+        pages::STATEMENTS,
+        promote::STATEMENTS,
+        row::STATEMENTS,
+        servers::STATEMENTS,
+        transaction::STATEMENTS,
+        write::STATEMENTS,
+    ];
+    let mut looked_at = 0;
+    for sql in modules.into_iter().flatten() {
+        if SMALL.iter().any(|small| sql.contains(small)) {
+            continue;
+        }
+        looked_at += 1;
+        for step in plan(&conn, sql) {
+            // A page goes through the tables in the order of their keys, and stops after a bounded
+            // number of rows.
+            let in_order = sql.contains("LIMIT") && step.starts_with("SCAN");
+            let fine = !step.starts_with("SCAN") || in_order && !sql.contains(" WHERE ");
+            assert!(fine, "`{sql}` scans: {step}");
+            assert!(!step.contains("TEMP B-TREE"), "`{sql}` sorts: {step}");
+        }
+    }
+    assert!(looked_at > 40, "{looked_at}");
+}
+
+#[test]
+fn claims_finishes_and_lookups_use_the_index_that_was_made_for_them() {
+    let conn = Connection::open_in_memory().unwrap();
+    migrations().iter().for_each(|step| conn.execute_batch(step.sql).unwrap());
+    let uses = |sql: &str, index: &str| {
+        let plan = plan(&conn, sql).join("; ");
+        assert!(plan.contains(index), "`{sql}` goes by {plan}");
+    };
+    uses(cycle::SELECT_READY, "SEARCH r USING PRIMARY KEY (queue=?)");
+    uses(cycle::SELECT_HELD, "SEARCH j USING INTEGER PRIMARY KEY (rowid=?)");
+    uses(row::SELECT_READY_MOVED, "portfire_ready_moved");
+    uses(row::SELECT_SCHEDULED_MOVED, "portfire_scheduled_moved");
+    uses(clean::SELECT_EXPIRED, "portfire_finished_expiry");
+    uses(promote::SELECT_DUE, "SEARCH portfire_scheduled USING PRIMARY KEY (run_at<?)");
+}

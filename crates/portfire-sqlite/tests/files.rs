@@ -1,0 +1,359 @@
+//! The file: what is refused when it is opened, what is left after a restart, a crash, a full disk.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portfire_core::client::block_on;
+use portfire_core::{
+    ClaimRequest, Clock, CycleRequest, Finish, JobId, Json, KindName, Limits, ManualClock, Monitor,
+    NewJob, NewServer, Outcome, QueueName, ServerId, StateName, Storage, StorageError, When,
+};
+use portfire_sqlite::rusqlite::Connection;
+use portfire_sqlite::{SqliteOptions, SqliteStorage, Synchronous, migrations};
+
+fn id(number: u32) -> JobId {
+    let mut id = [7; 16];
+    id[12..].copy_from_slice(&number.to_be_bytes());
+    JobId::from_bytes(id)
+}
+
+fn job(number: u32) -> NewJob {
+    NewJob::new(id(number), KindName::stored("noop"), Json::empty())
+}
+
+fn large(number: u32, bytes: usize) -> NewJob {
+    let args = Json::encode(&"x".repeat(bytes)).unwrap();
+    NewJob::new(id(number), KindName::stored("noop"), args)
+}
+
+fn open(path: &Path) -> Result<SqliteStorage, StorageError> {
+    block_on(SqliteStorage::open(path))
+}
+
+/// What opening is refused with, which must name the path.
+fn refusal(path: &Path) -> (StorageError, String) {
+    let error = open(path).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(path.to_str().unwrap()), "`{text}` does not name {}", path.display());
+    (error, text)
+}
+
+fn announce(storage: &SqliteStorage, name: &str) -> ServerId {
+    let id = ServerId::new(name);
+    let server = NewServer {
+        id: id.clone(),
+        name: name.to_owned(),
+        queues: vec![QueueName::DEFAULT],
+        workers: 1,
+        lease: Duration::from_secs(30),
+    };
+    block_on(storage.announce(server)).unwrap();
+    id
+}
+
+fn claim(server: &ServerId, max: u32) -> CycleRequest {
+    let mut request = CycleRequest::new(server.clone(), 1);
+    request.claim = Some(ClaimRequest { queues: vec![QueueName::DEFAULT], max });
+    request
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("letter.txt");
+    let letter = "Dear database, you are none. ".repeat(100);
+    std::fs::write(&path, &letter).unwrap();
+    let (error, text) = refusal(&path);
+    assert!(matches!(error, StorageError::Unsupported(_)), "{error:?}");
+    assert!(text.contains("is not an SQLite database"), "{text}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), letter);
+}
+
+#[test]
+fn a_database_of_another_application_is_refused_unless_it_is_adopted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let app = Connection::open(&path).unwrap();
+    app.execute_batch("PRAGMA application_id = 17; CREATE TABLE note (text TEXT)").unwrap();
+    drop(app);
+    let (error, text) = refusal(&path);
+    assert!(matches!(error, StorageError::Unsupported(_)), "{error:?}");
+    assert!(text.contains("another application") && text.contains("adopt(true)"), "{text}");
+
+    let adopted = block_on(SqliteOptions::new(&path).adopt(true).open()).unwrap();
+    block_on(adopted.create(vec![job(1)])).unwrap();
+    drop(adopted);
+    let again = open(&path).expect("once Portfire's tables are there the file is known");
+    assert_eq!(block_on(again.counts()).unwrap().created_total, 1);
+    let app = Connection::open(&path).unwrap();
+    let mark: i64 = app.pragma_query_value(None, "application_id", |row| row.get(0)).unwrap();
+    assert_eq!(mark, 17, "the application's mark stays");
+}
+
+#[test]
+fn a_newer_schema_is_refused_with_both_versions() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    drop(open(&path).unwrap());
+    let newer = Connection::open(&path).unwrap();
+    let add = "INSERT INTO portfire_schema VALUES (99, 'of the future', 99, '2036-01-01')";
+    newer.execute_batch(add).unwrap();
+    let (error, text) = refusal(&path);
+    assert!(matches!(error, StorageError::Unsupported(_)), "{error:?}");
+    let newest = migrations().last().unwrap().version;
+    assert!(text.contains("version 99") && text.contains(&format!("up to {newest}")), "{text}");
+}
+
+#[test]
+fn a_newer_schema_that_says_it_fits_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    drop(open(&path).unwrap());
+    let newer = Connection::open(&path).unwrap();
+    let add = "INSERT INTO portfire_schema VALUES (99, 'an addition', 1, '2036-01-01')";
+    newer.execute_batch(add).unwrap();
+    let storage = open(&path).unwrap();
+    block_on(storage.create(vec![job(1)])).unwrap();
+}
+
+#[test]
+fn a_read_only_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    drop(open(&path).unwrap());
+    let mut permissions = std::fs::metadata(&path).unwrap().permissions();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(&path, permissions).unwrap();
+    let (error, text) = refusal(&path);
+    assert!(matches!(error, StorageError::ReadOnly(_)), "{error:?}");
+    assert!(text.contains("takes no writes"), "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_read_only_folder_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    let set = |mode| {
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set(0o500);
+    let (error, text) = refusal(&path);
+    set(0o700);
+    assert!(matches!(error, StorageError::ReadOnly(_)), "{error:?}");
+    assert!(text.contains("folder"), "{text}");
+}
+
+#[test]
+fn a_missing_folder_and_a_folder_for_a_file_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (error, text) = refusal(&folder.path().join("missing").join("jobs.db"));
+    assert!(matches!(error, StorageError::Unavailable(_)), "{error:?}");
+    assert!(text.contains("make it first"), "{text}");
+    let (error, text) = refusal(folder.path());
+    assert!(matches!(error, StorageError::Unsupported(_)), "{error:?}");
+    assert!(text.contains("is a folder"), "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_files_belong_to_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(&folder.path().join("jobs.db")).unwrap();
+    announce(&storage, "server");
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?}", entry.file_name());
+    }
+}
+
+#[test]
+fn what_was_stored_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    let storage = open(&path).unwrap();
+    let mut later = job(2);
+    later.when = When::In(Duration::from_secs(3_600));
+    block_on(storage.create(vec![job(1), later])).unwrap();
+    let before = [block_on(storage.job(id(1))).unwrap(), block_on(storage.job(id(2))).unwrap()];
+    drop(storage);
+
+    let storage = open(&path).unwrap();
+    let after = [block_on(storage.job(id(1))).unwrap(), block_on(storage.job(id(2))).unwrap()];
+    assert_eq!(before, after);
+    assert!(before[0].is_some() && before[1].is_some());
+}
+
+/// The file and its log as a crash leaves them: copied while the storage is open.
+#[test]
+fn what_was_acknowledged_is_there_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    let storage = open(&path).unwrap();
+    block_on(storage.create((0..100).map(job).collect())).unwrap();
+    let server = announce(&storage, "before");
+    let claimed = block_on(storage.cycle(claim(&server, 10))).unwrap().claimed;
+    let mut request = CycleRequest::new(server, 2);
+    request.finished = claimed[..5]
+        .iter()
+        .map(|job| {
+            let outcome = Outcome::Succeeded { result: None };
+            Finish { claim: job.claim, outcome, duration: Duration::ZERO }
+        })
+        .collect();
+    block_on(storage.cycle(request)).unwrap();
+
+    let crashed = folder.path().join("crashed.db");
+    std::fs::copy(&path, &crashed).unwrap();
+    let log = |path: &Path| path.with_extension("db-wal");
+    std::fs::copy(log(&path), log(&crashed)).unwrap();
+    let after = open(&crashed).unwrap();
+    let counts = block_on(after.counts()).unwrap();
+    let found = [StateName::Enqueued, StateName::Processing, StateName::Succeeded]
+        .map(|state| counts.of(state));
+    assert_eq!(found, [90, 5, 5]);
+}
+
+#[test]
+fn a_full_disk_takes_nothing_that_was_acknowledged_and_work_goes_on_when_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    let small = SqliteOptions::new(&path).file_bytes_max(400 * 1024);
+    let storage = block_on(small.open()).unwrap();
+    let mut stored = 0;
+    let full = loop {
+        match block_on(storage.create(vec![large(stored, 4_000)])) {
+            Ok(_) => stored += 1,
+            Err(error) => break error,
+        }
+        assert!(stored < 1_000, "the bound has no effect");
+    };
+    assert!(matches!(full, StorageError::Full(_)) && full.is_transient(), "{full:?}");
+    assert!(full.to_string().contains("jobs.db"), "{full}");
+    assert!(stored > 10);
+    let counts = block_on(storage.counts()).unwrap();
+    assert_eq!(counts.created_total, u64::from(stored), "exactly what was acknowledged");
+    assert!(block_on(storage.job(id(stored))).unwrap().is_none());
+    drop(storage);
+
+    let roomy = open(&path).unwrap();
+    block_on(roomy.create(vec![large(stored, 4_000)])).unwrap();
+    let server = announce(&roomy, "server");
+    let claimed = block_on(roomy.cycle(claim(&server, 1_000))).unwrap().claimed;
+    assert_eq!(claimed.len(), stored as usize + 1);
+}
+
+#[test]
+fn an_operation_that_does_not_fit_takes_no_other_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = SqliteOptions::new(folder.path().join("jobs.db"))
+        .file_bytes_max(600 * 1024)
+        .limits(Limits { args_bytes_max: 1024 * 1024 });
+    let storage = block_on(small.open()).unwrap();
+    // Handed in before any of them is awaited, they share a commit or the next one.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (fits, too_large, fits_too) = runtime.block_on(async {
+        tokio::join!(
+            storage.create(vec![job(1)]),
+            storage.create(vec![large(2, 900 * 1024)]),
+            storage.create(vec![job(3)]),
+        )
+    });
+    assert!(matches!(too_large, Err(StorageError::Full(_))), "{too_large:?}");
+    assert!(fits.is_ok() && fits_too.is_ok(), "{fits:?} {fits_too:?}");
+    assert_eq!(block_on(storage.counts()).unwrap().created_total, 2);
+}
+
+#[test]
+fn storage_time_does_not_go_back_over_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    let clock = Arc::new(ManualClock::default());
+    let open = || block_on(SqliteOptions::new(&path).clock(clock.clone()).open()).unwrap();
+    let storage = open();
+    block_on(storage.create(vec![job(1)])).unwrap();
+    let before = block_on(storage.now()).unwrap();
+    drop(storage);
+
+    clock.set(clock.now().saturating_sub(Duration::from_secs(3_600)));
+    let storage = open();
+    assert_eq!(block_on(storage.now()).unwrap(), before);
+    block_on(storage.create(vec![job(2)])).unwrap();
+    let created_at = block_on(storage.job(id(2))).unwrap().unwrap().created_at;
+    assert_eq!(created_at, before);
+}
+
+#[test]
+fn clones_share_the_storage_and_close_ends_it_for_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(&folder.path().join("jobs.db")).unwrap();
+    let second = first.clone();
+    block_on(first.create(vec![job(1)])).unwrap();
+    drop(first);
+    assert_eq!(block_on(second.counts()).unwrap().created_total, 1);
+    let third = second.clone();
+    block_on(second.close());
+    assert!(matches!(block_on(third.create(vec![job(2)])), Err(StorageError::Closed)));
+    assert!(matches!(block_on(third.counts()), Err(StorageError::Closed)));
+}
+
+#[test]
+fn what_was_handed_in_is_written_before_the_file_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    let storage = open(&path).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (created, ()) =
+        runtime.block_on(async { tokio::join!(storage.create(vec![job(1)]), storage.close()) });
+    created.unwrap();
+    let log = path.with_extension("db-wal");
+    assert!(!log.exists(), "the last connection brings the log into the file");
+    assert!(block_on(open(&path).unwrap().job(id(1))).unwrap().is_some());
+}
+
+#[test]
+fn a_weaker_durability_is_said_aloud() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = |synchronous| {
+        let path = folder.path().join(format!("{synchronous:?}.db"));
+        let storage = block_on(SqliteOptions::new(path).synchronous(synchronous).open()).unwrap();
+        storage.info().durability
+    };
+    assert!(told(Synchronous::Full).contains("synced"));
+    assert!(told(Synchronous::Normal).contains("POWER FAILURE MAY UNDO"));
+    assert!(told(Synchronous::Off).contains("POWER FAILURE MAY DESTROY"));
+}
+
+#[test]
+fn a_second_migration_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    let schema = || {
+        drop(open(&path).unwrap());
+        let conn = Connection::open(&path).unwrap();
+        let mut select = conn.prepare("SELECT sql FROM sqlite_schema ORDER BY name").unwrap();
+        let rows = select.query_map([], |row| row.get::<_, Option<String>>(0)).unwrap();
+        rows.collect::<Result<Vec<_>, _>>().unwrap()
+    };
+    let first = schema();
+    assert!(first.len() > 10);
+    assert_eq!(first, schema());
+}
+
+#[test]
+fn a_long_log_is_brought_into_the_file_while_commits_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    let options = SqliteOptions::new(&path).synchronous(Synchronous::Off);
+    let storage = block_on(options.open()).unwrap();
+    for call in 0..60 {
+        let jobs = (0..250).map(|at| large(call * 250 + at, 4_000)).collect();
+        block_on(storage.create(jobs)).unwrap();
+    }
+    let file = std::fs::metadata(&path).unwrap().len();
+    assert!(file > 20_000_000, "{file} bytes in the file");
+}

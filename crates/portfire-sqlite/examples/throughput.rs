@@ -2,7 +2,7 @@
 //! `cargo run --release -p portfire-sqlite --example throughput [FOLDER] [SCENARIO…]`.
 //!
 //! Scenarios: raw, serial, concurrent, many, cycle, backlog, finished, scheduled, bytes, processes,
-//! flood. All by default.
+//! flood, latency, idle. All by default.
 //! The database is made in FOLDER (default: the temporary folder), at durable defaults.
 
 #![allow(clippy::print_stdout)]
@@ -18,7 +18,7 @@ use portfire_core::{
 use portfire_sqlite::SqliteStorage;
 use portfire_sqlite::rusqlite::Connection;
 
-const SCENARIOS: [&str; 11] = [
+const SCENARIOS: [&str; 13] = [
     "raw",
     "serial",
     "concurrent",
@@ -30,6 +30,8 @@ const SCENARIOS: [&str; 11] = [
     "bytes",
     "processes",
     "flood",
+    "latency",
+    "idle",
 ];
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -73,6 +75,8 @@ async fn measure(folder: &Path, wanted: &[String]) -> Result<()> {
                 let one = "role-enqueue";
                 processes(&path, &[one, one, one, one, "role-work", "role-work"])?;
             }
+            "latency" => latency(&path).await?,
+            "idle" => idle(&path).await?,
             _ => processes(&path, &["role-flood", "role-flood", "role-enqueue", "role-work"])?,
         }
     }
@@ -215,6 +219,51 @@ async fn bytes(path: &Path) -> Result<()> {
     println!("bytes written a job: {:>6} to claim and finish", (after - filled) / 200_000);
     println!("bytes written a job: {:>6} in all", (after - before) / 200_000);
     println!("bytes of the file a job: {:>6}", std::fs::metadata(path)?.len() / 200_000);
+    Ok(())
+}
+
+/// From a create to the hint, in the same handle and in another one, as another process has it.
+async fn latency(path: &Path) -> Result<()> {
+    let storage = SqliteStorage::open(path).await?;
+    let other = SqliteStorage::open(path).await?;
+    let server = announce(&other).await?;
+    for (name, listener) in [("this", &storage), ("another", &other)] {
+        let mut wakeups = listener.wakeups();
+        let mut ids = Ids::new(name.len() as u128);
+        let mut times = Vec::new();
+        for key in 0..250 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let start = Instant::now();
+            storage.create(vec![ids.job()]).await?;
+            let created = start.elapsed();
+            wakeups.work().await;
+            let mut request = CycleRequest::new(server.clone(), key);
+            request.claim = wish(1);
+            listener.cycle(request).await?;
+            times.push((start.elapsed(), created));
+        }
+        times.sort_unstable();
+        let (half, most) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+        println!(
+            "create to claim by {name} process: p50 {:.0} us (of it the create {:.0}), p99 {:.0} us",
+            micros(half.0),
+            micros(half.1),
+            micros(most.0)
+        );
+    }
+    Ok(())
+}
+
+/// What a process costs that listens and has nothing to do.
+async fn idle(path: &Path) -> Result<()> {
+    let storage = SqliteStorage::open(path).await?;
+    announce(&storage).await?;
+    let _wakeups = storage.wakeups();
+    let before = processor();
+    let start = Instant::now();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let share = (processor() - before).as_secs_f64() / start.elapsed().as_secs_f64();
+    println!("listening and idle: {:.2} % of a processor", share * 100.0);
     Ok(())
 }
 

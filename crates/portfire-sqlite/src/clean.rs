@@ -7,6 +7,7 @@ use portfire_core::{Bucket, Cleaned};
 
 use crate::error::Failure;
 use crate::row::{Body, state};
+use crate::servers::processes;
 use crate::write::{Write, bucket_code, code};
 
 /// How long a dead server is shown.
@@ -19,8 +20,6 @@ const DELETE_RESULT: &str = "DELETE FROM portfire_result WHERE seq = ?1";
 const DELETE_HISTORY: &str = "DELETE FROM portfire_history WHERE seq = ?1";
 const DELETE_JOB: &str = "DELETE FROM portfire_job WHERE seq = ?1";
 const DELETE_SERVERS: &str = "DELETE FROM portfire_server WHERE died_at <= ?1 AND processing = 0";
-const SELECT_PROCESSES: &str =
-    "SELECT DISTINCT process FROM portfire_server WHERE died_at IS NULL AND process IS NOT NULL";
 const DELETE_STATISTICS: &str = "DELETE FROM portfire_statistics WHERE bucket = ?1 AND start < ?2";
 
 /// Removes up to `max` expired jobs, and the rest.
@@ -67,10 +66,7 @@ fn forget_old(write: &mut Write<'_>) -> Result<(), Failure> {
         write.touch();
     }
     if let Some(process) = write.process.as_deref() {
-        let mut select = write.conn.prepare_cached(SELECT_PROCESSES)?;
-        let living =
-            select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
-        process.remove_strays(&living);
+        process.remove_strays(&processes(write.conn)?);
     }
     Ok(())
 }
@@ -84,6 +80,5 @@ pub(crate) const STATEMENTS: &[&str] = &[
     DELETE_HISTORY,
     DELETE_JOB,
     DELETE_SERVERS,
-    SELECT_PROCESSES,
     DELETE_STATISTICS,
 ];

@@ -58,15 +58,13 @@ impl Process {
 
     /// Whether the process with this name has ended for sure.
     pub(crate) fn has_ended(&self, name: &str) -> bool {
-        if self.lock.as_ref().is_some_and(|lock| lock.name == name) {
-            return false;
-        }
-        let Some(path) = lock_path(&self.database, name) else { return false };
-        let ended = is_free(&path);
-        if ended {
-            self.ended.borrow_mut().push(path);
-        }
-        ended
+        let is_own = self.lock.as_ref().is_some_and(|lock| lock.name == name);
+        !is_own && lock_path(&self.database, name).is_some_and(|path| is_free(&path))
+    }
+
+    /// Removes the lock file of a process that has ended once the present transaction commits.
+    pub(crate) fn remove_later(&self, name: &str) {
+        self.ended.borrow_mut().extend(lock_path(&self.database, name));
     }
 
     /// Removes lock files that processes left behind whose servers were declared dead by their leases.

@@ -31,6 +31,8 @@ const SELECT_HOLDS: &str = "SELECT 1 FROM portfire_job j \
 const SELECT_LIVING: &str = "SELECT s.server, i.id, s.heartbeat_at, s.lease, s.process \
     FROM portfire_server s JOIN portfire_server_id i ON i.server = s.server \
     WHERE s.died_at IS NULL ORDER BY i.id";
+const SELECT_PROCESSES: &str =
+    "SELECT DISTINCT process FROM portfire_server WHERE died_at IS NULL AND process IS NOT NULL";
 const SELECT_ORPHANED: &str = "SELECT s.server, i.id, s.processing FROM portfire_server s \
     JOIN portfire_server_id i ON i.server = s.server \
     WHERE s.died_at IS NOT NULL AND s.processing > 0 ORDER BY i.id";
@@ -206,7 +208,18 @@ fn declare_dead(write: &mut Write<'_>) -> Result<Vec<ServerId>, Failure> {
 }
 
 fn has_ended(write: &Write<'_>, process: Option<&str>) -> bool {
-    write.process.as_deref().zip(process).is_some_and(|(own, name)| own.has_ended(name))
+    let Some((own, name)) = write.process.as_deref().zip(process) else { return false };
+    let ended = own.has_ended(name);
+    if ended {
+        own.remove_later(name);
+    }
+    ended
+}
+
+/// The names of the processes whose servers are alive.
+pub(crate) fn processes(conn: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut select = conn.prepare_cached(SELECT_PROCESSES)?;
+    select.query_map([], |row| row.get(0))?.collect()
 }
 
 /// Until when a server is alive without another heartbeat.
@@ -234,5 +247,6 @@ pub(crate) const STATEMENTS: &[&str] = &[
     SELECT_HELD_OF,
     SELECT_HOLDS,
     SELECT_LIVING,
+    SELECT_PROCESSES,
     SELECT_ORPHANED,
 ];

@@ -375,7 +375,9 @@ impl AtWork {
 
     /// Looks whether other processes have written something to tell of.
     fn look_around(&mut self) {
-        let looked = self.foreign.look(&self.writer.conn, &mut self.book);
+        let Writer { conn, process, .. } = &self.writer;
+        let looked = self.foreign.look(conn, &mut self.book);
+        let looked = looked.and_then(|()| self.foreign.watch(conn, process));
         if let Err(error) = looked {
             tracing::debug!(%error, path = %self.writer.path.display(), "looking for foreign commits");
         }

@@ -1,6 +1,9 @@
 //! Several processes on one file: each enqueues, works, or dies. The processes are this test binary
 //! itself, started again with a role.
 
+// A child tells its parent what it did.
+#![allow(clippy::print_stdout)]
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -192,8 +195,14 @@ fn the_jobs_of_a_killed_process_are_returned_before_its_lease_ends() {
     let alive = block_on(storage.rescue(RescueRequest::default())).unwrap();
     assert_eq!((alive.dead.len(), alive.returned), (0, 0), "its process lives");
 
-    holder.kill().unwrap();
-    holder.wait().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let heard = runtime.block_on(async {
+        let mut wakeups = storage.wakeups();
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        tokio::time::timeout(Duration::from_secs(10), wakeups.control()).await
+    });
+    assert!(heard.is_ok(), "no hint that a process has ended");
     let rescued = block_on(storage.rescue(RescueRequest::default())).unwrap();
     assert_eq!((rescued.dead.len(), rescued.returned), (1, 10));
     let left: Vec<_> = std::fs::read_dir(folder.path())

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use portfire_core::{Answer, Finish, NewServer, ServerId, Storage, StorageError, Verdict};
+
+use tokio::sync::Notify;
 
 use crate::builder::Options;
 use crate::context::JobContext;
@@ -22,6 +25,10 @@ pub(crate) struct Core {
     pub(crate) applied: Vec<Arc<dyn AppliedFilter>>,
     pub(crate) options: Options,
     pub(crate) tallies: Tallies,
+    /// Told when the outcome of a claim is unknown.
+    pub(crate) doubts: Notify,
+    /// Until when such a claim may still be applied, in nanoseconds of the runtime's clock.
+    doubtful_until: AtomicU64,
     /// Names the cycles of this server. They are unique for each of its ids, and for all together.
     cycle_keys: AtomicU64,
 }
@@ -54,6 +61,8 @@ impl Core {
             applied,
             options,
             tallies: Tallies::default(),
+            doubts: Notify::new(),
+            doubtful_until: AtomicU64::new(0),
             cycle_keys: AtomicU64::new(1),
         }
     }
@@ -85,6 +94,20 @@ impl Core {
         let panicked =
             |message| StorageError::unavailable(format!("the storage panicked: {message}"));
         answer.unwrap_or_else(|message| Err(panicked(message)))
+    }
+
+    /// The outcome of a claim is unknown: it may be applied at any time, though hardly after two leases.
+    pub(crate) fn doubt(&self) {
+        let until = self.runtime.elapsed() + 2 * self.options.lease;
+        let until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
+        self.doubtful_until.store(until, Ordering::Relaxed);
+        self.doubts.notify_one();
+    }
+
+    /// Whether a claim of unknown outcome may still be applied.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        let until = Duration::from_nanos(self.doubtful_until.load(Ordering::Relaxed));
+        self.runtime.elapsed() < until
     }
 
     /// Counts a verdict and tells those who want to hear of what was applied.

@@ -113,6 +113,9 @@ impl Dispatcher {
                     // Unknown is not no: only the same key tells the two apart, and a claim that was
                     // applied must not be lost.
                     request.repeated |= !error.is_definite();
+                    if request.repeated && request.claim.is_some() {
+                        self.core.doubt();
+                    }
                     let wait = self.outage.wait_after("reporting and claiming jobs", &error);
                     self.core.runtime.sleep(wait).await;
                 }

@@ -4,11 +4,11 @@
 //! yet reported). Whatever happens to a job between its claim and its finish happens here, under one
 //! short lock, so that a job is always in exactly one of the three.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use portfire_core::{CancelReason, Claim, ClaimedJob, Finish, Lost, LostReason, Outcome};
+use portfire_core::{CancelReason, Claim, ClaimedJob, Finish, JobId, Lost, LostReason, Outcome};
 use tokio::sync::Notify;
 
 use crate::context::{CancellationSource, CancellationToken, JobContext};
@@ -68,8 +68,9 @@ struct State {
     closed: bool,
     /// The dispatcher has nothing to do and wants to be told when it has.
     dispatcher_waits: bool,
-    /// The dispatcher is on its way with an errand.
-    under_way: bool,
+    errands: Errands,
+    /// What the errand that is under way reports.
+    reporting: Vec<Claim>,
     released: u64,
     /// Jobs that were in hand and turned out to be another's, or nobody's, any more.
     lost: u64,
@@ -123,6 +124,20 @@ pub(crate) struct Errand {
     pub(crate) want: u32,
 }
 
+/// How far a dispatcher is with its errands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Errands {
+    begun: u64,
+    under_way: bool,
+}
+
+impl Errands {
+    /// Whether no errand is under way any more that had begun at an earlier time.
+    pub(crate) fn are_past(self, earlier: Errands) -> bool {
+        !self.under_way || self.begun > earlier.begun
+    }
+}
+
 /// What a pool has in hand, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InHandCounts {
@@ -155,7 +170,8 @@ impl InHand {
             done: Vec::new(),
             closed: false,
             dispatcher_waits: false,
-            under_way: false,
+            errands: Errands::default(),
+            reporting: Vec::new(),
             released: 0,
             lost: 0,
         };
@@ -248,13 +264,17 @@ impl InHand {
             true => std::mem::take(&mut state.done),
             false => state.done.drain(..most).collect(),
         };
-        state.under_way = true;
+        state.errands = Errands { begun: state.errands.begun + 1, under_way: true };
+        state.reporting = done.iter().map(|done| done.finish.claim).collect();
         Some(Errand { incarnation: state.incarnation, done, want })
     }
 
     /// The errand is delivered, or has become void.
     pub(crate) fn delivered(&self) {
-        self.lock().under_way = false;
+        let mut state = self.lock();
+        state.errands.under_way = false;
+        state.reporting.clear();
+        drop(state);
         self.calm.notify_waiters();
     }
 
@@ -300,6 +320,22 @@ impl InHand {
             to.extend(lane.ready.iter().map(|ready| ready.job.claim));
             to.extend(lane.slots.iter().filter_map(Slot::claim));
         }
+    }
+
+    /// All claims that this pool answers for, also those whose end is being reported.
+    pub(crate) fn answers_for(&self, to: &mut BTreeSet<(JobId, u32)>) {
+        let state = self.lock();
+        let lanes = state.lanes.iter();
+        let ready = lanes.clone().flat_map(|lane| &lane.ready).map(|ready| ready.job.claim);
+        let running = lanes.flat_map(|lane| &lane.slots).filter_map(Slot::claim);
+        let done = state.done.iter().map(|done| done.finish.claim);
+        let all = ready.chain(running).chain(done).chain(state.reporting.iter().copied());
+        to.extend(all.map(|claim| (claim.job, claim.attempt)));
+    }
+
+    /// How far the dispatcher is.
+    pub(crate) fn errands(&self) -> Errands {
+        self.lock().errands
     }
 
     /// Some claims are no longer good: what is ready is dropped, what runs is cancelled.
@@ -411,7 +447,7 @@ impl InHand {
     fn is_idle(&self) -> bool {
         let state = self.lock();
         let idle = |lane: &Lane| lane.ready.is_empty() && !lane.slots.iter().any(Slot::is_running);
-        state.lanes.iter().all(idle) && state.done.is_empty() && !state.under_way
+        state.lanes.iter().all(idle) && state.done.is_empty() && !state.errands.under_way
     }
 
     /// What is in hand.

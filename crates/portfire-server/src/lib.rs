@@ -7,6 +7,7 @@
 //! Everything reaches time, tasks and randomness through [`Runtime`], and the storage through
 //! [`Storage`](portfire_core::Storage), so the simulator runs exactly this code in virtual time.
 
+mod auditor;
 pub mod builder;
 mod cleaner;
 pub mod context;

@@ -122,7 +122,8 @@ impl Runtime for TokioRuntime {
                 Ok(alone) => alone.block_on(async move {
                     tokio::select! {
                         biased;
-                        _ = stopped.wait_for(|stop| *stop) => {}
+                        // A handle that is dropped leaves its task running.
+                        Ok(_) = stopped.wait_for(|stop| *stop) => {}
                         () = task => {}
                     }
                 }),
@@ -155,5 +156,38 @@ impl Runtime for TokioRuntime {
     fn random(&self) -> u64 {
         use std::hash::{BuildHasher, RandomState};
         RandomState::new().hash_one(0u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_outlives_its_handle_and_ends_when_it_is_aborted() {
+        let runtime = TokioRuntime::current();
+        for start in [TokioRuntime::spawn, TokioRuntime::spawn_apart] {
+            let (go, wait) = tokio::sync::oneshot::channel::<()>();
+            let (done, is_done) = tokio::sync::oneshot::channel();
+            let task = async move {
+                let _ = wait.await;
+                let _ = done.send(5);
+            };
+            drop(start(&runtime, "left alone", Box::pin(task)));
+            go.send(()).unwrap();
+            assert_eq!(is_done.await, Ok(5));
+
+            let aborted = start(&runtime, "aborted", Box::pin(std::future::pending()));
+            aborted.abort();
+            aborted.ended().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_clock_goes_on_and_sleeps_last() {
+        let runtime = TokioRuntime::current();
+        let before = runtime.elapsed();
+        runtime.sleep(Duration::from_millis(5)).await;
+        assert!(runtime.elapsed() - before >= Duration::from_millis(5));
     }
 }

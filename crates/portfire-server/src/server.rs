@@ -9,6 +9,7 @@ use std::time::Duration;
 use portfire_core::{Client, RescueRequest, ServerId, Storage};
 use tokio::sync::watch;
 
+use crate::auditor::Auditor;
 use crate::builder::{CheckedPool, Parts, ServerBuilder};
 use crate::cleaner::Cleaner;
 use crate::core::Core;
@@ -289,6 +290,7 @@ impl Server {
         let request = RescueRequest { recoveries_max, ..RescueRequest::default() };
         self.start_service(Rescuer::new(storage(), runtime(), request, options.rescue_interval));
         self.start_service(Cleaner::new(storage(), runtime(), options.clean_interval));
+        self.start_service(Auditor::new(Arc::clone(&self.core), self.pools.clone()));
         for process in processes {
             let context = ProcessContext::new(self.client().clone(), self.shutdown_view());
             self.start_service(UserProcess::new(process, context));

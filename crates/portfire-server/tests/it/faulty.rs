@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portfire_core::{
@@ -40,6 +40,8 @@ pub(crate) enum Fault {
     AnswerLost,
     /// It fails for sure.
     Full,
+    /// It fails, and is applied so much later all the same. For cycles.
+    AppliedLater(Duration),
     /// It is applied, and then panics.
     Panics,
     /// It never answers, and is not applied.
@@ -49,7 +51,7 @@ pub(crate) enum Fault {
 }
 
 pub(crate) struct Faulty {
-    inner: MemoryStorage,
+    inner: Arc<MemoryStorage>,
     world: World,
     plan: Mutex<Plan>,
 }
@@ -70,7 +72,7 @@ struct Plan {
 
 impl Faulty {
     pub(crate) fn new(world: World, inner: MemoryStorage) -> Faulty {
-        Faulty { inner, world, plan: Mutex::default() }
+        Faulty { inner: Arc::new(inner), world, plan: Mutex::default() }
     }
 
     /// Disturbs the next call of an operation; several are disturbed in turn.
@@ -134,10 +136,20 @@ impl Faulty {
         op: Op,
         call: impl Future<Output = Result<T, StorageError>> + Send + 'a,
     ) -> Answer<'a, T> {
+        self.disturbed(self.fault(op), call)
+    }
+
+    fn disturbed<'a, T: Send + 'a>(
+        &'a self,
+        fault: Option<Fault>,
+        call: impl Future<Output = Result<T, StorageError>> + Send + 'a,
+    ) -> Answer<'a, T> {
         Box::pin(async move {
-            match self.fault(op) {
+            match fault {
                 None => call.await,
-                Some(Fault::Lost) => Err(StorageError::unavailable("the line is cut")),
+                Some(Fault::Lost | Fault::AppliedLater(_)) => {
+                    Err(StorageError::unavailable("the line is cut"))
+                }
                 Some(Fault::AnswerLost) => {
                     call.await?;
                     Err(StorageError::unavailable("the answer is lost"))
@@ -190,7 +202,17 @@ impl Storage for Faulty {
             plan.cycles.push(request.clone());
             plan.cycle_takes
         };
-        self.call(Op::Cycle, async move {
+        let fault = self.fault(Op::Cycle);
+        if let Some(Fault::AppliedLater(time)) = fault {
+            let (inner, world, request) =
+                (Arc::clone(&self.inner), self.world.clone(), request.clone());
+            let later = async move {
+                world.pass(time).await;
+                let _ = inner.cycle(request).await;
+            };
+            self.world.spawn("a late cycle", Box::pin(later));
+        }
+        self.disturbed(fault, async move {
             let answer = self.inner.cycle(request).await;
             self.world.pass(takes).await;
             answer

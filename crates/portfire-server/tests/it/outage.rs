@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use portfire_core::StateName;
+use portfire_core::{Cause, Monitor, StateName};
 use portfire_server::Runtime;
 
 use crate::faulty::{Fault, Op};
@@ -170,5 +170,61 @@ fn a_storage_that_panics_is_an_outage_like_others() {
         assert!(server.stats().heartbeats_total >= 10);
         assert_eq!(server.stats().restarts_total, 0);
         assert!(server.shutdown().await.retired);
+    });
+}
+
+#[test]
+fn a_claim_that_is_applied_after_its_repeat_holds_no_job_for_long() {
+    play(|stage| async move {
+        on_noted(&stage, "job");
+        // Without hints the server looks every 5 s. Its first claim is cut off, the repeat finds
+        // nothing, and then the first is applied after all, when there is a job.
+        stage.storage.deafen();
+        stage.storage.next(Op::Cycle, Fault::AppliedLater(7 * SECOND));
+        let server = stage.server().poll_interval(5 * SECOND).start().await.unwrap();
+        stage.world.pass(6 * SECOND).await;
+        assert!(stage.storage.cycles()[1].repeated);
+        let id = stage.enqueue("job").await;
+        stage.until_state(id, StateName::Processing).await;
+        assert_eq!(server.stats().claimed_total, 0);
+
+        let held_at = stage.world.elapsed();
+        stage.until_state(id, StateName::Succeeded).await;
+        let held_for = stage.world.elapsed() - held_at;
+        assert!(held_for <= 31 * SECOND, "{held_for:?}");
+        assert_each_ran_once(&stage, 1);
+        let causes = stage.causes(id).await;
+        assert_eq!(causes[1..4], [Cause::Claimed, Cause::Released, Cause::Claimed]);
+    });
+}
+
+#[test]
+fn an_audit_leaves_alone_what_the_server_knows_of() {
+    play(|stage| async move {
+        let (world, notes) = (stage.world.clone(), stage.notes.clone());
+        stage.on("long", move |cx| {
+            let (world, notes) = (world.clone(), notes.clone());
+            async move {
+                notes.add(cx.id().to_string());
+                world.pass(50 * SECOND).await;
+                DONE
+            }
+        });
+        // In doubt all the time, with answers that take longer than an audit's interval.
+        stage.storage.cycles_take(12 * SECOND);
+        let _one = stage.server().workers(8).start().await.unwrap();
+        let _other = stage.server().workers(8).start().await.unwrap();
+        for _ in 0..8 {
+            stage.storage.next(Op::Cycle, Fault::AnswerLost);
+            stage.world.pass(3 * SECOND).await;
+            stage.enqueue_many("long", "default", 5).await;
+        }
+        let mut waited = 0;
+        while stage.storage.counts().await.unwrap().of(StateName::Succeeded) < 40 {
+            waited += 1;
+            assert!(waited < 3_000, "{:?}", stage.storage.counts().await);
+            stage.world.pass(SECOND).await;
+        }
+        assert_each_ran_once(&stage, 40);
     });
 }

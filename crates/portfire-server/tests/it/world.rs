@@ -181,8 +181,9 @@ impl Runtime for World {
             let _end = end;
             tokio::select! {
                 biased;
-                _ = stopped.wait_for(|stop| *stop) => {}
-                () = async { task.await; } => {}
+                // A handle that is dropped leaves its task running.
+                Ok(_) = stopped.wait_for(|stop| *stop) => {}
+                () = task => {}
             }
         }));
         let stop = Arc::new(stop);

@@ -97,6 +97,11 @@ impl SqliteStorage {
         &self.inner.path
     }
 
+    /// How many commits this storage has made in this process; many calls share one.
+    pub fn commits(&self) -> u64 {
+        self.inner.inbox.commits()
+    }
+
     /// Ends this storage in this process, for all clones: what was handed in is still done,
     /// everything later is answered [`Closed`](StorageError::Closed), and the file is closed when
     /// this returns.

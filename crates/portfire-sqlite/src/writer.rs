@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ use crate::write::{Book, Write};
 const OPERATIONS_MAX: usize = 256;
 /// A commit takes no further operation once it has so many jobs.
 const JOBS_MAX: usize = 1_000;
+
+/// How often the writer lets others run while it waits for those it has just answered.
+const GATHER_MAX: usize = 16;
 
 /// Something to do in a transaction, and someone who waits for its answer.
 pub(crate) trait Operation: Send {
@@ -97,6 +101,7 @@ pub(crate) enum Line {
 pub(crate) struct Inbox {
     lines: Mutex<Lines>,
     bell: Condvar,
+    commits: AtomicU64,
 }
 
 #[derive(Default)]
@@ -116,7 +121,7 @@ enum Woken {
 
 impl Inbox {
     pub(crate) fn new() -> Inbox {
-        Inbox { lines: Mutex::default(), bell: Condvar::new() }
+        Inbox { lines: Mutex::default(), bell: Condvar::new(), commits: AtomicU64::new(0) }
     }
 
     /// Hands an operation in; the receiver gets its answer.
@@ -156,9 +161,31 @@ impl Inbox {
         self.bell.notify_one();
     }
 
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Lines> {
         // The lines are whole between any two statements, so a panic elsewhere cannot have torn them.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets those who were just answered hand in what they want next, when they were many: otherwise
+    /// the first of them would have a commit to themselves, and the rest another one. It ends as soon
+    /// as nobody comes, and after a few turns at the latest.
+    fn gather(&self, answered: usize) {
+        let mut waiting = self.lock().len();
+        for _ in 0..GATHER_MAX {
+            if waiting >= answered {
+                return;
+            }
+            std::thread::yield_now();
+            let now = self.lock().len();
+            if now == waiting {
+                return;
+            }
+            waiting = now;
+        }
     }
 
     /// Waits for operations and moves a commit's worth of them into `group`.
@@ -183,6 +210,10 @@ impl Inbox {
 }
 
 impl Lines {
+    fn len(&self) -> usize {
+        self.first.len() + self.bulk.len()
+    }
+
     fn is_empty(&self) -> bool {
         self.first.is_empty() && self.bulk.is_empty()
     }
@@ -271,7 +302,13 @@ impl Writer {
         loop {
             let tick = at_work.foreign.tick(&at_work.writer.hub);
             match at_work.writer.inbox.take(&mut group, tick) {
-                Woken::Work => at_work.commit_group(&mut group),
+                Woken::Work => {
+                    let answered = group.len();
+                    at_work.commit_group(&mut group);
+                    if answered > 1 {
+                        at_work.writer.inbox.gather(answered);
+                    }
+                }
                 Woken::Tick => at_work.look_around(),
                 Woken::Closed => return,
             }
@@ -329,6 +366,7 @@ impl AtWork {
         match done {
             Ok(()) => {
                 self.writer.process.remove_ended();
+                self.writer.inbox.commits.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
             Err(error) => {

@@ -12,7 +12,8 @@ use portfire_core::{ClaimRequest, Cycle, CycleRequest, Finish, StorageError, Ver
 
 use crate::context::JobContext;
 use crate::core::Core;
-use crate::in_hand::{Errand, InHand, LaneName};
+use crate::in_hand::{Errand, InHand};
+use crate::lane::LaneName;
 use crate::lease::Lease;
 use crate::queues::QueueOrder;
 use crate::service::Outage;

@@ -4,16 +4,16 @@
 //! yet reported). Whatever happens to a job between its claim and its finish happens here, under one
 //! short lock, so that a job is always in exactly one of the three.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use portfire_core::{CancelReason, Claim, ClaimedJob, Finish, JobId, Lost, LostReason, Outcome};
+use portfire_core::{CancelReason, Claim, ClaimedJob, Finish, JobId, Lost, Outcome};
 use tokio::sync::Notify;
 
-use crate::context::{CancellationSource, CancellationToken, JobContext};
+use crate::context::{CancellationToken, JobContext};
+use crate::lane::{Lane, LaneName, Seat};
 use crate::lease::Lease;
-use crate::prefetch::Pace;
 use crate::runtime::Runtime;
 
 /// Most jobs that are fetched ahead.
@@ -26,10 +26,6 @@ const CLAIM_MAX: usize = AHEAD_MAX / 2;
 /// Most finishes that one cycle reports.
 const FINISH_MAX: usize = 1_024;
 
-/// How long a job may wait here for a worker before it is given back, if more wait than the pool has
-/// workers: other servers may have time for it.
-const READY_MAX: Duration = Duration::from_secs(1);
-
 /// The jobs of one pool.
 pub(crate) struct InHand {
     state: Mutex<State>,
@@ -41,22 +37,6 @@ pub(crate) struct InHand {
     calm: Notify,
     lease: Arc<Lease>,
     runtime: Arc<dyn Runtime>,
-}
-
-/// Which of a pool's two kinds of workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LaneName {
-    /// For async handlers.
-    Async,
-    /// For handlers that block a thread.
-    Blocking,
-}
-
-/// The place of one worker.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Seat {
-    pub(crate) lane: LaneName,
-    pub(crate) slot: usize,
 }
 
 struct State {
@@ -74,30 +54,6 @@ struct State {
     released: u64,
     /// Jobs that were in hand and turned out to be another's, or nobody's, any more.
     lost: u64,
-}
-
-struct Lane {
-    ready: VecDeque<Ready>,
-    slots: Vec<Slot>,
-    busy: usize,
-    idle: usize,
-    pace: Pace,
-}
-
-struct Ready {
-    job: ClaimedJob,
-    since: Duration,
-}
-
-enum Slot {
-    Free,
-    Running {
-        claim: Claim,
-        source: CancellationSource,
-    },
-    /// What runs is no longer an attempt: it is reported, but its thread has not returned; or its
-    /// job was lost with the server's former id.
-    Lingering,
 }
 
 /// A job that a worker is to run.
@@ -202,9 +158,7 @@ impl InHand {
         let now = self.runtime.elapsed();
         let mut state = self.lock();
         state.put_down(seat, done, now);
-        let lane = &mut state.lanes[seat.lane as usize];
-        lane.slots[seat.slot] = Slot::Lingering;
-        lane.busy += 1;
+        state.lanes[seat.lane as usize].linger(seat.slot);
         self.wake_dispatcher(state);
     }
 
@@ -226,7 +180,7 @@ impl InHand {
         let lane = &mut state.lanes[seat.lane as usize];
         lane.idle += usize::from(matches!(taken, Take::Nothing));
         // Each worker that starts something wakes the next: the dispatcher wakes one only.
-        let wake_another = matches!(taken, Take::Job(_)) && lane.idle > 0 && !lane.ready.is_empty();
+        let wake_another = matches!(taken, Take::Job(_)) && lane.is_waited_for();
         if anything_done {
             self.wake_dispatcher(state);
         } else {
@@ -296,13 +250,12 @@ impl InHand {
             return;
         }
         for job in jobs {
-            let lane = lane_of(&job) as usize;
-            state.lanes[lane].ready.push_back(Ready { job, since });
+            state.lanes[lane_of(&job) as usize].add(job, since);
         }
         if state.closed {
             state.give_back_all();
         }
-        let wake = [state.lanes[0].has_work(), state.lanes[1].has_work()];
+        let wake = state.waited_for();
         drop(state);
         for (arrivals, wake) in self.arrivals.iter().zip(wake) {
             if wake {
@@ -315,21 +268,15 @@ impl InHand {
 
     /// The claims that the server holds for this pool and may still lose.
     pub(crate) fn held(&self, to: &mut Vec<Claim>) {
-        let state = self.lock();
-        for lane in &state.lanes {
-            to.extend(lane.ready.iter().map(|ready| ready.job.claim));
-            to.extend(lane.slots.iter().filter_map(Slot::claim));
-        }
+        to.extend(self.lock().lanes.iter().flat_map(Lane::claims));
     }
 
     /// All claims that this pool answers for, also those whose end is being reported.
     pub(crate) fn answers_for(&self, to: &mut BTreeSet<(JobId, u32)>) {
         let state = self.lock();
-        let lanes = state.lanes.iter();
-        let ready = lanes.clone().flat_map(|lane| &lane.ready).map(|ready| ready.job.claim);
-        let running = lanes.flat_map(|lane| &lane.slots).filter_map(Slot::claim);
+        let held = state.lanes.iter().flat_map(Lane::claims);
         let done = state.done.iter().map(|done| done.finish.claim);
-        let all = ready.chain(running).chain(done).chain(state.reporting.iter().copied());
+        let all = held.chain(done).chain(state.reporting.iter().copied());
         to.extend(all.map(|claim| (claim.job, claim.attempt)));
     }
 
@@ -341,23 +288,7 @@ impl InHand {
     /// Some claims are no longer good: what is ready is dropped, what runs is cancelled.
     pub(crate) fn lose(&self, lost: &[Lost]) {
         let mut state = self.lock();
-        let State { lanes, lost: lost_count, .. } = &mut *state;
-        for lane in lanes {
-            for Lost { claim, reason } in lost {
-                let is_lost = |held: &Claim| (held.job, held.attempt) == (claim.job, claim.attempt);
-                let before = lane.ready.len();
-                lane.ready.retain(|ready| !is_lost(&ready.job.claim));
-                *lost_count += (before - lane.ready.len()) as u64;
-                for slot in &lane.slots {
-                    if let Slot::Running { claim, source } = slot
-                        && is_lost(claim)
-                    {
-                        *lost_count += 1;
-                        source.cancel(cancel_reason(*reason));
-                    }
-                }
-            }
-        }
+        state.lost += state.lanes.iter_mut().map(|lane| lane.lose(lost)).sum::<u64>();
         self.wake_dispatcher(state);
     }
 
@@ -373,22 +304,14 @@ impl InHand {
         state.cancel_all(CancelReason::LeaseLost);
         state.lost += state.done.len() as u64;
         state.done.clear();
-        let State { lanes, lost, .. } = &mut *state;
-        for lane in lanes {
-            *lost += lane.ready.len() as u64;
-            lane.ready.clear();
-            for slot in lane.slots.iter_mut().filter(|slot| slot.is_running()) {
-                *lost += 1;
-                *slot = Slot::Lingering;
-            }
-        }
+        state.lost += state.lanes.iter_mut().map(Lane::forget_all).sum::<u64>();
         self.wake_dispatcher(state);
     }
 
     /// The lease is good again: workers may start what is ready.
     pub(crate) fn resume(&self) {
         let mut state = self.lock();
-        let wake = [state.lanes[0].has_work(), state.lanes[1].has_work()];
+        let wake = state.waited_for();
         let waits = std::mem::take(&mut state.dispatcher_waits);
         drop(state);
         if waits {
@@ -414,14 +337,7 @@ impl InHand {
     /// Gives up what still runs; how much that is. Its claims are released by the retirement.
     pub(crate) fn abandon(&self) -> u64 {
         let mut state = self.lock();
-        let mut running = 0;
-        for lane in &mut state.lanes {
-            for slot in &mut lane.slots {
-                running += u64::from(matches!(slot, Slot::Running { .. }));
-                *slot = Slot::Free;
-            }
-            lane.busy = 0;
-        }
+        let running = state.lanes.iter_mut().map(Lane::abandon).sum();
         self.wake_dispatcher(state);
         running
     }
@@ -429,8 +345,7 @@ impl InHand {
     /// Whether a closed pool has nothing left to run or to report.
     pub(crate) fn is_finished(&self) -> bool {
         let state = self.lock();
-        let running = state.lanes.iter().flat_map(|lane| &lane.slots).any(Slot::is_running);
-        state.closed && state.done.is_empty() && !running
+        state.closed && state.done.is_empty() && state.lanes.iter().all(|lane| lane.running() == 0)
     }
 
     /// Waits until nothing runs, nothing waits to, and everything is reported.
@@ -446,17 +361,16 @@ impl InHand {
 
     fn is_idle(&self) -> bool {
         let state = self.lock();
-        let idle = |lane: &Lane| lane.ready.is_empty() && !lane.slots.iter().any(Slot::is_running);
+        let idle = |lane: &Lane| lane.ready() + lane.running() == 0;
         state.lanes.iter().all(idle) && state.done.is_empty() && !state.errands.under_way
     }
 
     /// What is in hand.
     pub(crate) fn counts(&self) -> InHandCounts {
         let state = self.lock();
-        let running = state.lanes.iter().flat_map(|lane| &lane.slots);
         InHandCounts {
-            ready: state.lanes.iter().map(|lane| lane.ready.len()).sum(),
-            running: running.filter(|slot| slot.is_running()).count(),
+            ready: state.lanes.iter().map(Lane::ready).sum(),
+            running: state.lanes.iter().map(Lane::running).sum(),
             done: state.done.len(),
             released: state.released,
             lost: state.lost,
@@ -471,9 +385,7 @@ impl InHand {
 impl State {
     /// A worker has ended its attempt: its slot is free, and the finish waits to be reported.
     fn put_down(&mut self, seat: Seat, done: Done, now: Duration) {
-        let lane = &mut self.lanes[seat.lane as usize];
-        lane.free(seat.slot);
-        lane.pace.ended(done.finish.duration, now);
+        self.lanes[seat.lane as usize].ended(seat.slot, done.finish.duration, now);
         if done.incarnation == self.incarnation {
             self.done.push(done);
         } else {
@@ -488,54 +400,41 @@ impl State {
             return Take::Closed;
         }
         let incarnation = self.incarnation;
-        let lane = &mut self.lanes[seat.lane as usize];
         // After the lease another server may have the job, and what is done now would count for
         // nothing: so nothing is begun.
-        if lane.ready.is_empty() || !lease_is_valid {
+        if !lease_is_valid {
             return Take::Nothing;
         }
-        let Some(Ready { job, .. }) = lane.ready.pop_front() else { return Take::Nothing };
-        let (source, token) = CancellationToken::new();
-        lane.slots[seat.slot] = Slot::Running { claim: job.claim, source };
-        lane.busy += 1;
-        Take::Job(Assigned { job, token, incarnation })
+        match self.lanes[seat.lane as usize].start(seat.slot) {
+            Some((job, token)) => Take::Job(Assigned { job, token, incarnation }),
+            None => Take::Nothing,
+        }
     }
 
-    /// How many jobs may be claimed now: those for free workers, and so many ahead as the workers
-    /// end while a claim is under way.
+    /// How many jobs may be claimed now.
     fn room(&self, now: Duration) -> u32 {
         let mut room = 0;
-        for lane in self.lanes.iter().filter(|lane| !lane.slots.is_empty()) {
-            let ahead = lane.ahead(now);
-            let target = lane.slots.len().saturating_sub(lane.busy) + ahead;
-            room = room.max(target.saturating_sub(lane.ready.len()));
+        for lane in self.lanes.iter().filter(|lane| lane.exists()) {
             // Which lane a job is for is known only once it is claimed. When one lane has a full
             // round of work waiting, the other may have to wait for it, as the queue's order says.
-            if lane.ready.len() >= lane.slots.len() + ahead {
-                return 0;
-            }
+            let Some(more) = lane.room(now) else { return 0 };
+            room = room.max(more);
         }
         room.min(CLAIM_MAX) as u32
     }
 
-    /// Gives back what has waited long and is not for the next round: a slow job must not sit here
-    /// while another server has nothing to do.
     fn give_back_stale(&mut self, now: Duration) {
-        let mut stale = Vec::new();
-        for lane in &mut self.lanes {
-            let keep = lane.slots.len() + lane.ahead(now);
-            let oldest = lane.ready.front().map(|ready| now.saturating_sub(ready.since));
-            if lane.ready.len() > keep && oldest.is_some_and(|waited| waited >= READY_MAX) {
-                stale.extend(lane.ready.split_off(keep));
-            }
+        for lane in 0..self.lanes.len() {
+            let stale = self.lanes[lane].take_stale(now);
+            stale.into_iter().for_each(|claim| self.release(claim));
         }
-        stale.into_iter().for_each(|ready| self.release(ready.job.claim));
     }
 
     fn give_back_all(&mut self) {
-        let mut ready = std::mem::take(&mut self.lanes[0].ready);
-        ready.append(&mut self.lanes[1].ready);
-        ready.into_iter().for_each(|ready| self.release(ready.job.claim));
+        for lane in 0..self.lanes.len() {
+            let ready = self.lanes[lane].take_ready();
+            ready.into_iter().for_each(|claim| self.release(claim));
+        }
     }
 
     fn release(&mut self, claim: Claim) {
@@ -545,58 +444,11 @@ impl State {
     }
 
     fn cancel_all(&self, reason: CancelReason) {
-        for slot in self.lanes.iter().flat_map(|lane| &lane.slots) {
-            if let Slot::Running { source, .. } = slot {
-                source.cancel(reason);
-            }
-        }
-    }
-}
-
-impl Lane {
-    fn new(slots: usize) -> Lane {
-        Lane {
-            ready: VecDeque::new(),
-            slots: (0..slots).map(|_| Slot::Free).collect(),
-            busy: 0,
-            idle: 0,
-            pace: Pace::default(),
-        }
+        self.lanes.iter().for_each(|lane| lane.cancel_all(reason));
     }
 
-    fn free(&mut self, slot: usize) {
-        // A slot that was given up at the deadline is free already.
-        if !matches!(self.slots[slot], Slot::Free) {
-            self.slots[slot] = Slot::Free;
-            self.busy -= 1;
-        }
-    }
-
-    fn ahead(&self, now: Duration) -> usize {
-        self.pace.ahead(self.slots.len(), self.busy, now)
-    }
-
-    fn has_work(&self) -> bool {
-        self.idle > 0 && !self.ready.is_empty()
-    }
-}
-
-impl Slot {
-    fn claim(&self) -> Option<Claim> {
-        match self {
-            Slot::Running { claim, .. } => Some(*claim),
-            Slot::Free | Slot::Lingering => None,
-        }
-    }
-
-    fn is_running(&self) -> bool {
-        matches!(self, Slot::Running { .. })
-    }
-}
-
-fn cancel_reason(lost: LostReason) -> CancelReason {
-    match lost {
-        LostReason::Deleted | LostReason::Missing => CancelReason::Deleted,
-        LostReason::Taken => CancelReason::LeaseLost,
+    /// Which lanes have workers that wait for what is ready.
+    fn waited_for(&self) -> [bool; 2] {
+        [self.lanes[0].is_waited_for(), self.lanes[1].is_waited_for()]
     }
 }

@@ -17,6 +17,7 @@ pub mod filter;
 pub mod handler;
 mod heartbeat;
 mod in_hand;
+mod lane;
 mod lease;
 mod panics;
 pub mod perform;

@@ -27,7 +27,8 @@
 use std::sync::Arc;
 
 use crate::core::Core;
-use crate::in_hand::{Assigned, Done, InHand, Seat};
+use crate::in_hand::{Assigned, Done, InHand};
+use crate::lane::Seat;
 use crate::perform::{Attempt, Performer};
 
 /// Runs jobs one after the other in its slot.

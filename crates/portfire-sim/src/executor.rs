@@ -260,9 +260,17 @@ impl Executor {
 
     /// Waits, by the clock of a process.
     pub(crate) fn sleep(self: &Arc<Self>, domain: DomainId, time: Duration) -> Sleep {
-        let rate = lock(&self.core).domain(domain).options.clock_rate;
+        let rate = match domain {
+            DomainId::WORLD => 1.0,
+            _ => lock(&self.core).domain(domain).options.clock_rate,
+        };
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let nanos = if rate == 1.0 { nanos } else { (nanos as f64 / rate) as u64 };
+        // Rounded up: who waits until a moment must find that it has come.
+        let nanos = match nanos {
+            0 => 0,
+            _ if rate == 1.0 => nanos,
+            _ => (nanos as f64 / rate).ceil() as u64 + 1,
+        };
         Sleep { executor: Arc::clone(self), nanos, begun: None }
     }
 

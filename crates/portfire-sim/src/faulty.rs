@@ -112,6 +112,7 @@ impl FaultyStorage {
                 biased;
                 answer = &mut told => answer.unwrap_or_else(|_| Err(unheard())),
                 () = &mut waiting => {
+                    world.note(domain, || format!("{name} times out"));
                     drop(told);
                     Err(StorageError::unavailable("timed out"))
                 }
@@ -306,6 +307,11 @@ impl Storage for FaultyStorage {
     }
 
     fn cycle(&self, request: CycleRequest) -> Answer<'_, Cycle> {
+        self.world.note(self.domain, || {
+            let CycleRequest { key, repeated, finished, claim, .. } = &request;
+            let again = if *repeated { " again" } else { "" };
+            format!("sends cycle {key}{again}: {finished:?}, wants {claim:?}")
+        });
         match self.world.mutant {
             Some(Mutant::ShutdownDropsPrefetched) => self.cycle_without_releases(request),
             Some(Mutant::RetryCountedApart) => self.steps("cycle", async move {

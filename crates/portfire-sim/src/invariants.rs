@@ -20,14 +20,16 @@
 //! | S21 delete while running | the holder loses the job at once, its finish is fenced, its token fires in time | every change, while handlers run |
 //! | S22 orderly stop | a server that has stopped holds nothing, gave back at no cost, and took no longer than it may | every stop |
 //! | S23 claim order | a claim takes from the named queues only, never from a paused one, and no more than it asked for | every claim |
+//! | S25 unknown outcomes | a cycle that is repeated is answered with what its first time claimed and its server still holds | every repeat |
 //! | L1 everything ends | once the faults stop, every job becomes final within a bound | after the faults |
 //! | P1 no panic | nothing of the shipped code panics | every step |
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use portfire_core::{
-    Cause, Finish, HistoryEntry, JobId, Outcome, QueueName, ServerId, Standing, StateName,
+    Cause, Claim, ClaimedJob, Finish, HistoryEntry, JobId, Outcome, QueueName, ServerId, Standing, StateName,
     Timestamp, Verdict,
 };
 
@@ -71,6 +73,8 @@ pub enum Invariant {
     S22,
     /// Claim order.
     S23,
+    /// Unknown outcomes can be repeated.
+    S25,
     /// Everything ends.
     L1,
     /// No panic.
@@ -99,6 +103,7 @@ impl Invariant {
             Invariant::S21 => "S21 delete while running",
             Invariant::S22 => "S22 orderly stop",
             Invariant::S23 => "S23 claim order",
+            Invariant::S25 => "S25 unknown outcomes",
             Invariant::L1 => "L1 everything ends",
             Invariant::P1 => "P1 no panic",
         }
@@ -363,6 +368,20 @@ pub(crate) fn s23_a_claim_is_within_its_wish(
     require(Invariant::S23, claimed <= max as usize, || format!("{claimed} jobs, {max} wanted"))
 }
 
+/// S25: a repeated cycle is answered with what it claimed the first time.
+pub(crate) fn s25_a_repeat_answers_the_first_claim(
+    before: &[Claim],
+    claimed: &[ClaimedJob],
+) -> Check {
+    let answered: BTreeSet<(JobId, u32)> =
+        claimed.iter().map(|job| (job.claim.job, job.claim.attempt)).collect();
+    let claims: BTreeSet<(JobId, u32)> =
+        before.iter().map(|claim| (claim.job, claim.attempt)).collect();
+    require(Invariant::S25, claims == answered, || {
+        format!("a cycle had claimed {claims:?}; its repeat was answered with {answered:?}")
+    })
+}
+
 /// S18: cleaned are final jobs whose retention has ended.
 pub(crate) fn s18_only_the_expired_go(
     job: JobId,
@@ -400,7 +419,7 @@ pub(crate) fn s22_a_stop_is_in_time(domain: impl fmt::Display, took: Duration, b
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portfire_core::{Claim, Event, Retention, transition};
+    use portfire_core::{Event, Retention, transition};
 
     const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use portfire_core::{
-    Cause, Claim, Counts, CycleRequest, HistoryEntry, JobId, JobRecord, JobState, NewJob,
+    Cause, Claim, Counts, Cycle, CycleRequest, HistoryEntry, JobId, JobRecord, JobState, NewJob,
     NewServer, QueueName, ServerId, Standing, StateName, Timestamp, Verdict,
 };
 
@@ -90,6 +90,8 @@ pub(crate) struct Ledger {
     pub(crate) lost: BTreeMap<(JobId, u32), LostClaim>,
     /// To whom each attempt was granted.
     pub(crate) grants: BTreeMap<(JobId, u32), ServerId>,
+    /// What each cycle that was applied has claimed.
+    claims: BTreeMap<(ServerId, u64), Vec<Claim>>,
     /// What clients set out to create in one call.
     batches: Vec<Vec<JobId>>,
     /// Jobs that somebody deleted, requeued or rescheduled.
@@ -134,6 +136,11 @@ impl Ledger {
         self.batches.push(jobs.iter().map(|job| job.id).collect());
     }
 
+    /// Storage time, without a look of the storage at it.
+    pub(crate) fn peek(&self, clock: Timestamp) -> Timestamp {
+        self.storage_now.max(clock)
+    }
+
     /// Whether somebody deleted, requeued or rescheduled a job.
     pub(crate) fn was_steered(&self, job: JobId) -> bool {
         self.steered.contains(&job)
@@ -142,6 +149,12 @@ impl Ledger {
     /// Jobs that are stored and not final.
     pub(crate) fn unfinished(&self) -> usize {
         self.jobs.values().filter(|entry| !entry.standing.state.is_final()).count()
+    }
+
+    /// The jobs in some states.
+    pub(crate) fn jobs_in(&self, states: impl Fn(StateName) -> bool) -> Vec<JobId> {
+        let wanted = self.jobs.iter().filter(|(_, entry)| states(entry.standing.state));
+        wanted.map(|(&job, _)| job).collect()
     }
 
     /// The jobs that a server holds.
@@ -160,6 +173,24 @@ impl Ledger {
         self.jobs.get(&claim.job).is_some_and(|entry| {
             entry.holder.as_ref() == Some(server) && entry.standing.attempt == claim.attempt
         })
+    }
+
+    /// Notes what a cycle has claimed.
+    pub(crate) fn note_claims(&mut self, request: &CycleRequest, cycle: &Cycle) {
+        let of = (request.server.clone(), request.key);
+        let claims = cycle.claimed.iter().map(|job| Claim::new(job.claim.job, job.claim.attempt));
+        self.claims.entry(of).or_default().extend(claims);
+    }
+
+    /// Whether a cycle with this key was applied.
+    pub(crate) fn was_applied(&self, server: &ServerId, key: u64) -> bool {
+        self.claims.contains_key(&(server.clone(), key))
+    }
+
+    /// What a cycle with this key has claimed and its server still holds.
+    pub(crate) fn still_held(&self, server: &ServerId, key: u64) -> Vec<Claim> {
+        let claims = self.claims.get(&(server.clone(), key)).cloned().unwrap_or_default();
+        claims.into_iter().filter(|claim| self.holds(server, claim)).collect()
     }
 
     /// Notes a server that was announced.

@@ -9,7 +9,8 @@ fn main() {
     for seed in from..from + n {
         let report = portfire_sim::simulate(seed, portfire_sim::Options { mutant, traced: n == 1 });
         marks.add(&report.marks);
-        steps += report.steps;
+        if std::env::var("TWICE").is_ok() { let again = portfire_sim::simulate(seed, portfire_sim::Options { mutant, traced: false }); if again.hash != report.hash { println!("seed {seed} differs"); } }
+        steps += report.steps; if report.steps > 15000 { println!("seed {seed} steps {} virtual {:?}", report.steps, report.virtual_time); }
         for line in &report.lines { println!("{line}"); }
         if let Some(v) = report.violation { bad += 1; if bad < 40 { println!("seed {seed}: {v}"); } }
         if n == 1 { println!("hash {:x} steps {} virtual {:?}", report.hash, report.steps, report.virtual_time); }

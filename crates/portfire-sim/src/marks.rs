@@ -44,6 +44,10 @@ marks! {
     CreateRepeated = "create_repeated",
     /// A cycle was repeated and was given the jobs of the first time.
     ClaimRepeated = "claim_repeated",
+    /// A cycle was repeated whose first time had been applied and had claimed nothing that is left.
+    CycleRepeated = "cycle_repeated_for_nothing",
+    /// A copy of a cycle arrived after a later copy of it.
+    CycleOvertaken = "cycle_overtaken",
     /// A call was applied and its answer was lost.
     OutcomeUnknown = "applied_but_answer_lost",
     /// A call was applied after its caller had given up, or had crashed.

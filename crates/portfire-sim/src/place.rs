@@ -148,7 +148,7 @@ impl Place {
         let slack = self.patience() + 500 * MILLI;
         let bound = match (lost.changed, world.healed_before(lost.at)) {
             (true, true) => 2 * plan.heartbeat + slack,
-            (true, false) => 2 * plan.lease + slack,
+            (true, false) => plan.lease.mul_f64(1.3) + slack,
             (false, _) => plan.lease + slack,
         };
         world.truth.report(rules::s7_a_zombie_stops(job, attempt, lost.changed, overtime, bound));

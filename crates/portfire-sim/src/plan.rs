@@ -82,7 +82,7 @@ impl Plan {
     pub(crate) fn draw(rng: &mut Rng) -> Plan {
         let calm = rng.chance(0.08);
         let lease = rng.time(2_000 * MILLI, 9_000 * MILLI);
-        let trouble = lease.mul_f64(2.0 + 5.0 * rng.fraction());
+        let trouble = lease.mul_f64(2.0 + 4.0 * rng.fraction());
         let mut plan = Plan {
             calm,
             servers: rng.between(1, 3) as usize,
@@ -95,7 +95,7 @@ impl Plan {
             lease,
             heartbeat: lease / 3,
             rescue: lease / 6,
-            poll: rng.time(100 * MILLI, 1_000 * MILLI),
+            poll: rng.time(200 * MILLI, 2_000 * MILLI),
             clean: rng.time(500 * MILLI, 4_000 * MILLI),
             retention: Retention::default(),
             trouble,
@@ -109,7 +109,7 @@ impl Plan {
         plan.kinds =
             Kind::ALL.iter().copied().filter(harmless).filter(|_| rng.chance(0.6)).collect();
         plan.kinds.push(if rng.chance(0.5) { Kind::Quick } else { Kind::Long });
-        if rng.chance(0.4) {
+        if rng.chance(0.5) {
             let kept = |rng: &mut Rng| Some(rng.time(100 * MILLI, 4_000 * MILLI));
             plan.retention =
                 Retention { succeeded: kept(rng), failed: kept(rng), deleted: kept(rng) };

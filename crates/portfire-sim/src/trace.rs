@@ -2,26 +2,31 @@
 //! is replayed for reading.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::sync::lock;
 
 /// Most lines that are kept; the oldest go first.
-const LINES_MAX: usize = 20_000;
+const LINES_MAX: usize = 500_000;
 
 /// What happened, as a hash and, when wanted, as text.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
     hash: AtomicU64,
-    kept: AtomicBool,
+    kept: bool,
     lines: Mutex<std::collections::VecDeque<String>>,
 }
 
 impl Trace {
     /// A trace that keeps its lines, or only their hash.
     pub(crate) fn new(kept: bool) -> Trace {
-        Trace { kept: AtomicBool::new(kept), ..Trace::default() }
+        Trace { kept, ..Trace::default() }
+    }
+
+    /// Whether lines are kept.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept
     }
 
     /// Takes a number into the hash.
@@ -33,7 +38,7 @@ impl Trace {
 
     /// Writes a line when lines are kept. What it says is not hashed; see [`mix`](Self::mix).
     pub(crate) fn line(&self, at: Duration, text: impl FnOnce() -> String) {
-        if !self.kept.load(Ordering::Relaxed) {
+        if !self.kept {
             return;
         }
         let mut lines = lock(&self.lines);

@@ -170,15 +170,17 @@ impl Truth {
     pub(crate) fn create(&self, jobs: Vec<NewJob>) -> Result<Vec<Created>, StorageError> {
         let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
         // An id may be used again once its job was cleaned; that is not explored here.
-        let cleaned: Vec<JobId> = {
+        let cleaned: BTreeSet<JobId> = {
             let ledger = self.ledger();
             ids.iter().copied().filter(|id| ledger.cleaned.contains(id)).collect()
         };
-        if cleaned.len() == ids.len() {
-            return Ok(ids.into_iter().map(|id| Created { id, existing: true }).collect());
-        }
+        let jobs: Vec<NewJob> =
+            jobs.into_iter().filter(|job| !cleaned.contains(&job.id)).collect();
         let jobs = if self.is(Mutant::CreateTwiceOnRepeat) { self.renamed(jobs) } else { jobs };
-        let created = now(self.memory.create(jobs))?;
+        let mut created = now(self.memory.create(jobs))?;
+        created.extend(cleaned.into_iter().map(|id| Created { id, existing: true }));
+        let place = |created: &Created| ids.iter().position(|&id| id == created.id);
+        created.sort_by_key(place);
         self.look_after(Deed::Create, None, |ledger, look| self.look_at(ledger, &ids, look));
         if created.iter().any(|created| created.existing) {
             self.marks.hit(Mark::CreateRepeated);
@@ -272,6 +274,7 @@ impl Truth {
             let ids: Vec<JobId> = finished.chain(claimed).collect();
             self.look_at(ledger, &ids, look)?;
             self.check_finishes(ledger, &request, &foreseen, cycle)?;
+            ledger.note_claims(&request, cycle);
             self.check_grants(ledger, &request, cycle)
         });
         answer
@@ -345,8 +348,8 @@ impl Truth {
 
     /// Jobs of servers that are dead, or whose leases have lapsed.
     pub(crate) fn orphans(&self) -> Vec<JobId> {
-        let now = self.now();
         let ledger = self.ledger();
+        let now = ledger.peek(self.clock.told());
         let gone = |server: &ServerId| {
             ledger.servers.get(server).is_some_and(|known| known.dead || known.lease_until <= now)
         };
@@ -357,14 +360,16 @@ impl Truth {
 
     /// Scheduled jobs whose instant has come.
     pub(crate) fn due(&self) -> Vec<JobId> {
-        let now = self.now();
-        self.ledger().jobs.iter().filter(|(_, job)| job.is_due(now)).map(|(&id, _)| id).collect()
+        let ledger = self.ledger();
+        let now = ledger.peek(self.clock.told());
+        ledger.jobs.iter().filter(|(_, job)| job.is_due(now)).map(|(&id, _)| id).collect()
     }
 
     /// Final jobs whose retention has ended.
     pub(crate) fn expired_jobs(&self) -> Vec<JobId> {
-        let now = self.now();
-        self.ledger().jobs.iter().filter(|(_, job)| job.is_expired(now)).map(|(&id, _)| id).collect()
+        let ledger = self.ledger();
+        let now = ledger.peek(self.clock.told());
+        ledger.jobs.iter().filter(|(_, job)| job.is_expired(now)).map(|(&id, _)| id).collect()
     }
 
     /// Counts a lost race: there was something to do, and nothing was left of it.
@@ -456,10 +461,17 @@ impl Truth {
                 "jobs were claimed for a server that wanted none".to_owned()
             });
         };
-        let again = |job: &portfire_core::ClaimedJob| ledger.holds(&request.server, &job.claim);
-        let repeated = request.repeated && cycle.claimed.iter().all(again);
-        if repeated && !cycle.claimed.is_empty() {
+        let mut before = ledger.still_held(&request.server, request.key);
+        before.retain(|_| request.repeated);
+        let repeated = !before.is_empty();
+        if repeated {
             self.marks.hit(Mark::ClaimRepeated);
+            rules::s25_a_repeat_answers_the_first_claim(&before, &cycle.claimed)?;
+        } else if request.repeated && ledger.was_applied(&request.server, request.key) {
+            self.marks.hit(Mark::CycleRepeated);
+        }
+        if !request.repeated && ledger.was_applied(&request.server, request.key) {
+            self.marks.hit(Mark::CycleOvertaken);
         }
         for job in cycle.claimed.iter().filter(|_| !repeated) {
             let paused = ledger.paused.contains(&job.queue);

@@ -58,7 +58,7 @@ impl Workload {
         let plan = &world.plan;
         let mut todo = VecDeque::new();
         let mut left = plan.jobs;
-        let pause = plan.trouble.mul_f64(1.2) / plan.jobs as u32;
+        let pause = plan.trouble.mul_f64(2.4) / plan.jobs as u32;
         while left > 0 {
             let count = if rng.chance(0.6) { 1 } else { rng.between(2, 4) as usize }.min(left);
             left -= count;
@@ -188,7 +188,17 @@ impl Workload {
         only: Vec<StateName>,
         rng: &mut Rng,
     ) {
-        let known = lock(&self.known).clone();
+        // Who wants a job to run again looks at those that have ended, and at those first that will
+        // soon be gone; who wants to stop one looks at those that run.
+        let mut known = lock(&self.known).clone();
+        if only.contains(&StateName::Succeeded) {
+            known = world.truth.expired_jobs();
+            if known.is_empty() {
+                known = world.truth.ledger().jobs_in(StateName::is_final);
+            }
+        } else if only.contains(&StateName::Processing) {
+            known = world.truth.ledger().jobs_in(|state| state == StateName::Processing);
+        }
         if known.is_empty() {
             return;
         }
@@ -214,10 +224,13 @@ fn steer(rng: &mut Rng) -> What {
         2 | 3 => || Action::Requeue,
         _ => reschedule,
     };
-    let only = match rng.below(4) {
-        0 => vec![StateName::Processing],
-        1 => vec![StateName::Succeeded, StateName::Failed],
-        _ => Vec::new(),
+    let (action, only) = match rng.below(5) {
+        0 => (action, vec![StateName::Processing]),
+        1 | 2 => {
+            let again: fn() -> Action = || Action::Requeue;
+            (again, vec![StateName::Succeeded, StateName::Failed, StateName::Deleted])
+        }
+        _ => (action, Vec::new()),
     };
     What::Steer { action, only }
 }

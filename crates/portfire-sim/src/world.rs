@@ -118,9 +118,9 @@ impl World {
         self.note(DomainId::WORLD, || "the faults stop".to_owned());
     }
 
-    /// Whether the faults had stopped by then.
+    /// Whether the faults had stopped by then, if there were any.
     pub(crate) fn healed_before(&self, at: Duration) -> bool {
-        lock(&self.healed_at).is_some_and(|healed| healed <= at)
+        self.plan.calm || lock(&self.healed_at).is_some_and(|healed| healed <= at)
     }
 
     /// Notes that the server of a process is asked to stop.
@@ -145,7 +145,9 @@ impl World {
 
     /// Writes a line of the trace.
     pub(crate) fn note(&self, domain: DomainId, text: impl FnOnce() -> String) {
-        self.trace.line(self.executor.now(), || format!("{domain:>4} {}", text()));
+        if self.trace.is_kept() {
+            self.trace.line(self.executor.now(), || format!("{domain:>4} {}", text()));
+        }
     }
 }
 

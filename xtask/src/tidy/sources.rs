@@ -67,6 +67,11 @@ const EXCEPTIONS: &[Exception] = &[
         reason: "waits for the lock of another process, which sends no notice, with a bound",
     },
     Exception {
+        path: "crates/portfire-sqlite/src/wakeup.rs",
+        calls: &["Instant::now"],
+        reason: "looks more often for a while after others have committed; stores nothing of it",
+    },
+    Exception {
         path: "crates/portfire-cli/src/bench/",
         calls: &["Instant::now", "SystemTime::now", "time::sleep"],
         reason: "measures, looks at an idle server, and shares a clock with another process",

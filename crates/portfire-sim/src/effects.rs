@@ -2,7 +2,6 @@
 //! Kept outside of the storage and of the servers, so that neither can make itself look right.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use portfire_core::JobId;
 
@@ -21,7 +20,6 @@ pub(crate) enum End {
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
     pub(crate) domain: DomainId,
-    pub(crate) begun_at: Duration,
     pub(crate) end: Option<End>,
 }
 

@@ -267,9 +267,7 @@ async fn forward_hints(world: Arc<World>, domain: DomainId, hub: Arc<WakeupHub>,
 impl Storage for FaultyStorage {
     fn create(&self, jobs: Vec<NewJob>) -> Answer<'_, Vec<Created>> {
         match self.world.mutant {
-            Some(Mutant::CreateInTwoSteps) => {
-                self.steps("create", self.create_in_two_steps(jobs))
-            }
+            Some(Mutant::CreateInTwoSteps) => self.steps("create", self.create_in_two_steps(jobs)),
             Some(Mutant::CreateOneByOne) => self.steps("create", self.create_one_by_one(jobs)),
             Some(Mutant::AckBeforeDurable) => {
                 self.steps("create", async move { Ok(self.create_later(jobs)) })
@@ -342,7 +340,11 @@ impl Storage for FaultyStorage {
             }
             _ => self.call("rescue", move |truth| {
                 let rescued = truth.rescue(request)?;
-                truth.mark_race(Mark::RescueRaceLost, &orphans, rescued.returned + rescued.poisoned);
+                truth.mark_race(
+                    Mark::RescueRaceLost,
+                    &orphans,
+                    rescued.returned + rescued.poisoned,
+                );
                 Ok(rescued)
             }),
         }
@@ -381,7 +383,7 @@ impl Storage for FaultyStorage {
         }
         self.call("clean", move |truth| {
             let cleaned = truth.clean(max)?;
-            truth.mark_race(Mark::CleanRaceLost, &expired, cleaned.jobs);
+            truth.mark_wanted_again(&expired);
             Ok(cleaned)
         })
     }

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portfire_core::{
-    BoxFuture, Cause, JobError, JobId, JobOptions, Json, KindName, NewJob, RetryPolicy, StorageError,
-};
-use portfire_core::retry::Backoff;
 use portfire_core::client::ClientError;
+use portfire_core::retry::Backoff;
+use portfire_core::{
+    BoxFuture, Cause, JobError, JobId, JobOptions, Json, KindName, NewJob, RetryPolicy,
+    StorageError,
+};
 use portfire_server::services::Need;
 use portfire_server::{
     Handler, HandlerDefaults, HandlerResult, Invocation, JobContext, JobDescriptor,
@@ -16,8 +17,8 @@ use portfire_server::{
 use serde::{Deserialize, Serialize};
 
 use crate::executor::PLANNED_PANIC;
-use crate::place::{Place, RunGuard};
 use crate::marks::Mark;
+use crate::place::{Place, RunGuard};
 use crate::rng::Rng;
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -158,11 +159,8 @@ impl Kind {
         };
         let millis = rng.time(Duration::ZERO, longest).as_millis() as u32;
         let args = Json::encode(&Args { millis, times, retries });
-        let mut job = NewJob::new(
-            id,
-            KindName::stored(self.name()),
-            args.unwrap_or_else(|_| Json::empty()),
-        );
+        let mut job =
+            NewJob::new(id, KindName::stored(self.name()), args.unwrap_or_else(|_| Json::empty()));
         let wait = rng.time(MILLI, 1_500 * MILLI);
         job.options = JobOptions::default();
         job.options.retry = Some(RetryPolicy::times(retries).backoff(Backoff::Fixed(wait)));
@@ -213,7 +211,10 @@ descriptors! {
 }
 
 /// A run that has begun: its arguments, its place, and the guard that writes its end.
-fn begin(invocation: &Invocation, blocking: bool) -> Result<(Args, Arc<Place>, RunGuard), JobError> {
+fn begin(
+    invocation: &Invocation,
+    blocking: bool,
+) -> Result<(Args, Arc<Place>, RunGuard), JobError> {
     let place = invocation.services.get::<Place>()?;
     let args = invocation.args.decode()?;
     let guard = place.begin(&invocation.context, blocking);

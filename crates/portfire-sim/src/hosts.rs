@@ -199,7 +199,8 @@ impl Host {
             .client(client);
         let shape = rng.below(3);
         let builder = if shape == 0 && plan.queues > 1 {
-            let other = Pool::new("other").queues([queues[1].clone()]).workers(1).blocking_workers(1);
+            let other =
+                Pool::new("other").queues([queues[1].clone()]).workers(1).blocking_workers(1);
             builder.queues(queues).pool(other)
         } else if shape == 1 {
             builder.weighted_queues(queues.into_iter().zip([3, 1, 2]))

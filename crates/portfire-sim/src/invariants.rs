@@ -29,8 +29,8 @@ use std::fmt;
 use std::time::Duration;
 
 use portfire_core::{
-    Cause, Claim, ClaimedJob, Finish, HistoryEntry, JobId, Outcome, QueueName, ServerId, Standing, StateName,
-    Timestamp, Verdict,
+    Cause, Claim, ClaimedJob, Finish, HistoryEntry, JobId, Outcome, QueueName, ServerId, Standing,
+    StateName, Timestamp, Verdict,
 };
 
 /// A rule of the table above.
@@ -135,11 +135,7 @@ impl fmt::Display for Violation {
 pub(crate) type Check = Result<(), Violation>;
 
 /// The rule holds when `holds`; else `detail` says what was seen.
-pub(crate) fn require(
-    invariant: Invariant,
-    holds: bool,
-    detail: impl FnOnce() -> String,
-) -> Check {
+pub(crate) fn require(invariant: Invariant, holds: bool, detail: impl FnOnce() -> String) -> Check {
     if holds { Ok(()) } else { Err(Violation { invariant, detail: detail() }) }
 }
 
@@ -323,7 +319,10 @@ pub(crate) fn s6_the_holder_alone_finishes(
     };
     require(Invariant::S6, verdict == right, || {
         let claim = finish.claim;
-        format!("the finish of attempt {} of job {} was {verdict:?}, not {right:?}", claim.attempt, claim.job)
+        format!(
+            "the finish of attempt {} of job {} was {verdict:?}, not {right:?}",
+            claim.attempt, claim.job
+        )
     })
 }
 
@@ -405,12 +404,18 @@ pub(crate) fn s7_a_zombie_stops(
 ) -> Check {
     let rule = if deleted { Invariant::S21 } else { Invariant::S7 };
     require(rule, overtime <= bound, || {
-        format!("attempt {attempt} of job {job} runs {overtime:?} after it lost its claim; {bound:?} is the bound")
+        format!(
+            "attempt {attempt} of job {job} runs {overtime:?} after it lost its claim; {bound:?} is the bound"
+        )
     })
 }
 
 /// S22: a server that stopped in good order took no longer than it may.
-pub(crate) fn s22_a_stop_is_in_time(domain: impl fmt::Display, took: Duration, bound: Duration) -> Check {
+pub(crate) fn s22_a_stop_is_in_time(
+    domain: impl fmt::Display,
+    took: Duration,
+    bound: Duration,
+) -> Check {
     require(Invariant::S22, took <= bound, || {
         format!("the server of {domain} took {took:?} to stop; {bound:?} is the bound")
     })

@@ -21,7 +21,6 @@ use crate::invariants::{self as rules, Check, Deed, Invariant, require};
 pub(crate) struct Entry {
     pub(crate) standing: Standing,
     pub(crate) holder: Option<ServerId>,
-    pub(crate) queue: QueueName,
     /// The instant it waits for, or last waited for.
     not_before: Option<Timestamp>,
     expires_at: Option<Timestamp>,
@@ -72,7 +71,6 @@ pub(crate) struct Moved {
     pub(crate) from: StateName,
     pub(crate) cause: Cause,
     pub(crate) attempt: u32,
-    pub(crate) holder: Option<ServerId>,
     pub(crate) kind: Option<handlers::Kind>,
 }
 
@@ -277,7 +275,11 @@ impl Ledger {
                 && line.at == look.now
         });
         require(Invariant::S2, begun && look.deed == Deed::Create, || {
-            format!("job {job} began as {:?} by {:?}; {first} was asked for", history.first(), look.deed)
+            format!(
+                "job {job} began as {:?} by {:?}; {first} was asked for",
+                history.first(),
+                look.deed
+            )
         })?;
         let standing =
             Standing { state: first, revision: 1, attempt: 0, failures: 0, recoveries: 0 };
@@ -285,7 +287,6 @@ impl Ledger {
         let entry = Entry {
             standing,
             holder: None,
-            queue: record.queue.clone(),
             not_before: run_at,
             expires_at: None,
             at: look.now,
@@ -351,7 +352,6 @@ impl Ledger {
             from: before.state,
             cause: line.cause,
             attempt: before.attempt,
-            holder,
             kind: entry.kind,
         });
         entry.standing = after;
@@ -368,12 +368,7 @@ impl Ledger {
     }
 
     /// Whose finish, of which attempt, wrote a line; `None` when no finish did.
-    fn finisher(
-        &self,
-        job: JobId,
-        line: &HistoryEntry,
-        look: Look<'_>,
-    ) -> Option<(ServerId, u32)> {
+    fn finisher(&self, job: JobId, line: &HistoryEntry, look: Look<'_>) -> Option<(ServerId, u32)> {
         let cycle = look.cycle.filter(|_| line.cause != Cause::Claimed)?;
         let finish = cycle.finished.iter().find(|finish| finish.claim.job == job)?;
         Some((cycle.server.clone(), finish.claim.attempt))
@@ -412,9 +407,10 @@ impl Ledger {
     /// S6: whether a finish would be right to be applied, or to be a repetition. Asked before the call.
     pub(crate) fn foresee(&self, server: &ServerId, claim: &Claim) -> (bool, bool, bool) {
         let Some(entry) = self.jobs.get(&claim.job) else { return (false, false, false) };
-        let ended = entry.finished_by.as_ref().is_some_and(|(by, attempt)| {
-            by == server && *attempt == claim.attempt
-        });
+        let ended = entry
+            .finished_by
+            .as_ref()
+            .is_some_and(|(by, attempt)| by == server && *attempt == claim.attempt);
         (true, self.holds(server, claim), ended)
     }
 

@@ -30,7 +30,9 @@ pub(crate) fn listen() -> Listener {
 
 /// Whether somebody listens on this thread.
 fn note(info: &PanicHookInfo<'_>) -> bool {
-    HEARD.with_borrow_mut(|heard| heard.as_mut().map(|heard| heard.push(info.to_string()))).is_some()
+    HEARD
+        .with_borrow_mut(|heard| heard.as_mut().map(|heard| heard.push(info.to_string())))
+        .is_some()
 }
 
 impl Listener {

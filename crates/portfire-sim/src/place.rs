@@ -48,7 +48,6 @@ impl Place {
         let (world, domain) = (&self.world, self.domain);
         let claim = context.job().claim;
         let Claim { job, attempt, .. } = claim;
-        let now = world.executor.now();
         world.note(domain, || format!("{} begins: job {job}, attempt {attempt}", context.kind()));
         world.truth.report(self.check_beginning(claim, blocking));
         let mut effects = world.effects();
@@ -58,7 +57,7 @@ impl Place {
         if beside {
             world.hit(Mark::ZombieOverlap);
         }
-        let first = effects.begin(job, attempt, Run { domain, begun_at: now, end: None });
+        let first = effects.begin(job, attempt, Run { domain, end: None });
         drop(effects);
         world.truth.report(require(Invariant::S4, first, || {
             format!("attempt {attempt} of job {job} begins a second time")
@@ -116,14 +115,18 @@ impl Place {
         let granted = granted.filter(|server| server.domain == domain);
         let Some(server) = granted else {
             return require(Invariant::S5, false, || {
-                format!("attempt {attempt} of job {job} begins in {domain}, which it was not granted to")
+                format!(
+                    "attempt {attempt} of job {job} begins in {domain}, which it was not granted to"
+                )
             });
         };
         // A thread starts when it starts: what was checked before may no longer be so.
         if !blocking {
             let until = server.lease_until;
             require(Invariant::S7, !server.dead && until > storage_now, || {
-                format!("attempt {attempt} of job {job} begins at {storage_now}; the lease of its server ended at {until}")
+                format!(
+                    "attempt {attempt} of job {job} begins at {storage_now}; the lease of its server ended at {until}"
+                )
             })?;
         }
         let now = world.executor.now();

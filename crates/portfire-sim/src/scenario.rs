@@ -220,7 +220,10 @@ impl Scenario {
             if let Some(wanted) = wanted.filter(|_| !steered && entry.cause != Cause::Deleted) {
                 let ran = effects.of(job).count();
                 require(Invariant::S4, ran == wanted as usize, || {
-                    format!("without a fault, job {job} ({}) ran {ran} times, not {wanted}", asked.kind)
+                    format!(
+                        "without a fault, job {job} ({}) ran {ran} times, not {wanted}",
+                        asked.kind
+                    )
                 })?;
             }
         }

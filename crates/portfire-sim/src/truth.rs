@@ -174,8 +174,7 @@ impl Truth {
             let ledger = self.ledger();
             ids.iter().copied().filter(|id| ledger.cleaned.contains(id)).collect()
         };
-        let jobs: Vec<NewJob> =
-            jobs.into_iter().filter(|job| !cleaned.contains(&job.id)).collect();
+        let jobs: Vec<NewJob> = jobs.into_iter().filter(|job| !cleaned.contains(&job.id)).collect();
         let jobs = if self.is(Mutant::CreateTwiceOnRepeat) { self.renamed(jobs) } else { jobs };
         let mut created = now(self.memory.create(jobs))?;
         created.extend(cleaned.into_iter().map(|id| Created { id, existing: true }));
@@ -291,7 +290,10 @@ impl Truth {
                 let lease_until = ledger.servers.get(server).map(|known| known.lease_until);
                 let lapsed = lease_until.is_some_and(|until| until <= look.now);
                 require(Invariant::S5, lapsed, || {
-                    format!("{server} was declared dead at {}, its lease runs until {lease_until:?}", look.now)
+                    format!(
+                        "{server} was declared dead at {}, its lease runs until {lease_until:?}",
+                        look.now
+                    )
                 })?;
                 ledger.died(server);
             }
@@ -333,7 +335,11 @@ impl Truth {
     pub(crate) fn set_queue_paused(&self, queue: QueueName, paused: bool) {
         let _ = now(self.memory.set_queue_paused(queue.clone(), paused));
         let mut ledger = self.ledger();
-        if paused { ledger.paused.insert(queue) } else { ledger.paused.remove(&queue) };
+        if paused {
+            ledger.paused.insert(queue)
+        } else {
+            ledger.paused.remove(&queue)
+        };
     }
 
     /// Reads, without looking.
@@ -374,11 +380,19 @@ impl Truth {
 
     /// Counts a lost race: there was something to do, and nothing was left of it.
     pub(crate) fn mark_race(&self, mark: Mark, candidates: &[JobId], done: u32) {
-        let stored = |job: &JobId| self.ledger().jobs.contains_key(job);
-        // A cleaner loses to another cleaner every day; what counts is a job that is wanted again.
-        let counts = mark != Mark::CleanRaceLost || candidates.iter().any(stored);
-        if !candidates.is_empty() && done == 0 && counts {
+        if !candidates.is_empty() && done == 0 {
             self.marks.hit(mark);
+        }
+    }
+
+    /// Counts a cleaner that set out for a job which somebody wanted again meanwhile.
+    pub(crate) fn mark_wanted_again(&self, candidates: &[JobId]) {
+        let ledger = self.ledger();
+        let open = |job: &JobId| {
+            ledger.jobs.get(job).is_some_and(|entry| !entry.standing.state.is_final())
+        };
+        if candidates.iter().any(open) {
+            self.marks.hit(Mark::CleanRaceLost);
         }
     }
 
@@ -504,7 +518,9 @@ impl Truth {
             if verdict == Verdict::Applied && matches!(finish.outcome, Outcome::Succeeded { .. }) {
                 let done = lock(&self.effects).run(job, attempt).is_some_and(Run::is_done);
                 require(Invariant::S3, done, || {
-                    format!("job {job} succeeded by attempt {attempt}, whose handler has not returned")
+                    format!(
+                        "job {job} succeeded by attempt {attempt}, whose handler has not returned"
+                    )
                 })?;
             }
         }
@@ -518,13 +534,23 @@ impl Truth {
             let id = job.claim.job;
             let held = ledger.holds(&request.server, &job.claim) && seen.insert(id);
             require(Invariant::S5, held, || {
-                format!("job {id} was handed out, attempt {}, and is not held so", job.claim.attempt)
+                format!(
+                    "job {id} was handed out, attempt {}, and is not held so",
+                    job.claim.attempt
+                )
             })?;
             let Some(entry) = ledger.jobs.get(&id) else { continue };
             let (failures, recoveries) = (entry.standing.failures, entry.standing.recoveries);
-            require(Invariant::S11, (failures, recoveries) == (job.failures, job.recoveries), || {
-                format!("job {id} was handed out with {} failures; it has {failures}", job.failures)
-            })?;
+            require(
+                Invariant::S11,
+                (failures, recoveries) == (job.failures, job.recoveries),
+                || {
+                    format!(
+                        "job {id} was handed out with {} failures; it has {failures}",
+                        job.failures
+                    )
+                },
+            )?;
         }
         Ok(())
     }
@@ -564,7 +590,8 @@ impl Truth {
 
     fn records(&self) -> BTreeMap<JobId, JobRecord> {
         let mut records = BTreeMap::new();
-        let mut filter = JobFilter { max: portfire_core::monitor::PAGE_MAX, ..JobFilter::default() };
+        let mut filter =
+            JobFilter { max: portfire_core::monitor::PAGE_MAX, ..JobFilter::default() };
         loop {
             let page = now(self.memory.jobs(filter.clone())).unwrap_or_default();
             records.extend(page.jobs.into_iter().map(|record| (record.id, record)));
@@ -601,7 +628,10 @@ fn s21_lost_claims_are_told(
             Some(_) => Some(LostReason::Taken),
         };
         require(Invariant::S21, told == right, || {
-            format!("{server} was told {told:?} of its attempt {} of job {}: {right:?}", claim.attempt, claim.job)
+            format!(
+                "{server} was told {told:?} of its attempt {} of job {}: {right:?}",
+                claim.attempt, claim.job
+            )
         })?;
     }
     Ok(())

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use portfire_core::client::ClientError;
 use portfire_core::{
-    Action, Change, Client, Expect, JobId, NewJob, QueueName, StateName, Storage, StorageError, When,
+    Action, Change, Client, Expect, JobId, NewJob, QueueName, StateName, Storage, StorageError,
+    When,
 };
 
 use crate::executor::{DomainId, DomainOptions};

@@ -94,7 +94,8 @@ impl Truth {
         };
         let claim = Claim::new(record.id, attempt);
         let finish = Finish { claim, ..finish.clone() };
-        let request = CycleRequest { finished: vec![finish], ..CycleRequest::new(holder, u64::MAX) };
+        let request =
+            CycleRequest { finished: vec![finish], ..CycleRequest::new(holder, u64::MAX) };
         let forced = now(self.memory.cycle(request));
         forced.is_ok_and(|cycle| cycle.verdicts == [Verdict::Applied])
     }
@@ -109,20 +110,27 @@ impl Truth {
         let id = ServerId::new(format!("ghost-{number}"));
         let queues = vec![record.queue.clone()];
         let lease = Duration::from_secs(3600);
-        let ghost =
-            NewServer { id: id.clone(), name: "ghost".into(), queues: queues.clone(), workers: 1, lease };
+        let ghost = NewServer {
+            id: id.clone(),
+            name: "ghost".into(),
+            queues: queues.clone(),
+            workers: 1,
+            lease,
+        };
         let _ = now(self.memory.announce(ghost));
         let claim = Some(ClaimRequest { queues, max: 10_000 });
         let request = CycleRequest { claim, ..CycleRequest::new(id.clone(), 1) };
         let claimed = now(self.memory.cycle(request)).map(|cycle| cycle.claimed);
-        let others = claimed.unwrap_or_default().into_iter().filter(|job| job.claim.job != record.id);
+        let others =
+            claimed.unwrap_or_default().into_iter().filter(|job| job.claim.job != record.id);
         let released = |job: portfire_core::ClaimedJob| Finish {
             claim: job.claim,
             outcome: Outcome::Released,
             duration: Duration::ZERO,
         };
         let finished = others.map(released).collect();
-        let _ = now(self.memory.cycle(CycleRequest { finished, ..CycleRequest::new(id.clone(), 2) }));
+        let _ =
+            now(self.memory.cycle(CycleRequest { finished, ..CycleRequest::new(id.clone(), 2) }));
         id
     }
 
@@ -150,7 +158,8 @@ impl Truth {
     pub(crate) fn lapsing(&self, ahead: Duration) -> Vec<ServerId> {
         let then = self.now().saturating_add(ahead);
         let ledger = self.ledger();
-        let lapsing = ledger.servers.iter().filter(|(_, known)| !known.dead && known.lease_until <= then);
+        let lapsing =
+            ledger.servers.iter().filter(|(_, known)| !known.dead && known.lease_until <= then);
         lapsing.map(|(id, _)| id.clone()).collect()
     }
 

@@ -1,5 +1,8 @@
 //! `cargo xtask bench`: every scenario of `portfire bench`, as a table of medians.
 
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
 use serde_json::Value;
 
 use crate::process::{self, Failure};
@@ -49,12 +52,12 @@ pub(crate) fn run(words: &[String]) -> Result<(), Failure> {
         let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.label).collect();
         return Err(Failure::usage(format!("the scenarios are {}", names.join(", "))));
     }
-    process::cargo(&["build", "--release", "--package", "portfire-cli"])?;
+    let program = build()?;
     let mut rows = Vec::new();
     for scenario in chosen {
         let mut answers = Vec::new();
         for run in 1..=options.runs {
-            let answer = measure(scenario, &options.storage)?;
+            let answer = measure(&program, scenario, &options.storage)?;
             println!("{} {run}/{}: {answer}", scenario.label, options.runs);
             answers.push(answer);
         }
@@ -91,13 +94,42 @@ fn read(words: &[String]) -> Result<Options, Failure> {
     Ok(options)
 }
 
-fn measure(scenario: &Scenario, storage: &str) -> Result<Value, Failure> {
-    let mut words = vec!["run", "--release", "--quiet", "--package", "portfire-cli", "--", "bench"];
-    words.extend([scenario.name, "--storage", storage, "--json"]);
-    words.extend(scenario.words);
-    let line = process::cargo_output(&words)?;
-    serde_json::from_str(&line)
-        .map_err(|error| Failure::new(format!("{} wrote no JSON: {error}", scenario.name)))
+/// Builds the program once, so that all runs are of the same one, and tells where it is.
+fn build() -> Result<PathBuf, Failure> {
+    let words = [
+        "build",
+        "--release",
+        "--package",
+        "portfire-cli",
+        "--message-format",
+        "json-render-diagnostics",
+    ];
+    let messages = process::cargo_output(&words)?;
+    executable(&messages).ok_or_else(|| Failure::new("cargo does not say where `portfire` is"))
+}
+
+/// The program that cargo's messages speak of, one JSON object a line.
+fn executable(messages: &str) -> Option<PathBuf> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let built = |message: Value| {
+        let path = message["executable"].as_str().map(PathBuf::from);
+        path.filter(|_| message["target"]["name"] == "portfire")
+    };
+    messages.filter_map(built).last()
+}
+
+fn measure(program: &Path, scenario: &Scenario, storage: &str) -> Result<Value, Failure> {
+    let fail = |what: String| Failure::new(format!("{}: {what}", scenario.label));
+    let output = Command::new(program)
+        .args(["bench", scenario.name, "--storage", storage, "--json"])
+        .args(scenario.words)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| fail(format!("`{}` does not start: {error}", program.display())))?;
+    if !output.status.success() {
+        return Err(fail(format!("ended with {}", output.status)));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| fail(format!("wrote no JSON: {error}")))
 }
 
 fn row(name: &str, answers: &[Value]) -> String {
@@ -161,6 +193,14 @@ mod tests {
         let answer = |rate: f64| json!({ "jobs": 10, "jobs_per_second": rate, "p50_ms": null, "bytes_written": 5000 });
         let row = row("drain", &[answer(1.0), answer(9.0), answer(5.0)]);
         assert_eq!(row, "| drain | 5 |  |  |  |  | 500 |  |");
+    }
+
+    #[test]
+    fn the_program_is_where_cargo_says() {
+        let messages = "{\"target\":{\"name\":\"other\"},\"executable\":\"/o\"}\nnoise\n\
+                        {\"target\":{\"name\":\"portfire\"},\"executable\":\"/p\"}\n\
+                        {\"target\":{\"name\":\"portfire\"},\"executable\":null}\n";
+        assert_eq!(executable(messages), Some(PathBuf::from("/p")));
     }
 
     #[test]

@@ -180,7 +180,7 @@ macro_rules! descriptors {
             queue: "default",
             defaults: HandlerDefaults::default,
             params: Vec::new,
-            needs: needs,
+            needs,
             handler: $handler,
             location: concat!(file!(), ":", line!()),
         };)+

@@ -115,7 +115,7 @@ fn executable(messages: &str) -> Option<PathBuf> {
         let path = message["executable"].as_str().map(PathBuf::from);
         path.filter(|_| message["target"]["name"] == "portfire")
     };
-    messages.filter_map(built).last()
+    messages.filter_map(built).next()
 }
 
 fn measure(program: &Path, scenario: &Scenario, storage: &str) -> Result<Value, Failure> {

@@ -102,10 +102,9 @@ CREATE TABLE portfire_running (
     written INTEGER NOT NULL
 ) STRICT;
 
--- The final states: 4 succeeded, 5 failed, 6 deleted. Errors and reasons are in the history.
-CREATE TABLE portfire_finished (
-    state INTEGER NOT NULL,
-    seq INTEGER NOT NULL,
+-- The final states. What is looked up or listed is found by the seq, what is to be cleaned by its expiry.
+CREATE TABLE portfire_succeeded (
+    seq INTEGER PRIMARY KEY,
     finished_at INTEGER NOT NULL,
     expires_at INTEGER,
     revision INTEGER NOT NULL,
@@ -113,13 +112,45 @@ CREATE TABLE portfire_finished (
     failures INTEGER NOT NULL,
     recoveries INTEGER NOT NULL,
     written INTEGER NOT NULL,
-    server INTEGER,                 -- the last four only of succeeded jobs
-    claimed_at INTEGER,
+    server INTEGER NOT NULL,        -- who ran it, and from when
+    claimed_at INTEGER NOT NULL,
     enqueued_at INTEGER,
-    duration INTEGER,               -- how long the handler ran, in microseconds
-    PRIMARY KEY (state, seq)
+    duration INTEGER NOT NULL       -- how long the handler ran, in microseconds
+) STRICT;
+
+-- Errors and reasons are in the history.
+CREATE TABLE portfire_failed (
+    seq INTEGER PRIMARY KEY,
+    finished_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    revision INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    recoveries INTEGER NOT NULL,
+    written INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE portfire_deleted (
+    seq INTEGER PRIMARY KEY,
+    finished_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    revision INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    recoveries INTEGER NOT NULL,
+    written INTEGER NOT NULL
+) STRICT;
+
+-- Which final jobs expire when: those with numbers from first to last, as far as they still stand in
+-- the table of this state (4 succeeded, 5 failed, 6 deleted) and still expire at this instant. A commit
+-- that ends hundreds of jobs writes a row or two here, where an index would take a row for each.
+CREATE TABLE portfire_expiry (
+    expires_at INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    PRIMARY KEY (expires_at, state, first)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX portfire_finished_expiry ON portfire_finished (expires_at, seq) WHERE expires_at IS NOT NULL;
 
 CREATE TABLE portfire_result (
     seq INTEGER PRIMARY KEY,

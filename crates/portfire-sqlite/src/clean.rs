@@ -6,17 +6,14 @@ use portfire_core::storage::BATCH_MAX;
 use portfire_core::{Bucket, Cleaned};
 
 use crate::error::Failure;
-use crate::row::{Body, state};
+use crate::expiry;
+use crate::row::{Body, Stand};
 use crate::servers::processes;
-use crate::write::{Write, bucket_code, code};
+use crate::write::{Write, bucket_code};
 
 /// How long a dead server is shown.
 pub(crate) const DEAD_SHOWN: Duration = Duration::from_secs(24 * 60 * 60);
 
-pub(crate) const SELECT_EXPIRED: &str = "SELECT seq, state, written FROM portfire_finished \
-    WHERE expires_at <= ?1 ORDER BY expires_at, seq LIMIT ?2";
-const DELETE_FINISHED: &str = "DELETE FROM portfire_finished WHERE state = ?1 AND seq = ?2";
-const DELETE_RESULT: &str = "DELETE FROM portfire_result WHERE seq = ?1";
 const DELETE_HISTORY: &str = "DELETE FROM portfire_history WHERE seq = ?1";
 const DELETE_JOB: &str = "DELETE FROM portfire_job WHERE seq = ?1";
 const DELETE_SERVERS: &str = "DELETE FROM portfire_server WHERE died_at <= ?1 AND processing = 0";
@@ -25,27 +22,18 @@ const DELETE_STATISTICS: &str = "DELETE FROM portfire_statistics WHERE bucket = 
 /// Removes up to `max` expired jobs, and the rest.
 pub(crate) fn clean(write: &mut Write<'_>, max: u32) -> Result<Cleaned, Failure> {
     let max = (max as usize).min(BATCH_MAX);
-    // One more than is removed tells whether to come again.
-    let mut expired: Vec<(i64, i64, i64)> = {
-        let mut select = write.conn.prepare_cached(SELECT_EXPIRED)?;
-        let rows = select.query_map([write.now.as_micros(), max as i64 + 1], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })?;
-        rows.collect::<rusqlite::Result<_>>()?
-    };
-    let more = expired.len() > max;
-    expired.truncate(max);
-    for &(seq, state_code, written) in &expired {
+    let expired = expiry::take(write.conn, write.now, max)?;
+    for &seq in &expired {
         let body = Body::of(write.conn, seq)?;
-        let ended = state(state_code);
-        write.conn.prepare_cached(DELETE_FINISHED)?.execute([code(ended) as i64, seq])?;
-        write.conn.prepare_cached(DELETE_RESULT)?.execute([seq])?;
-        if written > 0 {
+        let stand = Stand::find(write.conn, &body)?;
+        stand.remove(write.conn, &body)?;
+        if stand.written > 0 {
             write.conn.prepare_cached(DELETE_HISTORY)?.execute([seq])?;
         }
         write.conn.prepare_cached(DELETE_JOB)?.execute([seq])?;
-        write.count_cleaned(body.queue, ended);
+        write.count_cleaned(body.queue, stand.standing.state);
     }
+    let more = expiry::has_more(write.conn, write.now)?;
     forget_old(write)?;
     Ok(Cleaned { jobs: expired.len() as u32, more })
 }
@@ -73,12 +61,5 @@ fn forget_old(write: &mut Write<'_>) -> Result<(), Failure> {
 
 /// For the test that each of them finds its rows by an index.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] = &[
-    SELECT_EXPIRED,
-    DELETE_FINISHED,
-    DELETE_RESULT,
-    DELETE_HISTORY,
-    DELETE_JOB,
-    DELETE_SERVERS,
-    DELETE_STATISTICS,
-];
+pub(crate) const STATEMENTS: &[&str] =
+    &[DELETE_HISTORY, DELETE_JOB, DELETE_SERVERS, DELETE_STATISTICS];

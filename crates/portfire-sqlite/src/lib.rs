@@ -18,6 +18,7 @@ mod connect;
 mod create;
 mod cycle;
 mod error;
+mod expiry;
 mod history;
 mod migrate;
 mod monitor;

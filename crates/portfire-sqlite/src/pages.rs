@@ -8,7 +8,6 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
 use crate::error::Failure;
 use crate::monitor::record;
-use crate::write::code;
 
 /// Most jobs that are looked at for one page.
 const SCANNED_MAX: usize = 10_000;
@@ -21,9 +20,15 @@ const SELECT_CREATED: &str = "SELECT seq, 0, seq, queue, kind, id FROM portfire_
 const SELECT_RUNNING: &str = "SELECT r.seq, 0, r.seq, j.queue, j.kind, j.id \
     FROM portfire_running r CROSS JOIN portfire_job j ON j.seq = r.seq \
     WHERE r.seq < ?1 ORDER BY r.seq DESC LIMIT ?2";
-const SELECT_FINISHED: &str = "SELECT f.seq, 0, f.seq, j.queue, j.kind, j.id \
-    FROM portfire_finished f CROSS JOIN portfire_job j ON j.seq = f.seq \
-    WHERE f.state = ?3 AND f.seq < ?1 ORDER BY f.seq DESC LIMIT ?2";
+const SELECT_SUCCEEDED: &str = "SELECT f.seq, 0, f.seq, j.queue, j.kind, j.id \
+    FROM portfire_succeeded f CROSS JOIN portfire_job j ON j.seq = f.seq \
+    WHERE f.seq < ?1 ORDER BY f.seq DESC LIMIT ?2";
+const SELECT_FAILED: &str = "SELECT f.seq, 0, f.seq, j.queue, j.kind, j.id \
+    FROM portfire_failed f CROSS JOIN portfire_job j ON j.seq = f.seq \
+    WHERE f.seq < ?1 ORDER BY f.seq DESC LIMIT ?2";
+const SELECT_DELETED: &str = "SELECT f.seq, 0, f.seq, j.queue, j.kind, j.id \
+    FROM portfire_deleted f CROSS JOIN portfire_job j ON j.seq = f.seq \
+    WHERE f.seq < ?1 ORDER BY f.seq DESC LIMIT ?2";
 const SELECT_SCHEDULED: &str = "SELECT s.run_at, s.seq, s.seq, j.queue, j.kind, j.id \
     FROM portfire_scheduled s CROSS JOIN portfire_job j ON j.seq = s.seq \
     WHERE (s.run_at, s.seq) > (?1, ?2) ORDER BY s.run_at, s.seq LIMIT ?3";
@@ -58,17 +63,15 @@ pub(crate) fn page(conn: &Connection, filter: &JobFilter) -> Result<JobPage, Fai
             };
             let limit = SCANNED_MAX as i64 + 1;
             let mark = |seq, _| Mark::Created(seq);
-            match state {
-                None => page.take(SELECT_CREATED, params![before, limit], mark)?,
-                Some(StateName::Processing) => {
-                    page.take(SELECT_RUNNING, params![before, limit], mark)?
-                }
-                Some(StateName::Awaiting) => {}
-                Some(state) => {
-                    let state = code(state) as i64;
-                    page.take(SELECT_FINISHED, params![before, limit, state], mark)?;
-                }
-            }
+            let sql = match state {
+                None => SELECT_CREATED,
+                Some(StateName::Processing) => SELECT_RUNNING,
+                Some(StateName::Succeeded) => SELECT_SUCCEEDED,
+                Some(StateName::Failed) => SELECT_FAILED,
+                Some(StateName::Deleted) => SELECT_DELETED,
+                Some(_) => return Ok(page.page),
+            };
+            page.take(sql, params![before, limit], mark)?;
         }
     }
     Ok(page.page)
@@ -241,7 +244,7 @@ impl<'a> Page<'a> {
         let column = match sql {
             SELECT_CREATED => "seq",
             SELECT_SCHEDULED => "s.seq",
-            SELECT_FINISHED => "f.seq",
+            SELECT_SUCCEEDED | SELECT_FAILED | SELECT_DELETED => "f.seq",
             _ => "r.seq",
         };
         let narrower = format!(" WHERE {column} IN ({}) AND ", list.join(","));
@@ -279,7 +282,9 @@ impl<'a> Page<'a> {
 pub(crate) const STATEMENTS: &[&str] = &[
     SELECT_CREATED,
     SELECT_RUNNING,
-    SELECT_FINISHED,
+    SELECT_SUCCEEDED,
+    SELECT_FAILED,
+    SELECT_DELETED,
     SELECT_SCHEDULED,
     SELECT_READY,
     SELECT_QUEUES,

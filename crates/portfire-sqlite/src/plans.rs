@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use crate::migrate::migrations;
 use crate::{
-    change, clean, create, cycle, history, monitor, names, pages, promote, row, servers,
+    change, clean, create, cycle, expiry, history, monitor, names, pages, promote, row, servers,
     transaction, write,
 };
 
@@ -34,6 +34,7 @@ fn every_statement_finds_its_rows_by_an_index() {
         clean::STATEMENTS,
         create::STATEMENTS,
         cycle::STATEMENTS,
+        expiry::STATEMENTS,
         history::STATEMENTS,
         monitor::STATEMENTS,
         names::STATEMENTS,
@@ -74,6 +75,5 @@ fn claims_finishes_and_lookups_use_the_index_that_was_made_for_them() {
     uses(cycle::SELECT_HELD, "SEARCH j USING INTEGER PRIMARY KEY (rowid=?)");
     uses(row::SELECT_READY_MOVED, "portfire_ready_moved");
     uses(row::SELECT_SCHEDULED_MOVED, "portfire_scheduled_moved");
-    uses(clean::SELECT_EXPIRED, "portfire_finished_expiry");
     uses(promote::SELECT_DUE, "SEARCH portfire_scheduled USING PRIMARY KEY (run_at<?)");
 }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow};
 
 use crate::error::{Failure, corrupt};
 use crate::history;
-use crate::write::{Write, code};
+use crate::write::Write;
 
 /// What the other rows need of a job's body.
 #[derive(Clone, Debug)]
@@ -115,9 +115,13 @@ pub(crate) struct Ran {
 
 const SELECT_RUNNING: &str = "SELECT revision, attempt, failures, recoveries, written, server, \
     cycle, claimed_at, place, enqueued_at FROM portfire_running WHERE seq = ?1";
-const SELECT_FINISHED: &str = "SELECT revision, attempt, failures, recoveries, written, state, \
+const SELECT_SUCCEEDED: &str = "SELECT revision, attempt, failures, recoveries, written, \
     finished_at, expires_at, server, claimed_at, enqueued_at, duration \
-    FROM portfire_finished WHERE state = ?1 AND seq = ?2";
+    FROM portfire_succeeded WHERE seq = ?1";
+const SELECT_FAILED: &str = "SELECT revision, attempt, failures, recoveries, written, \
+    finished_at, expires_at FROM portfire_failed WHERE seq = ?1";
+const SELECT_DELETED: &str = "SELECT revision, attempt, failures, recoveries, written, \
+    finished_at, expires_at FROM portfire_deleted WHERE seq = ?1";
 const SELECT_READY_AT_SEQ: &str = "SELECT revision, attempt, failures, recoveries, written, place, \
     enqueued_at FROM portfire_ready WHERE queue = ?1 AND rank = ?2 AND place = ?3";
 pub(crate) const SELECT_READY_MOVED: &str = "SELECT revision, attempt, failures, recoveries, written, place, \
@@ -131,7 +135,9 @@ const DELETE_READY: &str =
     "DELETE FROM portfire_ready WHERE queue = ?1 AND rank = ?2 AND place = ?3";
 const DELETE_SCHEDULED: &str = "DELETE FROM portfire_scheduled WHERE run_at = ?1 AND seq = ?2";
 const DELETE_RUNNING: &str = "DELETE FROM portfire_running WHERE seq = ?1";
-const DELETE_FINISHED: &str = "DELETE FROM portfire_finished WHERE state = ?1 AND seq = ?2";
+const DELETE_SUCCEEDED: &str = "DELETE FROM portfire_succeeded WHERE seq = ?1";
+const DELETE_FAILED: &str = "DELETE FROM portfire_failed WHERE seq = ?1";
+const DELETE_DELETED: &str = "DELETE FROM portfire_deleted WHERE seq = ?1";
 const DELETE_RESULT: &str = "DELETE FROM portfire_result WHERE seq = ?1";
 
 const INSERT_READY: &str = "INSERT INTO portfire_ready (queue, rank, place, seq, enqueued_at, \
@@ -142,9 +148,13 @@ const INSERT_SCHEDULED: &str = "INSERT INTO portfire_scheduled (run_at, seq, cau
 const INSERT_RUNNING: &str = "INSERT INTO portfire_running (seq, server, cycle, claimed_at, place, \
     enqueued_at, revision, attempt, failures, recoveries, written) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
-const INSERT_FINISHED: &str = "INSERT INTO portfire_finished (state, seq, finished_at, expires_at, \
+const INSERT_SUCCEEDED: &str = "INSERT INTO portfire_succeeded (seq, finished_at, expires_at, \
     revision, attempt, failures, recoveries, written, server, claimed_at, enqueued_at, duration) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+const INSERT_FAILED: &str = "INSERT INTO portfire_failed (seq, finished_at, expires_at, \
+    revision, attempt, failures, recoveries, written) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+const INSERT_DELETED: &str = "INSERT INTO portfire_deleted (seq, finished_at, expires_at, \
+    revision, attempt, failures, recoveries, written) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 const INSERT_RESULT: &str = "INSERT INTO portfire_result (seq, result) VALUES (?1, ?2)";
 
 impl Stand {
@@ -157,11 +167,14 @@ impl Stand {
             Ok(found.optional()?)
         };
         let seq = body.seq;
-        if let Some(found) = look(SELECT_RUNNING, &[seq], StateName::Processing)? {
-            return Ok(found);
-        }
-        for state in [StateName::Succeeded, StateName::Failed, StateName::Deleted] {
-            if let Some(found) = look(SELECT_FINISHED, &[code(state) as i64, seq], state)? {
+        let by_seq = [
+            (SELECT_RUNNING, StateName::Processing),
+            (SELECT_SUCCEEDED, StateName::Succeeded),
+            (SELECT_FAILED, StateName::Failed),
+            (SELECT_DELETED, StateName::Deleted),
+        ];
+        for (sql, state) in by_seq {
+            if let Some(found) = look(sql, &[seq], state)? {
                 return Ok(found);
             }
         }
@@ -209,16 +222,16 @@ impl Stand {
                 enqueued_at: maybe_instant(row, 9)?,
             },
             _ => At::Finished {
-                finished_at: instant(row.get(6)?),
-                expires_at: maybe_instant(row, 7)?,
-                ran: match row.get::<_, Option<i64>>(8)? {
-                    None => None,
-                    Some(server) => Some(Ran {
-                        server,
-                        claimed_at: instant(row.get(9)?),
-                        enqueued_at: maybe_instant(row, 10)?,
-                        duration: row.get(11)?,
+                finished_at: instant(row.get(5)?),
+                expires_at: maybe_instant(row, 6)?,
+                ran: match state {
+                    StateName::Succeeded => Some(Ran {
+                        server: row.get(7)?,
+                        claimed_at: instant(row.get(8)?),
+                        enqueued_at: maybe_instant(row, 9)?,
+                        duration: row.get(10)?,
                     }),
+                    _ => None,
                 },
             },
         };
@@ -235,12 +248,15 @@ impl Stand {
                 conn.prepare_cached(DELETE_SCHEDULED)?.execute([run_at.as_micros(), body.seq])
             }
             At::Running { .. } => conn.prepare_cached(DELETE_RUNNING)?.execute([body.seq]),
-            At::Finished { .. } => {
-                let state = code(self.standing.state);
-                if self.standing.state == StateName::Succeeded {
-                    conn.prepare_cached(DELETE_RESULT)?.execute([body.seq])?;
-                }
-                conn.prepare_cached(DELETE_FINISHED)?.execute([state as i64, body.seq])
+            At::Finished { ran: Some(_), .. } => {
+                conn.prepare_cached(DELETE_RESULT)?.execute([body.seq])?;
+                conn.prepare_cached(DELETE_SUCCEEDED)?.execute([body.seq])
+            }
+            At::Finished { ran: None, .. } if self.standing.state == StateName::Failed => {
+                conn.prepare_cached(DELETE_FAILED)?.execute([body.seq])
+            }
+            At::Finished { ran: None, .. } => {
+                conn.prepare_cached(DELETE_DELETED)?.execute([body.seq])
             }
         }?;
         debug_assert_eq!(gone, 1, "{self:?}");
@@ -294,9 +310,8 @@ impl Stand {
                     written
                 ])
             }
-            At::Finished { finished_at, expires_at, ran } => {
-                conn.prepare_cached(INSERT_FINISHED)?.execute(rusqlite::params![
-                    code(state) as i64,
+            At::Finished { finished_at, expires_at, ran: Some(ran) } => {
+                conn.prepare_cached(INSERT_SUCCEEDED)?.execute(rusqlite::params![
                     body.seq,
                     finished_at.as_micros(),
                     micros(expires_at),
@@ -305,10 +320,24 @@ impl Stand {
                     failures,
                     recoveries,
                     written,
-                    ran.map(|ran| ran.server),
-                    ran.map(|ran| ran.claimed_at.as_micros()),
-                    micros(ran.and_then(|ran| ran.enqueued_at)),
-                    ran.map(|ran| ran.duration)
+                    ran.server,
+                    ran.claimed_at.as_micros(),
+                    micros(ran.enqueued_at),
+                    ran.duration
+                ])
+            }
+            At::Finished { finished_at, expires_at, ran: None } => {
+                let failed = state == StateName::Failed;
+                let sql = if failed { INSERT_FAILED } else { INSERT_DELETED };
+                conn.prepare_cached(sql)?.execute(rusqlite::params![
+                    body.seq,
+                    finished_at.as_micros(),
+                    micros(expires_at),
+                    revision,
+                    attempt,
+                    failures,
+                    recoveries,
+                    written
                 ])
             }
         }?;
@@ -357,6 +386,9 @@ pub(crate) fn transit(
     }
     if let At::Running { server, .. } = from.at {
         write.count_held(server, -1);
+    }
+    if let Some(expires_at) = made.expires_at {
+        write.note_expiry(body.seq, made.to.state, expires_at);
     }
     write.count_moved(body.queue, from.standing.state, &made);
     Ok(Ok(made.to))
@@ -427,7 +459,9 @@ pub(crate) const STATEMENTS: &[&str] = &[
     SELECT_BODY,
     SELECT_BODY_BY_SEQ,
     SELECT_RUNNING,
-    SELECT_FINISHED,
+    SELECT_SUCCEEDED,
+    SELECT_FAILED,
+    SELECT_DELETED,
     SELECT_READY_AT_SEQ,
     SELECT_READY_MOVED,
     SELECT_SCHEDULED_AS_CREATED,
@@ -435,11 +469,15 @@ pub(crate) const STATEMENTS: &[&str] = &[
     DELETE_READY,
     DELETE_SCHEDULED,
     DELETE_RUNNING,
-    DELETE_FINISHED,
+    DELETE_SUCCEEDED,
+    DELETE_FAILED,
+    DELETE_DELETED,
     DELETE_RESULT,
     INSERT_READY,
     INSERT_SCHEDULED,
     INSERT_RUNNING,
-    INSERT_FINISHED,
+    INSERT_SUCCEEDED,
+    INSERT_FAILED,
+    INSERT_DELETED,
     INSERT_RESULT,
 ];

@@ -8,6 +8,7 @@ use portfire_core::{Bucket, Cause, Limits, Retention, StateName, Timestamp};
 use rusqlite::Connection;
 
 use crate::error::Failure;
+use crate::expiry;
 use crate::names::Names;
 use crate::options::StorageClock;
 use crate::process::Process;
@@ -143,6 +144,8 @@ struct Sums {
     servers: Vec<(i64, i64)>,
     /// Jobs that succeeded, failed, were deleted.
     ended: [i64; 3],
+    /// When which final jobs expire: instant, state, job.
+    expiring: Vec<(i64, i64, i64)>,
 }
 
 /// A write transaction in progress.
@@ -211,6 +214,7 @@ impl<'a> Write<'a> {
         for &(server, held) in &self.sums.servers {
             self.conn.prepare_cached(UPDATE_SERVER)?.execute([server, held])?;
         }
+        expiry::write(self.conn, &mut self.sums.expiring)?;
         if self.sums.ended != [0; 3] {
             for bucket in [Bucket::Hour, Bucket::Day] {
                 let [succeeded, failed, deleted] = self.sums.ended;
@@ -295,6 +299,11 @@ impl<'a> Write<'a> {
             StateName::Enqueued | StateName::Scheduled => self.hint_work(),
             StateName::Awaiting | StateName::Processing => {}
         }
+    }
+
+    /// Notes when a final job expires.
+    pub(crate) fn note_expiry(&mut self, seq: i64, state: StateName, expires_at: Timestamp) {
+        self.sums.expiring.push((expires_at.as_micros(), code(state) as i64, seq));
     }
 
     /// Counts a job that a server took (1) or holds no longer (-1).

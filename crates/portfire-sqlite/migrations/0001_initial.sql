@@ -1,3 +1,12 @@
+-- The steps that were done. Programs that know only versions below the highest compatible_from stay away.
+CREATE TABLE portfire_schema (
+    version INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    compatible_from INTEGER NOT NULL,
+    applied_at TEXT NOT NULL
+) STRICT;
+INSERT INTO portfire_schema VALUES (1, 'initial', 1, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
+
 -- A job's state is the narrow table it stands in; moving on is a delete and an insert. The body in
 -- portfire_job is written once. What waits for another job will stand in a table of its own beside
 -- these (portfire_awaiting: parent, seq), with its links written by the same create.

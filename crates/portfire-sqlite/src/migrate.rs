@@ -1,7 +1,7 @@
 //! The tables, by numbered steps that go forward only.
 //!
-//! Each step is one SQL file. A step runs in the transaction that records it, so any number of
-//! programs may start on the same file at once: one does the step, the others find it done.
+//! Each step is one SQL file, which ends by recording itself. It runs in one transaction, so any number
+//! of programs may start on the same file at once: one does the step, the others find it done.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ pub struct Migration {
     pub name: &'static str,
     /// The oldest version whose programs may go on working once this step is done.
     pub compatible_from: u32,
-    /// Its statements.
+    /// Its statements, the record of the step included; to be run in one transaction.
     pub sql: &'static str,
 }
 
@@ -32,20 +32,11 @@ const MIGRATIONS: [Migration; 1] = [Migration {
     sql: include_str!("../migrations/0001_initial.sql"),
 }];
 
-const CREATE_SCHEMA: &str = "CREATE TABLE IF NOT EXISTS portfire_schema (
-    version INTEGER PRIMARY KEY,
-    name TEXT NOT NULL,
-    compatible_from INTEGER NOT NULL,
-    applied_at TEXT NOT NULL
-) STRICT";
 const SELECT_HAS_SCHEMA: &str =
     "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'portfire_schema'";
 const SELECT_IS_EMPTY: &str = "SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)";
 const SELECT_VERSIONS: &str =
     "SELECT coalesce(max(version), 0), coalesce(max(compatible_from), 0) FROM portfire_schema";
-const INSERT_VERSION: &str = "INSERT INTO portfire_schema (version, name, compatible_from, \
-    applied_at) VALUES (?1, ?2, ?3, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))";
-
 /// All steps, in order, for those who want to read or apply the SQL themselves.
 ///
 /// [`SqliteStorage::open`](crate::SqliteStorage::open) applies what is missing.
@@ -61,7 +52,7 @@ pub(crate) fn is_ours(conn: &Connection) -> rusqlite::Result<bool> {
 /// Applies the steps that are missing.
 pub(crate) fn bring_up(conn: &Connection, path: &Path) -> Result<(), StorageError> {
     let fail = |error: rusqlite::Error| storage_error(&error, path);
-    if is_ours(conn).map_err(fail)? && missing_from(conn, path)?.is_empty() {
+    if missing_from(conn, path)?.is_empty() {
         return Ok(());
     }
     let behavior = TransactionBehavior::Immediate;
@@ -71,17 +62,17 @@ pub(crate) fn bring_up(conn: &Connection, path: &Path) -> Result<(), StorageErro
     if is_empty {
         step.pragma_update(None, "application_id", APPLICATION_ID).map_err(fail)?;
     }
-    step.execute_batch(CREATE_SCHEMA).map_err(fail)?;
     for missing in missing_from(&step, path)? {
         step.execute_batch(missing.sql).map_err(fail)?;
-        let values = rusqlite::params![missing.version, missing.name, missing.compatible_from];
-        step.execute(INSERT_VERSION, values).map_err(fail)?;
     }
     step.commit().map_err(fail)
 }
 
 /// The steps that a file lacks; an error when it is too new for this program.
 fn missing_from(conn: &Connection, path: &Path) -> Result<&'static [Migration], StorageError> {
+    if !is_ours(conn).map_err(|error| storage_error(&error, path))? {
+        return Ok(&MIGRATIONS);
+    }
     let (version, compatible_from): (u32, u32) = conn
         .query_row(SELECT_VERSIONS, [], |row| Ok((row.get(0)?, row.get(1)?)))
         .map_err(|error| storage_error(&error, path))?;
@@ -106,5 +97,18 @@ mod tests {
             assert_eq!(step.version as usize, at + 1, "{}", step.name);
             assert!(step.compatible_from <= step.version, "{}", step.name);
         }
+    }
+
+    #[test]
+    fn a_step_records_itself_as_it_is_listed() {
+        let conn = Connection::open_in_memory().unwrap();
+        for step in migrations() {
+            conn.execute_batch(step.sql).unwrap();
+            let sql = "SELECT name, compatible_from FROM portfire_schema WHERE version = ?1";
+            let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            let recorded: (String, u32) = conn.query_row(sql, [step.version], read).unwrap();
+            assert_eq!(recorded, (step.name.to_owned(), step.compatible_from));
+        }
+        assert!(missing_from(&conn, Path::new("memory")).unwrap().is_empty());
     }
 }

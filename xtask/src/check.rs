@@ -43,12 +43,15 @@ fn doc() -> Result<(), Failure> {
 }
 
 /// Builds what a user gets: each library by itself, so that none leans on a feature that another
-/// crate of the workspace happens to switch on, and the facade without its features.
+/// crate of the workspace happens to switch on, and those with features without them.
 fn alone() -> Result<(), Failure> {
     for layer in tidy::LAYERS.iter().filter(|layer| layer.shipped) {
         process::cargo(&["check", "--quiet", "--package", layer.name])?;
     }
-    process::cargo(&["check", "--quiet", "--package", "portfire", "--no-default-features"])
+    for name in ["portfire", "portfire-cli"] {
+        process::cargo(&["check", "--quiet", "--package", name, "--no-default-features"])?;
+    }
+    Ok(())
 }
 
 fn deny() -> Result<(), Failure> {

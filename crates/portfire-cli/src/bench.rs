@@ -6,7 +6,7 @@
 mod enqueue;
 mod figures;
 mod latency;
-pub(crate) mod probe;
+mod probe;
 mod raw;
 mod scratch;
 mod serve;
@@ -22,6 +22,7 @@ use crate::answer;
 use crate::command::{BenchArgs, Scenario};
 use crate::escape;
 use crate::failure::Failure;
+use crate::jobs::BENCH_KINDS;
 use crate::location::{Location, Missing};
 use figures::{Figures, Percentiles};
 use scratch::Scratch;
@@ -121,7 +122,7 @@ pub(crate) async fn run(
 /// Servers of the bench would take jobs that they have no handler for, and put them off.
 async fn refuse_foreign_jobs(bench: &Bench<'_>) -> Result<(), Failure> {
     let newest = bench.storage.jobs(JobFilter::default()).await?;
-    let foreign = newest.jobs.iter().find(|job| !job.kind.as_str().starts_with(probe::KINDS));
+    let foreign = newest.jobs.iter().find(|job| !job.kind.as_str().starts_with(BENCH_KINDS));
     if let Some(job) = foreign {
         return Err(Failure::new(format!(
             "`{}` holds jobs that are not the bench's, such as `{}`: measure in a new file, or say \

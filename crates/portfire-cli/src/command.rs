@@ -1,6 +1,8 @@
 //! The command line: what can be typed, and its help.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+#[cfg(feature = "bench")]
+use clap::ValueEnum;
+use clap::{Args, Parser, Subcommand};
 use portfire_core::{KindName, QueueName, StateName};
 
 /// Looks at a storage of background jobs, steers it, and measures it.
@@ -36,10 +38,11 @@ pub enum Command {
     /// Shows how many jobs stand where, the queues and the servers.
     Status,
     /// Lists jobs, shows one, or changes some.
-    Jobs(JobsArgs),
+    Jobs(Box<JobsArgs>),
     /// Makes the storage, or brings it to the form this version writes.
     Migrate(MigrateArgs),
     /// Measures a storage with jobs that do nothing.
+    #[cfg(feature = "bench")]
     Bench(BenchArgs),
 }
 
@@ -115,6 +118,7 @@ pub struct MigrateArgs {
 }
 
 /// `portfire bench`.
+#[cfg(feature = "bench")]
 #[derive(Clone, Debug, Args)]
 pub struct BenchArgs {
     /// What to measure.
@@ -146,6 +150,7 @@ pub struct BenchArgs {
 }
 
 /// What `portfire bench` measures.
+#[cfg(feature = "bench")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
     /// One caller; each job is durable before the next is enqueued. Also measures what SQLite itself does.
@@ -169,6 +174,7 @@ pub enum Scenario {
     Feed,
 }
 
+#[cfg(feature = "bench")]
 impl Scenario {
     /// The word on the command line.
     pub fn as_str(self) -> &'static str {
@@ -197,6 +203,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    #[cfg(feature = "bench")]
     #[test]
     fn the_scenarios_are_called_what_they_say() {
         for scenario in Scenario::value_variants() {

@@ -9,11 +9,13 @@ use portfire_core::{
 use portfire_server::handler::linked_jobs;
 use serde::Serialize;
 
-use crate::bench::probe;
 use crate::command::ListArgs;
 use crate::failure::Failure;
 use crate::table::Table;
 use crate::{answer, escape};
+
+/// How the kinds of the bench begin.
+pub(crate) const BENCH_KINDS: &str = "portfire.bench.";
 
 /// Most jobs changed in one commit.
 const CHANGES_MAX: usize = 1_000;
@@ -229,11 +231,10 @@ impl ChangedJob {
     }
 }
 
-/// Writes `jobs.lock` for the jobs that are linked into this program, without those of the bench.
+/// Writes `jobs.lock` for the jobs that are linked into this program.
 pub(crate) fn export(out: &mut dyn Write) -> Result<(), Failure> {
-    let mut jobs = linked_jobs();
-    jobs.retain(|job| !job.kind.starts_with(probe::KINDS));
-    if jobs.is_empty() {
+    let jobs = linked_jobs();
+    if jobs.iter().all(|job| job.kind.starts_with(BENCH_KINDS)) {
         let message = "no jobs are linked into this program: handlers are compiled into yours, so call \
                        `portfire_cli::main()` there";
         return Err(Failure::new(message));

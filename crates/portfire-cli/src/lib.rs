@@ -2,7 +2,8 @@
 //!
 //! It is a library, too, because handlers are compiled into the user's own program: there,
 //! `portfire_cli::main()` gives the same commands with the user's jobs linked in, so that
-//! `jobs export` knows them.
+//! `jobs export` knows them. Depend on it with `default-features = false` there: the feature `bench`
+//! brings `portfire bench`, and links its jobs in beside yours.
 //!
 //! ```no_run
 //! fn main() -> std::process::ExitCode {
@@ -14,6 +15,7 @@
 //! Stored text is escaped before a terminal sees it, and secrets in URLs are masked.
 
 mod answer;
+#[cfg(feature = "bench")]
 pub mod bench;
 pub mod command;
 pub mod escape;
@@ -76,7 +78,9 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let Cli { command, storage, json } = cli;
     // Needs no storage.
-    if let Command::Jobs(JobsArgs { command: Some(JobsCommand::Export), .. }) = command {
+    if let Command::Jobs(args) = &command
+        && let Some(JobsCommand::Export) = args.command
+    {
         return jobs::export(out);
     }
     let location = match &storage {
@@ -94,9 +98,10 @@ pub async fn run(
         }
         Command::Jobs(args) => {
             let client = Client::new(location.open(Missing::Refuse).await?);
-            run_jobs(args, &client, json, out, notes).await
+            run_jobs(*args, &client, json, out, notes).await
         }
         Command::Migrate(args) => migrate::run(&location, &args, json, out).await,
+        #[cfg(feature = "bench")]
         Command::Bench(args) => bench::run(&location, &args, json, out).await,
     }
 }

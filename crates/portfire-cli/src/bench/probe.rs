@@ -6,9 +6,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use portfire::prelude::*;
 
-/// How the kinds below begin.
-pub(crate) const KINDS: &str = "portfire.bench.";
-
 /// How often [`noop`] has run in this process.
 static RAN: AtomicU64 = AtomicU64::new(0);
 

@@ -32,6 +32,9 @@ use crate::services::Services;
 /// then; the time is there to put things in order.
 pub const DELETED_GRACE: Duration = Duration::from_secs(5);
 
+/// How long a worker waits for the history of a job that has no handler here.
+const HISTORY_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// Default wait of a job that has no handler here.
 pub(crate) const UNKNOWN_KIND_DELAY: Duration = Duration::from_secs(30);
 /// Default time for which a job without a handler waits for one.
@@ -310,9 +313,14 @@ impl Performer {
         let kind = job.kind();
         // The first claim cannot have been parked before.
         if job.attempt() > 1 {
-            let history = caught_in(self.client.storage().history(job.id())).await;
+            let history = tokio::select! {
+                biased;
+                history = caught_in(self.client.storage().history(job.id())) => Some(history),
+                // A storage that does not answer must not keep the worker.
+                () = self.runtime.sleep(HISTORY_WAIT_MAX) => None,
+            };
             let waited = match history {
-                Ok(Ok(history)) => waited_for_handler(&history, job.claimed_at()),
+                Some(Ok(Ok(history))) => waited_for_handler(&history, job.claimed_at()),
                 unread => {
                     tracing::debug!(job_id = %job.id(), ?unread, "history not read; parked again");
                     return parked;

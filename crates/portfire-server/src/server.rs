@@ -294,13 +294,19 @@ impl Server {
         self.start_service(Auditor::new(Arc::clone(&self.core), self.pools.clone()));
         for process in processes {
             let context = ProcessContext::new(self.client().clone(), self.shutdown_view());
-            self.start_service(UserProcess::new(process, context));
+            // What a user's process does may take as long as it likes.
+            self.start_passes(UserProcess::new(process, context), None);
         }
     }
 
+    /// Starts a service whose passes are calls of the storage.
     fn start_service(&mut self, service: impl Service + 'static) {
+        self.start_passes(service, Some(self.core.options.lease));
+    }
+
+    fn start_passes(&mut self, service: impl Service + 'static, limit: Option<Duration>) {
         let runtime = Arc::clone(&self.core.runtime);
-        let run = service::run(service, runtime, self.shutdown_view());
+        let run = service::run(service, runtime, self.shutdown_view(), limit);
         self.tasks.services.push(self.core.runtime.spawn("portfire service", Box::pin(run)));
     }
 

@@ -35,18 +35,41 @@ pub(crate) trait Service: Send {
     }
 }
 
-/// Runs a service until the server stops.
-pub(crate) async fn run(mut service: impl Service, runtime: Arc<dyn Runtime>, shutdown: Shutdown) {
+/// Runs a service until the server stops. A pass that takes longer than `limit` is dropped, as failed:
+/// a storage that has not answered by then has lost the call or its answer.
+pub(crate) async fn run(
+    mut service: impl Service,
+    runtime: Arc<dyn Runtime>,
+    shutdown: Shutdown,
+    limit: Option<Duration>,
+) {
     let mut outage = Outage::new(Arc::clone(&runtime));
     while shutdown.is_running() {
         let began = runtime.elapsed();
-        let wait = match caught_in(service.run_once()).await {
-            Ok(Ok(wait)) => {
+        let too_long = async {
+            match limit {
+                Some(limit) => runtime.sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        let passed = tokio::select! {
+            biased;
+            passed = caught_in(service.run_once()) => Some(passed),
+            () = too_long => None,
+        };
+        let wait = match passed {
+            Some(Ok(Ok(wait))) => {
                 outage.over(service.name());
                 wait
             }
-            Ok(Err(error)) => outage.wait_after(service.name(), &error),
-            Err(message) => outage.wait_after(service.name(), &format!("it panicked: {message}")),
+            Some(Ok(Err(error))) => outage.wait_after(service.name(), &error),
+            Some(Err(message)) => {
+                outage.wait_after(service.name(), &format!("it panicked: {message}"))
+            }
+            None => {
+                let limit = limit.unwrap_or_default();
+                outage.wait_after(service.name(), &format!("no answer within {limit:?}"))
+            }
         };
         let gap = service.gap().saturating_sub(runtime.elapsed().saturating_sub(began));
         let next = async {

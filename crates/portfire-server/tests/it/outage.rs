@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use portfire_core::{Cause, Monitor, StateName};
+use portfire_core::{Cause, Monitor, NewJob, StateName, When};
 use portfire_server::Runtime;
 
 use crate::faulty::{Fault, Op};
@@ -134,6 +134,46 @@ fn a_cycle_that_never_answers_is_given_up_and_repeated() {
         stage.until_state(id, StateName::Succeeded).await;
         assert!((30 * SECOND..32 * SECOND).contains(&stage.world.elapsed()));
         assert_each_ran_once(&stage, 1);
+    });
+}
+
+#[test]
+fn a_pass_that_never_answers_is_given_up_and_repeated() {
+    play(|stage| async move {
+        on_noted(&stage, "job");
+        for op in [Op::Promote, Op::Rescue, Op::Clean] {
+            stage.storage.next(op, Fault::Hangs);
+        }
+        let server = stage.start().await;
+        let delayed = |mut job: NewJob| {
+            job.when = When::In(SECOND);
+            job
+        };
+        let id = stage.enqueue_with("job", delayed).await;
+        stage.until_state(id, StateName::Succeeded).await;
+        assert!((30 * SECOND..32 * SECOND).contains(&stage.world.elapsed()));
+        stage.world.pass(60 * SECOND).await;
+        for op in [Op::Promote, Op::Rescue, Op::Clean] {
+            assert!(stage.storage.calls(op).len() > 1, "{op:?}");
+        }
+        assert_eq!(server.stats().restarts_total, 0);
+    });
+}
+
+#[test]
+fn a_history_that_never_answers_keeps_no_worker() {
+    play(|stage| async move {
+        on_noted(&stage, "job");
+        stage.storage.all(Op::History, Fault::Hangs);
+        let _server = stage.server().workers(1).start().await.unwrap();
+        let unknown = stage.enqueue("unknown").await;
+        // Parked once without a look at its history; the second time that look never ends.
+        stage.world.pass(31 * SECOND).await;
+        let id = stage.enqueue("job").await;
+        stage.until_state(id, StateName::Succeeded).await;
+        assert!(stage.world.elapsed() <= 45 * SECOND);
+        stage.storage.heal();
+        assert_eq!(stage.job(unknown).await.failures, 0);
     });
 }
 

@@ -8,8 +8,31 @@
 //! ```
 //!
 //! One thread writes for the whole process, and what gathers while it commits goes into its next
-//! commit ([`writer`](self) — see `writer.rs`); reads have connections of their own. Several processes
-//! may open the same file, on the same host: each may serve, enqueue, or only read.
+//! commit; reads have connections of their own. Several processes may open the same file, on the same
+//! host: each may serve, enqueue, or only read.
+//!
+//! # In your own transaction
+//! A [`rusqlite::Transaction`] on the same file takes jobs by
+//! [`Client::enqueue_in`](portfire_core::Client::enqueue_in): they exist when it commits, and never
+//! when it does not. All tables are named `portfire_…`, so the file may hold your tables too.
+//!
+//! ```no_run
+//! # use portfire_core::{Call, Client, JobFn};
+//! # async fn example<J: JobFn>(client: &Client, call: Call<J>) -> Result<(), Box<dyn std::error::Error>> {
+//! use portfire_sqlite::rusqlite::{Connection, TransactionBehavior};
+//!
+//! let mut app = Connection::open("app.db")?;
+//! let mut tx = app.transaction_with_behavior(TransactionBehavior::Immediate)?;
+//! tx.execute("INSERT INTO account (name) VALUES ('ann')", [])?;
+//! client.enqueue_in(&mut tx, call).await?;
+//! tx.commit()?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Files
+//! Beside `app.db` SQLite keeps its log, `app.db-wal` and `app.db-shm`, while any process has the
+//! database open; a copy of the database needs the log too. `app.db-process-…` is the lock by which
+//! others notice at once that a process with servers has ended. All are readable by their owner alone.
 
 mod change;
 mod checkpoint;
@@ -162,7 +185,7 @@ impl SqliteStorage {
     ) -> Answer<'a, T> {
         Box::pin(async move {
             let answer = self.inner.inbox.hand_in(line, weight, durable, act)?;
-            answer.await.unwrap_or(Err(StorageError::Closed))
+            answer.await.unwrap_or_else(|_| Err(StorageError::unavailable(UNANSWERED)))
         })
     }
 
@@ -175,7 +198,7 @@ impl SqliteStorage {
             // Whoever reads has seen the present, and nobody is told of an earlier one afterwards.
             self.inner.clock.now(0);
             let answer = self.inner.readers.read(&self.inner.running, act)?;
-            answer.await.unwrap_or(Err(StorageError::Closed))
+            answer.await.unwrap_or_else(|_| Err(StorageError::unavailable(UNANSWERED)))
         })
     }
 }
@@ -301,6 +324,9 @@ impl Monitor for SqliteStorage {
         self.read(move |conn| monitor::statistics(conn, bucket, since))
     }
 }
+
+/// What a caller hears when a thread of the storage ended by a panic; the panic was printed.
+const UNANSWERED: &str = "a thread of the storage ended before it answered";
 
 /// 64 bits that differ from call to call, as the standard library hands them out for hash maps.
 fn random() -> u64 {

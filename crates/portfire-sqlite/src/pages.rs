@@ -4,7 +4,7 @@
 //! those that match.
 
 use portfire_core::{Cursor, JobFilter, JobId, JobPage, QueueName, StateName, StorageError};
-use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, Statement, params};
 
 use crate::error::Failure;
 use crate::monitor::record;
@@ -193,6 +193,18 @@ fn id_range(prefix: &str) -> Option<([u8; 16], [u8; 16])> {
     Some((padded("0")?, padded("f")?))
 }
 
+/// The statement, looking only at the jobs with these numbers.
+fn narrowed(sql: &str, named: &[i64]) -> String {
+    let list: Vec<String> = named.iter().map(i64::to_string).collect();
+    let column = match sql {
+        SELECT_CREATED => "seq",
+        SELECT_SCHEDULED => "s.seq",
+        SELECT_SUCCEEDED | SELECT_FAILED | SELECT_DELETED => "f.seq",
+        _ => "r.seq",
+    };
+    sql.replacen(" WHERE ", &format!(" WHERE {column} IN ({}) AND ", list.join(",")), 1)
+}
+
 /// A page that is being filled.
 struct Page<'a> {
     conn: &'a Connection,
@@ -218,7 +230,24 @@ impl<'a> Page<'a> {
         values: impl rusqlite::Params,
         mark: impl Fn(i64, i64) -> Mark,
     ) -> Result<(), Failure> {
-        let mut select = self.conn.prepare_cached(&self.narrowed(sql))?;
+        match &self.wanted.named {
+            None => {
+                let mut select = self.conn.prepare_cached(sql)?;
+                self.fill(&mut select, values, mark)
+            }
+            Some(named) => {
+                let mut select = self.conn.prepare(&narrowed(sql, named))?;
+                self.fill(&mut select, values, mark)
+            }
+        }
+    }
+
+    fn fill(
+        &mut self,
+        select: &mut Statement<'_>,
+        values: impl rusqlite::Params,
+        mark: impl Fn(i64, i64) -> Mark,
+    ) -> Result<(), Failure> {
         let mut rows = select.query(values)?;
         while let Some(row) = rows.next()? {
             let matching = self.wanted.matches(row)?;
@@ -235,20 +264,6 @@ impl<'a> Page<'a> {
             self.last = Some(mark(row.get(0)?, row.get(1)?));
         }
         Ok(())
-    }
-
-    /// The statement, looking only at the jobs that are named, when there are such.
-    fn narrowed<'s>(&self, sql: &'s str) -> std::borrow::Cow<'s, str> {
-        let Some(named) = &self.wanted.named else { return sql.into() };
-        let list: Vec<String> = named.iter().map(i64::to_string).collect();
-        let column = match sql {
-            SELECT_CREATED => "seq",
-            SELECT_SCHEDULED => "s.seq",
-            SELECT_SUCCEEDED | SELECT_FAILED | SELECT_DELETED => "f.seq",
-            _ => "r.seq",
-        };
-        let narrower = format!(" WHERE {column} IN ({}) AND ", list.join(","));
-        sql.replacen(" WHERE ", &narrower, 1).into()
     }
 
     fn take_enqueued(&mut self, filter: &JobFilter, after: Option<Mark>) -> Result<(), Failure> {

@@ -359,6 +359,10 @@ impl AtWork {
         let durable = group.iter().any(|operation| operation.is_durable());
         self.relax(!durable)?;
         let conn = &self.writer.conn;
+        if !conn.is_autocommit() {
+            // An earlier rollback failed, as it may on a disk that fails.
+            conn.execute_batch("ROLLBACK")?;
+        }
         conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let done = self.apply(group);
         let conn = &self.writer.conn;
@@ -373,8 +377,10 @@ impl AtWork {
                 self.book.forget();
                 self.foreign.forget();
                 // SQLite may have rolled back by itself.
-                if !conn.is_autocommit() {
-                    conn.execute_batch("ROLLBACK")?;
+                if !conn.is_autocommit()
+                    && let Err(error) = conn.execute_batch("ROLLBACK")
+                {
+                    tracing::warn!(%error, "rolling back");
                 }
                 Err(error)
             }
@@ -400,8 +406,9 @@ impl AtWork {
     }
 
     /// Commits of claims and heartbeats alone need no sync: a power failure that undoes them has
-    /// ended every process that could know of them, so the job simply runs again. The next commit
-    /// of anything else syncs them too.
+    /// ended every process that could know of them, so the job simply runs again, under the same
+    /// attempt number and without a recovery counted. A crash of the process undoes nothing. The
+    /// next commit of anything else syncs them too.
     fn relax(&mut self, relaxed: bool) -> rusqlite::Result<()> {
         if relaxed != self.relaxed && self.writer.synchronous == Synchronous::Full {
             let to = if relaxed { Synchronous::Normal } else { Synchronous::Full };

@@ -1,7 +1,7 @@
 //! The log of effects: when which attempt of which job began and ended, as its handler saw it.
 //! Kept outside of the storage and of the servers, so that neither can make itself look right.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use portfire_core::JobId;
 
@@ -34,6 +34,8 @@ impl Run {
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     runs: BTreeMap<(JobId, u32), Run>,
+    /// Attempts of whose end a filter has heard.
+    heard: BTreeSet<(JobId, u32)>,
 }
 
 impl Effects {
@@ -47,6 +49,16 @@ impl Effects {
         if let Some(run) = self.runs.get_mut(&(job, attempt)) {
             run.end = Some(end);
         }
+    }
+
+    /// How many handlers run.
+    pub(crate) fn running(&self) -> usize {
+        self.runs.values().filter(|run| run.end.is_none()).count()
+    }
+
+    /// Notes that a filter heard of the end of an attempt; `false` when one has before.
+    pub(crate) fn hear(&mut self, job: JobId, attempt: u32) -> bool {
+        self.heard.insert((job, attempt))
     }
 
     /// The run of an attempt.

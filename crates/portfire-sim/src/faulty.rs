@@ -34,6 +34,8 @@ pub(crate) struct FaultyStorage {
     rng: Mutex<Rng>,
     /// How far ahead the clock is that mutants of this process look at.
     ahead: Duration,
+    /// Whether a call may be left without an answer: servers must bear it, of clients nothing is said.
+    waits_for_ever: bool,
 }
 
 /// What happens to one call.
@@ -44,14 +46,25 @@ struct Weather {
     error_before: bool,
     error_after: bool,
     answer_lost: bool,
+    never_answered: bool,
+    full: bool,
     detached: bool,
     /// How long the caller of a detached call waits.
     patience: Option<Duration>,
 }
 
 impl FaultyStorage {
-    /// The storage for a process.
-    pub(crate) fn new(world: &Arc<World>, domain: DomainId) -> Arc<FaultyStorage> {
+    /// The storage for the process of a server.
+    pub(crate) fn for_server(world: &Arc<World>, domain: DomainId) -> Arc<FaultyStorage> {
+        FaultyStorage::new(world, domain, true)
+    }
+
+    /// The storage for the process of a client.
+    pub(crate) fn for_client(world: &Arc<World>, domain: DomainId) -> Arc<FaultyStorage> {
+        FaultyStorage::new(world, domain, false)
+    }
+
+    fn new(world: &Arc<World>, domain: DomainId, waits_for_ever: bool) -> Arc<FaultyStorage> {
         let mut rng = world.fork_rng();
         let hub = Arc::new(WakeupHub::default());
         let ahead = rng.time(Duration::ZERO, 2 * world.plan.lease);
@@ -63,6 +76,7 @@ impl FaultyStorage {
             hub,
             rng: Mutex::new(rng),
             ahead,
+            waits_for_ever,
         })
     }
 
@@ -77,6 +91,8 @@ impl FaultyStorage {
             error_before: rng.chance(network.error_before),
             error_after: rng.chance(network.error_after),
             answer_lost: rng.chance(network.answer_lost),
+            never_answered: self.waits_for_ever && rng.chance(network.never_answered),
+            full: rng.chance(network.full),
             detached,
             patience: impatient.then(|| rng.heavy_tail(8 * network.usual, network.slowest)),
         }
@@ -225,6 +241,11 @@ async fn travel<T: fmt::Debug>(
         world.note(domain, || format!("{name} is not reached"));
         return Err(StorageError::unavailable("not reached"));
     }
+    if weather.full {
+        world.hit(Mark::StorageFull);
+        world.note(domain, || format!("{name}: the storage is full"));
+        return Err(StorageError::Full("no room left".into()));
+    }
     if is_given_up() || !world.executor.is_alive(domain) || world.executor.is_paused(domain) {
         world.hit(Mark::AppliedLate);
     }
@@ -232,6 +253,12 @@ async fn travel<T: fmt::Debug>(
     world.trace.mix(u64::from(answer.is_ok()));
     world.note(domain, || format!("{name} → {answer:?}"));
     world.sleep(weather.back).await;
+    // Handlers await what they create; for how long is their own affair.
+    if weather.never_answered && name != "create" {
+        world.hit(Mark::NeverAnswered);
+        world.note(domain, || format!("{name} is never answered"));
+        std::future::pending::<()>().await;
+    }
     if weather.answer_lost {
         world.sleep(world.plan.lease / 3).await;
     }

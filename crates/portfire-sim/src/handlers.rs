@@ -7,8 +7,7 @@ use std::time::Duration;
 use portfire_core::client::ClientError;
 use portfire_core::retry::Backoff;
 use portfire_core::{
-    BoxFuture, Cause, JobError, JobId, JobOptions, Json, KindName, NewJob, RetryPolicy,
-    StorageError,
+    BoxFuture, Cause, Exceeded, JobError, JobId, JobOptions, Json, KindName, NewJob, RetryPolicy,
 };
 use portfire_server::services::Need;
 use portfire_server::{
@@ -70,6 +69,13 @@ struct Args {
     retries: u32,
 }
 
+impl Args {
+    /// Whether a job whose retries are spent is deleted rather than failed.
+    fn is_deleted_in_the_end(&self) -> bool {
+        self.times.is_multiple_of(2)
+    }
+}
+
 impl Kind {
     /// All kinds.
     pub(crate) const ALL: [Kind; 14] = [
@@ -128,6 +134,9 @@ impl Kind {
             }
             Kind::Parent => Some((Cause::Succeeded, 0)),
             Kind::Flaky | Kind::Panicky => Some((Cause::Succeeded, args.times)),
+            Kind::Doomed if args.is_deleted_in_the_end() => {
+                Some((Cause::Discarded, args.retries + 1))
+            }
             Kind::Doomed => Some((Cause::Failed, args.retries + 1)),
             Kind::Permanent | Kind::Unknown => Some((Cause::Failed, 1)),
             Kind::Discarding => Some((Cause::Discarded, 0)),
@@ -163,7 +172,10 @@ impl Kind {
             NewJob::new(id, KindName::stored(self.name()), args.unwrap_or_else(|_| Json::empty()));
         let wait = rng.time(MILLI, 1_500 * MILLI);
         job.options = JobOptions::default();
-        job.options.retry = Some(RetryPolicy::times(retries).backoff(Backoff::Fixed(wait)));
+        let policy = RetryPolicy::times(retries).backoff(Backoff::Fixed(wait));
+        let deleted = Args { millis, times, retries }.is_deleted_in_the_end();
+        let exceeded = if deleted { Exceeded::Delete } else { Exceeded::Fail };
+        job.options.retry = Some(policy.exceeded(exceeded));
         if self == Kind::Overlong {
             job.options.timeout = Some(TIMEOUT);
         }
@@ -369,7 +381,7 @@ async fn parent(run: Invocation) -> HandlerResult {
                 place.was_promised(child.id);
                 break;
             }
-            Err(ClientError::Storage(StorageError::Unavailable(_))) => {
+            Err(ClientError::Storage(error)) if error.is_transient() => {
                 let wait = place.sleep_unless_cancelled(&run.context, 200 * MILLI).await;
                 if let Some(stop) = wait {
                     return Err(stop.into());

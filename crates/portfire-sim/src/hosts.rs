@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use portfire_core::{Client, Clock, JobId, Storage};
-use portfire_server::{Pool, Runtime, Server, Services};
+use portfire_core::{Claim, Client, Clock, Finish, JobId, Storage};
+use portfire_server::{AppliedFilter, JobContext, Pool, Runtime, Server, Services};
 use tokio::sync::watch;
 
 use crate::executor::{DomainId, DomainOptions};
@@ -113,6 +113,9 @@ impl Host {
             world.hit(Mark::DoubleCrash);
         }
         let mut state = lock(&self.state);
+        if state.started_at.is_some() {
+            world.up.fetch_sub(1, Ordering::Relaxed);
+        }
         match (state.started_at, state.stopping_since) {
             (None, _) => world.hit(Mark::CrashAtStart),
             (Some(_), Some(_)) => world.hit(Mark::CrashAtStop),
@@ -150,7 +153,16 @@ impl Host {
         mut rng: Rng,
     ) {
         let server = loop {
-            match self.start_server(&world, domain, &mut rng).await {
+            // Who starts a server gives up when its storage does not answer at all.
+            let started = tokio::select! {
+                biased;
+                started = self.start_server(&world, domain, &mut rng) => started,
+                () = world.executor.sleep(domain, 2 * world.plan.lease) => {
+                    world.note(domain, || "the server does not start".to_owned());
+                    continue;
+                }
+            };
+            match started {
                 Ok(server) => break server,
                 Err(error) => {
                     world.note(domain, || format!("the server did not start: {error}"));
@@ -160,6 +172,7 @@ impl Host {
             }
         };
         lock(&self.state).started_at = Some(world.executor.now());
+        world.up.fetch_add(1, Ordering::Relaxed);
         let _ = stop.changed().await;
         self.stop_server(&world, domain, server).await;
         // The process exits: nothing of it goes on.
@@ -173,7 +186,7 @@ impl Host {
         rng: &mut Rng,
     ) -> Result<Server, portfire_server::StartError> {
         let plan = &world.plan;
-        let storage = FaultyStorage::new(world, domain);
+        let storage = FaultyStorage::for_server(world, domain);
         let runtime: Arc<dyn Runtime> =
             Arc::new(SimRuntime::new(Arc::clone(&world.executor), domain));
         let client = client(world, domain, Arc::clone(&storage) as Arc<dyn Storage>);
@@ -195,6 +208,7 @@ impl Host {
             .shutdown_timeout(SHUTDOWN_TIMEOUT)
             .unknown_kind_delay(SECOND)
             .unknown_kind_grace(UNKNOWN_KIND_GRACE)
+            .applied(Listener { world: Arc::clone(world), domain })
             .runtime(runtime)
             .client(client);
         let shape = rng.below(3);
@@ -244,6 +258,27 @@ fn require_transient(world: &World, error: &portfire_server::StartError) {
     world.truth.report(require(Invariant::P1, problems.is_empty(), || {
         format!("the simulated server is put together wrongly: {error}")
     }));
+}
+
+/// Hears of the ends of attempts.
+struct Listener {
+    world: Arc<World>,
+    domain: DomainId,
+}
+
+impl AppliedFilter for Listener {
+    /// S6: only what was applied is heard of, and once.
+    fn applied(&self, _: &JobContext, finish: &Finish) {
+        let Claim { job, attempt, .. } = finish.claim;
+        let first = self.world.effects().hear(job, attempt);
+        let applied = self.world.truth.ledger().finished.contains(&(job, attempt));
+        self.world.truth.report(require(Invariant::S6, first && applied, || {
+            let domain = self.domain;
+            format!(
+                "{domain} hears of attempt {attempt} of job {job}: first {first}, applied {applied}"
+            )
+        }));
+    }
 }
 
 /// A client of a process.

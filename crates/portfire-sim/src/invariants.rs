@@ -22,6 +22,7 @@
 //! | S23 claim order | a claim takes from the named queues only, never from a paused one, and no more than it asked for | every claim |
 //! | S25 unknown outcomes | a cycle that is repeated is answered with what its first time claimed and its server still holds | every repeat |
 //! | L1 everything ends | once the faults stop, every job becomes final within a bound | after the faults |
+//! | L2 promptness | without a fault, a job starts at once when its server has nothing else to do, and a delayed job is promoted when its instant comes | beginnings and promotions of calm seeds |
 //! | P1 no panic | nothing of the shipped code panics | every step |
 
 use std::collections::BTreeSet;
@@ -77,6 +78,8 @@ pub enum Invariant {
     S25,
     /// Everything ends.
     L1,
+    /// Prompt without faults.
+    L2,
     /// No panic.
     P1,
 }
@@ -105,6 +108,7 @@ impl Invariant {
             Invariant::S23 => "S23 claim order",
             Invariant::S25 => "S25 unknown outcomes",
             Invariant::L1 => "L1 everything ends",
+            Invariant::L2 => "L2 promptness",
             Invariant::P1 => "P1 no panic",
         }
     }
@@ -407,6 +411,18 @@ pub(crate) fn s7_a_zombie_stops(
         format!(
             "attempt {attempt} of job {job} runs {overtime:?} after it lost its claim; {bound:?} is the bound"
         )
+    })
+}
+
+/// L2: without a fault nothing waits that need not.
+pub(crate) fn l2_nothing_waits_for_nothing(
+    job: JobId,
+    what: &str,
+    waited: Duration,
+    bound: Duration,
+) -> Check {
+    require(Invariant::L2, waited <= bound, || {
+        format!("job {job} was {what} after {waited:?}, without a reason; {bound:?} is the bound")
     })
 }
 

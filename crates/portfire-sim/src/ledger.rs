@@ -88,6 +88,8 @@ pub(crate) struct Ledger {
     pub(crate) lost: BTreeMap<(JobId, u32), LostClaim>,
     /// To whom each attempt was granted.
     pub(crate) grants: BTreeMap<(JobId, u32), ServerId>,
+    /// Attempts whose own finish was applied.
+    pub(crate) finished: BTreeSet<(JobId, u32)>,
     /// What each cycle that was applied has claimed.
     claims: BTreeMap<(ServerId, u64), Vec<Claim>>,
     /// What clients set out to create in one call.
@@ -111,6 +113,8 @@ pub(crate) struct Look<'a> {
     pub(crate) at: Duration,
     /// The cycle, when it was one.
     pub(crate) cycle: Option<&'a CycleRequest>,
+    /// How soon a due job is to be promoted, when nothing goes wrong.
+    pub(crate) promptly: Option<Duration>,
 }
 
 impl Ledger {
@@ -329,6 +333,13 @@ impl Ledger {
             }
         }
         let finished_by = self.finisher(job, line, look);
+        if finished_by.is_some() {
+            self.finished.insert((job, before.attempt));
+        }
+        if let Some(bound) = look.promptly.filter(|_| line.cause == Cause::Promoted) {
+            let waited = entry.not_before.map_or(Duration::ZERO, |at| look.now.since(at));
+            rules::l2_nothing_waits_for_nothing(job, "promoted", waited, bound)?;
+        }
         let after = rules::s11_counted(&before, line);
         let expected = self.jobs.get(&job).and_then(|entry| entry.expected);
         let own_end = matches!(line.cause, Cause::Succeeded | Cause::Failed | Cause::Discarded);

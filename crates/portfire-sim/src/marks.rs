@@ -50,6 +50,10 @@ marks! {
     CycleOvertaken = "cycle_overtaken",
     /// A call was applied and its answer was lost.
     OutcomeUnknown = "applied_but_answer_lost",
+    /// A server's call was never answered.
+    NeverAnswered = "never_answered",
+    /// The storage had no room.
+    StorageFull = "storage_full",
     /// A call was applied after its caller had given up, or had crashed.
     AppliedLate = "applied_after_the_caller_gave_up",
     /// A server was declared dead by another.
@@ -104,6 +108,8 @@ marks! {
     Outage = "outage_survived",
     /// A claim passed over a paused queue that had jobs.
     PausedQueue = "paused_queue_passed_over",
+    /// A job began at once in servers that had nothing else to do.
+    Prompt = "idle_server_began_at_once",
     /// A job was cleaned after its retention while others ran.
     Cleaned = "cleaned",
     /// A cleaner set out for an expired job that was requeued before it arrived.

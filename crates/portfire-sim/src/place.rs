@@ -13,6 +13,7 @@ use crate::executor::DomainId;
 use crate::hosts::STOP_TIMEOUT;
 use crate::invariants::{self as rules, Check, Invariant, require};
 use crate::marks::Mark;
+use crate::truth::PROMPT;
 use crate::world::World;
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -50,6 +51,11 @@ impl Place {
         let Claim { job, attempt, .. } = claim;
         world.note(domain, || format!("{} begins: job {job}, attempt {attempt}", context.kind()));
         world.truth.report(self.check_beginning(claim, blocking));
+        if let Some(since) = world.expected_since(job) {
+            world.hit(Mark::Prompt);
+            let waited = world.executor.now() - since;
+            world.truth.report(rules::l2_nothing_waits_for_nothing(job, "begun", waited, PROMPT));
+        }
         let mut effects = world.effects();
         let beside = effects.of(job).any(|(_, run)| {
             run.end.is_none() && world.executor.is_alive(run.domain) && run.domain != domain

@@ -54,6 +54,10 @@ pub(crate) struct Network {
     pub(crate) error_after: f64,
     /// The call was applied and its answer is lost, which is noticed late.
     pub(crate) answer_lost: f64,
+    /// The call of a server is never answered; it is applied or not.
+    pub(crate) never_answered: f64,
+    /// The storage has no room: the call fails, and that nothing was applied is certain.
+    pub(crate) full: f64,
     /// The call travels by itself: it arrives even when its caller is paused, has given up or crashed.
     pub(crate) detached: f64,
     /// A wake-up is lost.
@@ -135,6 +139,8 @@ impl Plan {
             error_before: rate(rng, 0.5, 0.15),
             error_after: rate(rng, 0.5, 0.15),
             answer_lost: rate(rng, 0.4, 0.06),
+            never_answered: rate(rng, 0.3, 0.02),
+            full: rate(rng, 0.3, 0.1),
             detached: rate(rng, 0.6, 1.0),
             hint_lost: rate(rng, 0.5, 1.0),
             hint_late: if rng.chance(0.5) { self.lease / 4 } else { 2 * MILLI },

@@ -129,18 +129,21 @@ impl Scenario {
     fn run_until(&self, moment: Duration, is_so: impl Fn() -> bool) -> bool {
         let executor = &self.world.executor;
         loop {
+            let mut quiet = false;
             for _ in 0..STEPS_BETWEEN_LOOKS {
-                if !executor.step() {
-                    break;
-                }
+                quiet = !executor.step();
                 if self.world.truth.is_violated() {
                     return false;
+                }
+                if quiet {
+                    break;
                 }
                 if executor.now() >= moment {
                     return true;
                 }
             }
-            if is_so() {
+            // When nothing will ever happen again, the moment is as good as here.
+            if is_so() || quiet {
                 return true;
             }
             if executor.steps() > STEPS_MAX {

@@ -30,6 +30,9 @@ use crate::sync::lock;
 /// The present at the beginning of every run: 2026-01-01T00:00:00Z.
 const BEGINNING_MICROS: i64 = 1_767_225_600_000_000;
 
+/// How soon things happen that nothing holds up.
+pub(crate) const PROMPT: Duration = Duration::from_millis(150);
+
 /// Calls between two looks at everything.
 const LOOK_AT_ALL_EVERY: u64 = 64;
 
@@ -81,6 +84,7 @@ pub(crate) struct Truth {
     mutant: Option<Mutant>,
     planted: Mutex<Planted>,
     marks: Arc<Marks>,
+    promptly: Option<Duration>,
     violation: Mutex<Option<Violation>>,
     violated: AtomicBool,
     effects: Arc<Mutex<Effects>>,
@@ -104,6 +108,7 @@ impl Truth {
     pub(crate) fn new(
         executor: Arc<Executor>,
         retention: Retention,
+        calm: bool,
         recoveries_max: u32,
         mutant: Option<Mutant>,
         marks: Arc<Marks>,
@@ -119,6 +124,7 @@ impl Truth {
             mutant,
             planted: Mutex::default(),
             marks,
+            promptly: calm.then_some(PROMPT),
             violation: Mutex::new(None),
             violated: AtomicBool::new(false),
             effects,
@@ -416,7 +422,7 @@ impl Truth {
         }
         let mut ledger = self.ledger();
         let now = ledger.tick(self.clock.told());
-        let look = Look { deed, now, at: self.executor.now(), cycle };
+        let look = Look { deed, now, at: self.executor.now(), cycle, promptly: self.promptly };
         ledger.moves.clear();
         let mut checked = check(&mut ledger, look);
         let calls = {

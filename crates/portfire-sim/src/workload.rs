@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use portfire_core::client::ClientError;
 use portfire_core::{
-    Action, Change, Client, Expect, JobId, NewJob, QueueName, StateName, Storage, StorageError,
-    When,
+    Action, Change, Client, Expect, JobId, NewJob, QueueName, StateName, Storage, When,
 };
 
 use crate::executor::{DomainId, DomainOptions};
@@ -115,7 +114,7 @@ impl Workload {
     }
 
     async fn process(self: Arc<Workload>, world: Arc<World>, domain: DomainId, mut rng: Rng) {
-        let storage = FaultyStorage::new(&world, domain) as Arc<dyn Storage>;
+        let storage = FaultyStorage::for_client(&world, domain) as Arc<dyn Storage>;
         let client = hosts::client(&world, domain, storage);
         loop {
             let Some(Errand { wait, what }) = lock(&self.todo).pop_front() else { break };
@@ -154,6 +153,13 @@ impl Workload {
             job
         });
         let jobs: Vec<NewJob> = jobs.collect();
+        if let [job] = &jobs[..]
+            && job.when == When::Now
+            && job.kind.as_str() != Kind::Unknown.name()
+            && world.is_idle()
+        {
+            world.expect_promptly(job.id);
+        }
         world.truth.ledger().ask(&jobs);
         world.note(domain, || format!("creates {jobs:?}"));
         let crashing = CrashInCreate { world, domain, answered: false };
@@ -161,7 +167,7 @@ impl Workload {
         loop {
             match client.create(jobs.clone()).await {
                 Ok(_) => break,
-                Err(ClientError::Storage(StorageError::Unavailable(_))) => {
+                Err(ClientError::Storage(error)) if error.is_transient() => {
                     let wait = rng.heavy_tail(50 * MILLI, world.plan.lease / 2);
                     world.executor.sleep(domain, wait).await;
                 }

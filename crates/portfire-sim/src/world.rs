@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use portfire_core::JobId;
+
 use crate::effects::Effects;
 use crate::executor::{DomainId, Executor};
 use crate::marks::{Mark, Marks};
@@ -37,6 +39,10 @@ pub(crate) struct World {
     stopping: Mutex<BTreeMap<DomainId, Duration>>,
     /// Processes that are down and will come back.
     pub(crate) down: AtomicU32,
+    /// Servers that run.
+    pub(crate) up: AtomicU32,
+    /// Jobs that nothing keeps from running, and since when.
+    prompt: Mutex<BTreeMap<JobId, Duration>>,
 }
 
 impl World {
@@ -51,6 +57,7 @@ impl World {
         let truth = Truth::new(
             Arc::clone(&executor),
             plan.retention,
+            plan.calm,
             RECOVERIES_MAX,
             mutant,
             Arc::clone(&marks),
@@ -70,6 +77,8 @@ impl World {
             healed_at: Mutex::new(None),
             stopping: Mutex::default(),
             down: AtomicU32::new(0),
+            up: AtomicU32::new(0),
+            prompt: Mutex::default(),
         };
         world.trace.line(Duration::ZERO, || format!("{:#?}", world.plan));
         Arc::new(world)
@@ -131,6 +140,25 @@ impl World {
     /// Since when the server of a process is stopping.
     pub(crate) fn stopping_since(&self, domain: DomainId) -> Option<Duration> {
         lock(&self.stopping).get(&domain).copied()
+    }
+
+    /// Whether nothing goes wrong, all servers run, and none has anything to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        let all_up = self.up.load(Ordering::Relaxed) == self.plan.servers as u32;
+        self.plan.calm
+            && all_up
+            && self.truth.ledger().unfinished() == 0
+            && self.effects().running() == 0
+    }
+
+    /// Notes a job that is to run at once.
+    pub(crate) fn expect_promptly(&self, job: JobId) {
+        lock(&self.prompt).insert(job, self.executor.now());
+    }
+
+    /// Since when a job is to run, if it was noted.
+    pub(crate) fn expected_since(&self, job: JobId) -> Option<Duration> {
+        lock(&self.prompt).remove(&job)
     }
 
     /// Waits in virtual time.

@@ -1,5 +1,7 @@
 //! A pool: queues and the workers that take jobs from them.
 
+use std::sync::OnceLock;
+
 use crate::queues::QueueNames;
 
 /// Queues of their own with workers of their own, inside a server. Pools do not wait for each other:
@@ -70,6 +72,8 @@ impl Pool {
 
 /// Hangfire's rule: five for each core, at most 20.
 fn default_workers() -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    (cores * 5).min(20)
+    // Asked once: on Linux the answer takes a dozen system calls.
+    static CORES: OnceLock<usize> = OnceLock::new();
+    let count = || std::thread::available_parallelism().map_or(1, usize::from);
+    (CORES.get_or_init(count) * 5).min(20)
 }

@@ -147,7 +147,9 @@ fn row(name: &str, answers: &[Value]) -> String {
         cell(answers, per_job, 0),
     ];
     let mut other = Vec::new();
-    for (key, decimals) in [("raw_commits_per_second", 0), ("ratio", 3), ("cpu_percent", 2)] {
+    for (key, decimals) in
+        [("raw_commits_per_second", 0), ("ratio", 3), ("cpu_percent", 2), ("commits", 0)]
+    {
         let median = cell(answers, field(key), decimals);
         if !median.is_empty() {
             other.push(format!("{key} {median}"));

@@ -15,6 +15,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use portfire::sqlite::SqliteStorage;
 use portfire_core::{Client, JobFilter, StateName, Storage};
 use serde::Serialize;
 
@@ -41,7 +42,7 @@ struct Report {
     p99_ms: Option<f64>,
     /// Most memory the process had at a time during the measurement (Linux).
     rss_mb: Option<f64>,
-    /// Transactions that were committed, when the storage counts them.
+    /// Transactions that this process committed, when the storage counts them.
     commits: Option<u64>,
     /// Bytes that the process gave to its disks during the measurement (Linux).
     bytes_written: Option<u64>,
@@ -72,6 +73,8 @@ struct Measured {
 struct Bench<'a> {
     location: &'a Location,
     storage: Arc<dyn Storage>,
+    /// The same storage, when it is one that counts its commits.
+    sqlite: Option<SqliteStorage>,
     client: Client,
     args: &'a BenchArgs,
     payload: String,
@@ -81,6 +84,11 @@ impl Bench<'_> {
     /// How many jobs to measure.
     fn jobs(&self, default: u64) -> u64 {
         self.args.jobs.unwrap_or(default)
+    }
+
+    /// Commits that the storage has made in this process.
+    fn commits(&self) -> Option<u64> {
+        self.sqlite.as_ref().map(SqliteStorage::commits)
     }
 }
 
@@ -93,11 +101,19 @@ pub(crate) async fn run(
     // Removed when the measurement has ended, however it ends.
     let scratch = if location.is_anywhere() { Some(Scratch::new()?) } else { None };
     let location = scratch.as_ref().map_or(location, Scratch::location);
-    let storage = location.open(Missing::Create).await?;
+    let sqlite = match location.file() {
+        Some(path) => Some(SqliteStorage::open(path).await?),
+        None => None,
+    };
+    let storage: Arc<dyn Storage> = match &sqlite {
+        Some(sqlite) => Arc::new(sqlite.clone()),
+        None => location.open(Missing::Create).await?,
+    };
     let bench = Bench {
         location,
         client: Client::new(Arc::clone(&storage)),
         storage,
+        sqlite,
         args,
         payload: "x".repeat(args.payload as usize),
     };
@@ -161,7 +177,7 @@ fn report(scenario: Scenario, location: &Location, measured: &Measured) -> Repor
         p95_ms: percentile(|all| all.p95),
         p99_ms: percentile(|all| all.p99),
         rss_mb: measured.figures.peak_bytes.map(|bytes| round(bytes as f64 / 1e6, 2)),
-        commits: None,
+        commits: measured.figures.commits,
         bytes_written: measured.figures.bytes_written,
         raw_commits_per_second: measured.raw_commits_per_second.map(|raw| round(raw, 1)),
         ratio: rate.zip(measured.raw_commits_per_second).map(|(ours, raw)| round(ours / raw, 4)),
@@ -190,6 +206,7 @@ fn show(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
         ("ratio", report.ratio),
         ("peak memory MB", report.rss_mb),
         ("processor %", report.cpu_percent),
+        ("commits", report.commits.map(|commits| commits as f64)),
         ("bytes written", report.bytes_written.map(|bytes| bytes as f64)),
     ];
     for (name, figure) in lines {

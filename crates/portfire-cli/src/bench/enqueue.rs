@@ -24,7 +24,7 @@ pub(super) async fn serial(bench: &Bench<'_>) -> Result<Measured, Failure> {
     // The first enqueue opens what is opened late; it is not what is measured.
     bench.client.enqueue(noop(&bench.payload)).await?;
 
-    let since = Since::now();
+    let since = Since::now(bench.commits());
     let (mut time, mut raw_time, mut raw_written) = (Duration::ZERO, Duration::ZERO, 0);
     let mut latencies = Vec::with_capacity(jobs as usize);
     while (latencies.len() as u64) < jobs {
@@ -44,7 +44,7 @@ pub(super) async fn serial(bench: &Bench<'_>) -> Result<Measured, Failure> {
             raw_written += figures::bytes_written().unwrap_or(0).saturating_sub(written);
         }
     }
-    let mut figures = since.figures();
+    let mut figures = since.figures(bench.commits());
     figures.bytes_written = figures.bytes_written.map(|bytes| bytes.saturating_sub(raw_written));
     Ok(Measured {
         jobs,
@@ -60,7 +60,7 @@ pub(super) async fn serial(bench: &Bench<'_>) -> Result<Measured, Failure> {
 pub(super) async fn concurrent(bench: &Bench<'_>) -> Result<Measured, Failure> {
     let jobs = bench.jobs(200_000);
     let taken = Arc::new(AtomicU64::new(0));
-    let since = Since::now();
+    let since = Since::now(bench.commits());
     let begin = Instant::now();
     let callers: Vec<_> = (0..bench.args.in_flight)
         .map(|_| {
@@ -83,7 +83,7 @@ pub(super) async fn concurrent(bench: &Bench<'_>) -> Result<Measured, Failure> {
         latencies.extend(of_one?);
     }
     let time = begin.elapsed();
-    let figures = since.figures();
+    let figures = since.figures(bench.commits());
     let percentiles = Percentiles::of(latencies);
     Ok(Measured { jobs, time, is_rate: true, percentiles, figures, raw_commits_per_second: None })
 }
@@ -91,7 +91,7 @@ pub(super) async fn concurrent(bench: &Bench<'_>) -> Result<Measured, Failure> {
 /// One caller, many jobs in a call.
 pub(super) async fn many(bench: &Bench<'_>) -> Result<Measured, Failure> {
     let jobs = bench.jobs(500_000);
-    let since = Since::now();
+    let since = Since::now(bench.commits());
     let begin = Instant::now();
     let mut latencies = Vec::new();
     let mut stored = 0;
@@ -103,7 +103,7 @@ pub(super) async fn many(bench: &Bench<'_>) -> Result<Measured, Failure> {
         stored += batch;
     }
     let time = begin.elapsed();
-    let figures = since.figures();
+    let figures = since.figures(bench.commits());
     let percentiles = Percentiles::of(latencies);
     Ok(Measured { jobs, time, is_rate: true, percentiles, figures, raw_commits_per_second: None })
 }

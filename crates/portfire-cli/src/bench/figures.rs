@@ -27,6 +27,8 @@ impl Percentiles {
 pub(super) struct Figures {
     pub(super) peak_bytes: Option<u64>,
     pub(super) bytes_written: Option<u64>,
+    /// Of the storage in this process.
+    pub(super) commits: Option<u64>,
     /// Only measured for `idle`; there it is the point.
     pub(super) cpu: Option<Duration>,
 }
@@ -34,35 +36,37 @@ pub(super) struct Figures {
 /// The moment from which on figures count.
 #[derive(Debug)]
 pub(super) struct Since {
+    commits: Option<u64>,
     bytes_written: Option<u64>,
     cpu: Option<Duration>,
 }
 
 impl Since {
-    /// From now on. Forgets the peak of memory before.
-    pub(super) fn now() -> Since {
+    /// From now on, when the storage has made so many commits. Forgets the peak of memory before.
+    pub(super) fn now(commits: Option<u64>) -> Since {
         system::forget_peak();
-        Since { bytes_written: system::bytes_written(), cpu: system::cpu() }
+        Since { commits, bytes_written: system::bytes_written(), cpu: system::cpu() }
     }
 
-    /// What was used until now.
-    pub(super) fn figures(&self) -> Figures {
+    /// What was used until now, when the storage has made so many commits.
+    pub(super) fn figures(&self, commits: Option<u64>) -> Figures {
         let written = system::bytes_written().zip(self.bytes_written);
         Figures {
             peak_bytes: system::peak_bytes(),
             // Nothing at all is what a file system in memory reports, not what was measured.
             bytes_written: written.map(|(now, then)| now.saturating_sub(then)).filter(|&b| b > 0),
+            commits: commits.zip(self.commits).map(|(now, then)| now.saturating_sub(then)),
             cpu: None,
         }
     }
 
     /// As [`figures`](Self::figures), with the processor time, and with no bytes being an answer.
-    pub(super) fn figures_of_idleness(&self) -> Figures {
+    pub(super) fn figures_of_idleness(&self, commits: Option<u64>) -> Figures {
         let written = system::bytes_written().zip(self.bytes_written);
         Figures {
             bytes_written: written.map(|(now, then)| now.saturating_sub(then)),
             cpu: system::cpu().zip(self.cpu).map(|(now, then)| now.saturating_sub(then)),
-            ..self.figures()
+            ..self.figures(commits)
         }
     }
 }
@@ -146,8 +150,9 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn linux_tells_what_a_process_used() {
-        let since = Since::now();
-        let figures = since.figures_of_idleness();
+        let since = Since::now(Some(3));
+        let figures = since.figures_of_idleness(Some(5));
+        assert_eq!(figures.commits, Some(2));
         assert!(figures.peak_bytes.is_some_and(|bytes| bytes > 100_000));
         assert!(figures.bytes_written.is_some() && figures.cpu.is_some());
     }

@@ -24,11 +24,11 @@ pub(super) async fn in_process(bench: &Bench<'_>) -> Result<Measured, Failure> {
     wait_for(WARM_UP).await?;
     probe::take_latencies();
 
-    let since = Since::now();
+    let since = Since::now(bench.commits());
     let begin = Instant::now();
     enqueue_paced(bench, jobs).await?;
     wait_for(jobs).await?;
-    let (time, figures) = (begin.elapsed(), since.figures());
+    let (time, figures) = (begin.elapsed(), since.figures(bench.commits()));
     server.shutdown().await;
     let percentiles = Percentiles::of(probe::take_latencies());
     Ok(Measured { jobs, time, percentiles, figures, ..Measured::default() })
@@ -41,14 +41,14 @@ pub(super) async fn between_processes(bench: &Bench<'_>) -> Result<Measured, Fai
     }
     let jobs = bench.jobs(500);
     let server = serve::start(bench).await?;
-    let since = Since::now();
+    let since = Since::now(bench.commits());
     let begin = Instant::now();
     let fed = feed_from_a_process(bench, WARM_UP + jobs).await?;
     if !fed.success() {
         return Err(Failure::new(format!("the process that enqueues ended with {fed}")));
     }
     wait_for(WARM_UP + jobs).await?;
-    let (time, figures) = (begin.elapsed(), since.figures());
+    let (time, figures) = (begin.elapsed(), since.figures(bench.commits()));
     server.shutdown().await;
     let latencies = probe::take_latencies();
     let percentiles = Percentiles::of(latencies.into_iter().skip(WARM_UP as usize).collect());

@@ -30,9 +30,9 @@ pub(super) async fn drain(bench: &Bench<'_>, backlog: u64) -> Result<Measured, F
     }
     fill(bench, backlog, tomorrow).await?;
     fill(bench, jobs, Duration::ZERO).await?;
-    let since = Since::now();
+    let since = Since::now(bench.commits());
     let time = run_to_end(bench, jobs).await?;
-    let figures = since.figures();
+    let figures = since.figures(bench.commits());
     Ok(Measured { jobs, time, is_rate: true, figures, ..Measured::default() })
 }
 
@@ -96,11 +96,11 @@ pub(super) async fn idle(bench: &Bench<'_>) -> Result<Measured, Failure> {
     let server = start(bench).await?;
     // What belongs to the start is over after the first heartbeat at the latest.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let since = Since::now();
+    let since = Since::now(bench.commits());
     let begin = Instant::now();
     tokio::time::sleep(Duration::from_secs(bench.args.seconds)).await;
     let time = begin.elapsed();
-    let figures = since.figures_of_idleness();
+    let figures = since.figures_of_idleness(bench.commits());
     server.shutdown().await;
     Ok(Measured { time, figures, ..Measured::default() })
 }

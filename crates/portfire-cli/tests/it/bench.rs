@@ -40,6 +40,10 @@ fn taking_in_is_measured() {
             assert_eq!(report["jobs"], 300);
             assert!(report["jobs_per_second"].as_f64().unwrap() > 0.0, "{report}");
             assert!(report["p50_ms"].as_f64() <= report["p99_ms"].as_f64(), "{report}");
+            match storage {
+                "sqlite:" => assert!((1..=300).contains(&report["commits"].as_u64().unwrap())),
+                _ => assert_eq!(report["commits"], Value::Null),
+            }
         }
     }
 }

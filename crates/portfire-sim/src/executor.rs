@@ -5,21 +5,25 @@
 //! paused (its tasks do not run while time goes on) and resumed. The ready tasks are kept in order
 //! of their slots, so the order in which a step wakes tasks changes nothing.
 
+mod core;
+mod sleep;
+
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use portfire_core::BoxFuture;
 
+use self::core::{Core, Domain, Slot, Task, TaskEnd, TaskKey, TaskWaker};
+pub(crate) use self::sleep::Sleep;
 use crate::rng::Rng;
 use crate::sync::lock;
-use crate::timers::{Fires, TimerKey, Timers};
+use crate::timers::{Fires, Timers};
 use crate::trace::Trace;
 
 /// Panics with a text that begins so are part of the plan.
@@ -77,82 +81,6 @@ pub(crate) struct Executor {
     core: Mutex<Core>,
     woken: Arc<Mutex<Vec<TaskKey>>>,
     trace: Arc<Trace>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct TaskKey {
-    index: u32,
-    generation: u32,
-}
-
-struct Core {
-    now: u64,
-    rng: Rng,
-    slots: Vec<Slot>,
-    free_slots: Vec<u32>,
-    /// Slots of the tasks that may run, in rising order.
-    ready: Vec<u32>,
-    timers: Timers<TaskKey>,
-    domains: Vec<Domain>,
-    steps: u64,
-    panics: Vec<String>,
-    stopped: bool,
-}
-
-struct Slot {
-    generation: u32,
-    task: Option<Task>,
-}
-
-struct Task {
-    domain: DomainId,
-    name: &'static str,
-    /// Absent while it is being polled.
-    future: Option<BoxFuture<'static, ()>>,
-    waking: Arc<TaskWaker>,
-    waker: Waker,
-    end: Arc<Mutex<TaskEnd>>,
-}
-
-#[derive(Default)]
-struct TaskEnd {
-    ended: bool,
-    waiting: Vec<Waker>,
-}
-
-struct Domain {
-    options: DomainOptions,
-    alive: bool,
-    paused: bool,
-    paused_at: u64,
-    resumed_at: u64,
-    paused_nanos: u64,
-    /// How often it was paused or one of its tasks stalled.
-    disturbances: u64,
-    /// Ready tasks of a paused domain.
-    held: Vec<u32>,
-    /// Polls until it crashes.
-    fuse: Option<u32>,
-    rng: Rng,
-    watching: Vec<Waker>,
-}
-
-struct TaskWaker {
-    key: TaskKey,
-    queued: AtomicBool,
-    woken: Arc<Mutex<Vec<TaskKey>>>,
-}
-
-impl Wake for TaskWaker {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.queued.swap(true, Ordering::Relaxed) {
-            lock(&self.woken).push(self.key);
-        }
-    }
 }
 
 /// A started task: ends it, or waits for its end.
@@ -255,7 +183,11 @@ impl Executor {
         let core = lock(&self.core);
         let cell = core.domain(domain);
         let stood = if cell.options.clock_stands_in_pauses { cell.paused_nanos } else { 0 };
-        Duration::from_nanos(core.now - stood).mul_f64(cell.options.clock_rate)
+        let passed = core.now - stood;
+        match cell.options.clock_rate {
+            1.0 => Duration::from_nanos(passed),
+            rate => Duration::from_nanos((passed as f64 * rate) as u64),
+        }
     }
 
     /// Waits, by the clock of a process.
@@ -529,120 +461,6 @@ impl fmt::Debug for Executor {
     }
 }
 
-impl Core {
-    fn domain(&self, domain: DomainId) -> &Domain {
-        &self.domains[domain.0 as usize]
-    }
-
-    fn domain_mut(&mut self, domain: DomainId) -> &mut Domain {
-        &mut self.domains[domain.0 as usize]
-    }
-
-    fn domain_of(&self, index: u32) -> DomainId {
-        let task = self.slots[index as usize].task.as_ref();
-        task.map_or(DomainId::WORLD, |task| task.domain)
-    }
-
-    fn wake(&mut self, key: TaskKey) {
-        let slot = &self.slots[key.index as usize];
-        if slot.generation != key.generation || slot.task.is_none() {
-            return;
-        }
-        let domain = self.domain_of(key.index);
-        let domain = self.domain_mut(domain);
-        if !domain.paused {
-            self.make_ready(key.index);
-        } else if !domain.held.contains(&key.index) {
-            domain.held.push(key.index);
-        }
-    }
-
-    fn make_ready(&mut self, index: u32) {
-        if let Err(place) = self.ready.binary_search(&index) {
-            self.ready.insert(place, index);
-        }
-    }
-
-    fn pick(&mut self) -> Option<u32> {
-        if self.ready.is_empty() {
-            return None;
-        }
-        let nth = self.rng.below(self.ready.len() as u64);
-        Some(self.ready.remove(nth as usize))
-    }
-
-    /// Moves the clock to the next timer.
-    fn jump(&mut self) -> bool {
-        let Some(at) = self.timers.next() else { return false };
-        self.now = self.now.max(at);
-        true
-    }
-
-    fn fire(&mut self) {
-        while let Some(fires) = self.timers.due(self.now) {
-            match fires {
-                Fires::Wakes(waker) => waker.wake(),
-                Fires::Readies(key) => self.wake(key),
-            }
-        }
-    }
-
-    /// Holds a task up that was about to run, as an operating system does now and then.
-    fn stalls(&mut self, index: u32) -> bool {
-        let DomainOptions { stall_chance, stall_max, .. } =
-            self.domain(self.domain_of(index)).options;
-        if stall_chance == 0.0 || !self.rng.chance(stall_chance) {
-            return false;
-        }
-        let stall = self.rng.heavy_tail(Duration::from_millis(1), stall_max);
-        let domain = self.domain_of(index);
-        self.domain_mut(domain).disturbances += 1;
-        let generation = self.slots[index as usize].generation;
-        let at = self.now + stall.as_nanos() as u64;
-        self.timers.set(at, Fires::Readies(TaskKey { index, generation }));
-        true
-    }
-
-    fn remove(&mut self, index: u32) -> Option<Task> {
-        let slot = &mut self.slots[index as usize];
-        slot.generation = slot.generation.wrapping_add(1);
-        let task = slot.task.take()?;
-        self.free_slots.push(index);
-        if let Ok(place) = self.ready.binary_search(&index) {
-            self.ready.remove(place);
-        }
-        self.domain_mut(task.domain).held.retain(|&held| held != index);
-        Some(task)
-    }
-
-    /// Counts a poll against the fuse of a process; the process when it has burnt down.
-    fn burn(&mut self, domain: DomainId) -> Option<DomainId> {
-        let fuse = self.domain_mut(domain).fuse.as_mut()?;
-        *fuse = fuse.saturating_sub(1);
-        (*fuse == 0).then_some(domain)
-    }
-
-    fn note_panic(&mut self, task: &str, panic: &(dyn Any + Send)) {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        let planned = text.as_ref().is_some_and(|text| text.starts_with(PLANNED_PANIC));
-        if !planned && !panic.is::<Crashed>() {
-            self.panics.push(format!("{task}: {}", text.unwrap_or_default()));
-        }
-    }
-}
-
-impl TaskEnd {
-    fn reach(end: &Arc<Mutex<TaskEnd>>) {
-        let waiting = {
-            let mut end = lock(end);
-            end.ended = true;
-            std::mem::take(&mut end.waiting)
-        };
-        waiting.into_iter().for_each(Waker::wake);
-    }
-}
-
 impl Started {
     /// Drops the task where it stands.
     pub(crate) fn abort(&self) {
@@ -667,205 +485,5 @@ impl Started {
     }
 }
 
-/// A wait in virtual time. It begins when it is first polled.
-pub(crate) struct Sleep {
-    executor: Arc<Executor>,
-    nanos: u64,
-    begun: Option<(u64, TimerKey)>,
-}
-
-impl Future for Sleep {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let executor = Arc::clone(&self.executor);
-        let mut core = lock(&executor.core);
-        let wakes = Fires::Wakes(cx.waker().clone());
-        match self.begun {
-            None if self.nanos == 0 => return Poll::Ready(()),
-            None => {
-                let until = core.now.saturating_add(self.nanos);
-                self.begun = Some((until, core.timers.set(until, wakes)));
-            }
-            Some((until, _)) if core.now >= until => return Poll::Ready(()),
-            Some((_, timer)) => core.timers.replace(timer, wakes),
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for Sleep {
-    fn drop(&mut self) {
-        if let Some((_, timer)) = self.begun {
-            lock(&self.executor.core).timers.clear(timer);
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    type Log = Arc<Mutex<Vec<(u64, &'static str)>>>;
-
-    fn world(seed: u64) -> (Arc<Executor>, Log) {
-        (Executor::new(Rng::new(seed), Arc::default()), Log::default())
-    }
-
-    fn sleeper(
-        executor: &Arc<Executor>,
-        domain: DomainId,
-        millis: &'static [u64],
-        name: &'static str,
-        log: &Log,
-    ) -> Started {
-        let (inner, log) = (Arc::clone(executor), Arc::clone(log));
-        let task = async move {
-            for &wait in millis {
-                inner.sleep(domain, Duration::from_millis(wait)).await;
-                lock(&log).push((inner.now().as_millis() as u64, name));
-            }
-        };
-        executor.spawn(domain, name, Box::pin(task))
-    }
-
-    fn run(executor: &Arc<Executor>) {
-        while executor.step() {}
-        assert_eq!(executor.take_panics(), [] as [String; 0]);
-    }
-
-    #[test]
-    fn the_clock_jumps_from_timer_to_timer() {
-        let (executor, log) = world(1);
-        sleeper(&executor, DomainId::WORLD, &[10, 3_600_000], "a", &log);
-        sleeper(&executor, DomainId::WORLD, &[500], "b", &log);
-        run(&executor);
-        assert_eq!(*lock(&log), [(10, "a"), (500, "b"), (3_600_010, "a")]);
-        assert!(executor.steps() < 20);
-    }
-
-    #[test]
-    fn a_seed_decides_the_order_of_ready_tasks() {
-        let order = |seed| {
-            let (executor, log) = world(seed);
-            for name in ["a", "b", "c", "d", "e"] {
-                sleeper(&executor, DomainId::WORLD, &[0], name, &log);
-            }
-            run(&executor);
-            let order: String = lock(&log).iter().map(|&(_, name)| name).collect();
-            order
-        };
-        assert_eq!(order(7), order(7));
-        let orders: std::collections::BTreeSet<String> = (0..50).map(order).collect();
-        assert!(orders.len() > 20, "{}", orders.len());
-    }
-
-    #[test]
-    fn a_crashed_process_stops_where_it_stands_and_its_watchers_hear_of_it() {
-        let (executor, log) = world(2);
-        let process = executor.new_domain(DomainOptions::default());
-        let task = sleeper(&executor, process, &[10, 10, 10], "process", &log);
-        let (inner, heard) = (Arc::clone(&executor), Arc::clone(&log));
-        let watcher = async move {
-            inner.sleep(DomainId::WORLD, Duration::from_millis(15)).await;
-            inner.crash(process);
-            inner.crashed(process).await;
-            task.ended().await;
-            lock(&heard).push((inner.now().as_millis() as u64, "crashed"));
-            let late = inner.spawn(process, "late", Box::pin(async { unreachable!() }));
-            late.ended().await;
-        };
-        executor.spawn(DomainId::WORLD, "watcher", Box::pin(watcher));
-        run(&executor);
-        assert_eq!(*lock(&log), [(10, "process"), (15, "crashed")]);
-    }
-
-    #[test]
-    fn a_fuse_crashes_between_two_awaits() {
-        let (executor, log) = world(3);
-        let process = executor.new_domain(DomainOptions::default());
-        sleeper(&executor, process, &[1, 1, 1, 1, 1, 1], "process", &log);
-        executor.light_fuse(process, 4);
-        run(&executor);
-        assert_eq!(lock(&log).len(), 3, "the first of four polls only begins to wait");
-        assert!(!executor.is_alive(process));
-    }
-
-    #[test]
-    fn a_paused_process_runs_on_when_it_is_resumed() {
-        let (executor, log) = world(4);
-        let process = executor.new_domain(DomainOptions::default());
-        sleeper(&executor, process, &[10, 10], "process", &log);
-        sleeper(&executor, DomainId::WORLD, &[100], "world", &log);
-        executor.pause(process);
-        let inner = Arc::clone(&executor);
-        let nemesis = async move {
-            inner.sleep(DomainId::WORLD, Duration::from_millis(200)).await;
-            assert!(inner.is_paused(process));
-            inner.resume(process);
-        };
-        executor.spawn(DomainId::WORLD, "nemesis", Box::pin(nemesis));
-        run(&executor);
-        assert_eq!(*lock(&log), [(100, "world"), (210, "process"), (220, "process")]);
-    }
-
-    #[test]
-    fn a_skewed_clock_runs_at_its_own_rate() {
-        let (executor, log) = world(5);
-        let fast = DomainOptions { clock_rate: 2.0, ..DomainOptions::default() };
-        let process = executor.new_domain(fast);
-        sleeper(&executor, process, &[100], "process", &log);
-        run(&executor);
-        assert_eq!(*lock(&log), [(50, "process")]);
-        assert_eq!(executor.elapsed(process).as_millis(), 100);
-    }
-
-    #[test]
-    fn code_that_blocks_lets_the_others_run() {
-        let (executor, log) = world(6);
-        let process = executor.new_domain(DomainOptions::default());
-        sleeper(&executor, process, &[10], "beside", &log);
-        let (inner, heard) = (Arc::clone(&executor), Arc::clone(&log));
-        let blocks = async move {
-            inner.block(process, Duration::from_millis(50));
-            lock(&heard).push((inner.now().as_millis() as u64, "blocked"));
-        };
-        executor.spawn(process, "blocks", Box::pin(blocks));
-        run(&executor);
-        assert_eq!(*lock(&log), [(10, "beside"), (50, "blocked")]);
-    }
-
-    #[test]
-    fn a_crash_unwinds_the_thread_that_blocks() {
-        let (executor, log) = world(7);
-        let process = executor.new_domain(DomainOptions::default());
-        let (inner, heard) = (Arc::clone(&executor), Arc::clone(&log));
-        let blocks = async move {
-            inner.block(process, Duration::from_millis(50));
-            lock(&heard).push((0, "never"));
-        };
-        executor.spawn(process, "blocks", Box::pin(blocks));
-        let inner = Arc::clone(&executor);
-        let nemesis = async move {
-            inner.sleep(DomainId::WORLD, Duration::from_millis(20)).await;
-            inner.crash(process);
-        };
-        executor.spawn(DomainId::WORLD, "nemesis", Box::pin(nemesis));
-        run(&executor);
-        assert!(lock(&log).is_empty());
-    }
-
-    #[test]
-    fn aborted_tasks_end_and_unplanned_panics_are_noted() {
-        let (executor, log) = world(8);
-        let doomed = sleeper(&executor, DomainId::WORLD, &[10], "doomed", &log);
-        doomed.abort();
-        for text in ["a bug", PLANNED_PANIC] {
-            let task = async move { resume_unwind(Box::new(text)) };
-            executor.spawn(DomainId::WORLD, "panics", Box::pin(task));
-        }
-        while executor.step() {}
-        assert!(lock(&log).is_empty());
-        assert_eq!(executor.take_panics(), ["panics: a bug"]);
-    }
-}
+mod tests;

@@ -85,9 +85,13 @@ impl FaultyStorage {
         let mut rng = lock(&self.rng);
         let detached = rng.chance(network.detached);
         let impatient = detached && rng.chance(0.1);
+        let half = |rng: &mut Rng| match rng.chance(network.instant) {
+            true => Duration::ZERO,
+            false => rng.heavy_tail(network.usual, network.slowest),
+        };
         Weather {
-            there: rng.heavy_tail(network.usual, network.slowest),
-            back: rng.heavy_tail(network.usual, network.slowest),
+            there: half(&mut rng),
+            back: half(&mut rng),
             error_before: rng.chance(network.error_before),
             error_after: rng.chance(network.error_after),
             answer_lost: rng.chance(network.answer_lost),

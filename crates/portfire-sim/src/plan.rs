@@ -46,6 +46,8 @@ pub(crate) struct Plan {
 pub(crate) struct Network {
     /// Usual time of each half of a call; the tail is heavy.
     pub(crate) usual: Duration,
+    /// How often a half takes no time at all.
+    pub(crate) instant: f64,
     /// Longest time of each half.
     pub(crate) slowest: Duration,
     /// The call fails and was not applied.
@@ -68,6 +70,13 @@ pub(crate) struct Network {
     pub(crate) gap: f64,
 }
 
+impl Network {
+    /// A network in which nothing goes wrong.
+    pub(crate) fn calm() -> Network {
+        Network { usual: MILLI, instant: 0.5, slowest: 5 * MILLI, ..Network::default() }
+    }
+}
+
 /// Mean number of each disaster in the time of trouble.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct NemesisPlan {
@@ -86,7 +95,7 @@ impl Plan {
     pub(crate) fn draw(rng: &mut Rng) -> Plan {
         let calm = rng.chance(0.08);
         let lease = rng.time(2_000 * MILLI, 9_000 * MILLI);
-        let trouble = lease.mul_f64(2.0 + 4.0 * rng.fraction());
+        let trouble = lease.mul_f64(1.5 + 3.0 * rng.fraction());
         let mut plan = Plan {
             calm,
             servers: rng.between(1, 3) as usize,
@@ -103,7 +112,7 @@ impl Plan {
             clean: rng.time(500 * MILLI, 4_000 * MILLI),
             retention: Retention::default(),
             trouble,
-            network: Network { usual: MILLI, slowest: 5 * MILLI, ..Network::default() },
+            network: Network::calm(),
             nemesis: NemesisPlan::default(),
             steering: 0.0,
             skew: 0.0,
@@ -135,6 +144,7 @@ impl Plan {
         let slowest = rng.time(10 * MILLI, self.lease.mul_f64(1.5));
         self.network = Network {
             usual: rng.time(MILLI / 10, 8 * MILLI),
+            instant: rng.fraction(),
             slowest: if rng.chance(0.7) { slowest } else { 20 * MILLI },
             error_before: rate(rng, 0.5, 0.15),
             error_after: rate(rng, 0.5, 0.15),

@@ -97,8 +97,7 @@ impl World {
     /// How the network behaves now.
     pub(crate) fn network(&self) -> Network {
         if self.is_healed() {
-            let millisecond = Duration::from_millis(1);
-            return Network { usual: millisecond, slowest: 5 * millisecond, ..Network::default() };
+            return Network::calm();
         }
         self.plan.network
     }

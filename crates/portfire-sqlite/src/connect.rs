@@ -51,7 +51,6 @@ pub(crate) fn open_writer(options: &SqliteOptions) -> Result<Connection, Storage
             path.display()
         )));
     }
-    set_synchronous(&conn, options.synchronous).map_err(fail)?;
     if let Some(bytes) = options.file_bytes_max {
         let page: u32 =
             conn.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(fail)?;
@@ -136,13 +135,18 @@ fn check_version(number: i32, text: &str) -> Result<(), StorageError> {
     )))
 }
 
-fn check_path(path: &Path) -> Result<(), StorageError> {
+/// The path from the root, so that it stays the same file wherever the process goes.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, StorageError> {
     if path.as_os_str().is_empty() || path.as_os_str() == ":memory:" {
         return Err(StorageError::Unsupported(format!(
             "`{}` names no file; for jobs that live in memory use `MemoryStorage`",
             path.display()
         )));
     }
+    std::path::absolute(path).map_err(|error| io_error(&error, path))
+}
+
+fn check_path(path: &Path) -> Result<(), StorageError> {
     let folder = folder_of(path);
     let about = match fs::metadata(&folder) {
         Ok(about) => about,
@@ -322,7 +326,7 @@ mod tests {
     #[test]
     fn a_path_that_names_no_file_is_refused() {
         for path in ["", ":memory:"] {
-            let refusal = check_path(Path::new(path)).unwrap_err().to_string();
+            let refusal = absolute(Path::new(path)).unwrap_err().to_string();
             assert!(refusal.contains("MemoryStorage"), "{refusal}");
         }
     }

@@ -40,9 +40,11 @@ mod clean;
 mod connect;
 mod create;
 mod cycle;
+mod disk;
 mod error;
 mod expiry;
 mod history;
+mod inbox;
 mod migrate;
 mod monitor;
 mod names;
@@ -78,10 +80,12 @@ pub use options::{SqliteOptions, Synchronous};
 pub use rusqlite;
 
 use error::Failure;
+use inbox::Durability::{self, Always, IfChanged, Never};
+use inbox::{Inbox, Line};
 use options::StorageClock;
 use reader::Readers;
 use write::Write;
-use writer::{Inbox, Line, Writer};
+use writer::Writer;
 
 /// Keeps jobs in an SQLite file. Cheap to clone; all clones share the threads that serve it.
 ///
@@ -116,7 +120,7 @@ impl SqliteStorage {
         SqliteOptions::new(path).open().await
     }
 
-    /// The path of the database.
+    /// The path of the database, from the root.
     pub fn path(&self) -> &Path {
         &self.inner.path
     }
@@ -147,7 +151,8 @@ impl SqliteStorage {
             durability: options.synchronous.durability(),
             args_bytes_max: options.limits.args_bytes_max,
         };
-        let path = options.path.clone();
+        let path = connect::absolute(&options.path)?;
+        let options = SqliteOptions { path: path.clone(), ..options };
         let readers = Readers::new(path.clone(), options.busy_timeout);
         let inbox = Arc::new(Inbox::new());
         let hub = Arc::new(WakeupHub::default());
@@ -180,11 +185,11 @@ impl SqliteStorage {
         &'a self,
         line: Line,
         weight: usize,
-        durable: bool,
+        durability: Durability,
         act: impl FnMut(&mut Write<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Answer<'a, T> {
         Box::pin(async move {
-            let answer = self.inner.inbox.hand_in(line, weight, durable, act)?;
+            let answer = self.inner.inbox.hand_in(line, weight, durability, act)?;
             answer.await.unwrap_or_else(|_| Err(StorageError::unavailable(UNANSWERED)))
         })
     }
@@ -226,15 +231,15 @@ impl fmt::Debug for SqliteStorage {
 impl Storage for SqliteStorage {
     fn create(&self, jobs: Vec<NewJob>) -> Answer<'_, Vec<Created>> {
         let weight = jobs.len();
-        self.write(Line::Bulk, weight, true, move |write| create::create(write, &jobs))
+        self.write(Line::Bulk, weight, Always, move |write| create::create(write, &jobs))
     }
 
     fn announce(&self, server: NewServer) -> Answer<'_, ()> {
-        self.write(Line::First, 1, true, move |write| servers::announce(write, &server))
+        self.write(Line::First, 1, Always, move |write| servers::announce(write, &server))
     }
 
     fn heartbeat(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>> {
-        self.write(Line::First, 1, false, move |write| servers::heartbeat(write, &server, &held))
+        self.write(Line::First, 1, Never, move |write| servers::heartbeat(write, &server, &held))
     }
 
     fn verify(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>> {
@@ -242,35 +247,36 @@ impl Storage for SqliteStorage {
     }
 
     fn retire(&self, server: ServerId) -> Answer<'_, ()> {
-        self.write(Line::First, 1, true, move |write| servers::retire(write, &server))
+        self.write(Line::First, 1, Always, move |write| servers::retire(write, &server))
     }
 
     fn cycle(&self, request: CycleRequest) -> Answer<'_, Cycle> {
         let finished = request.finished.len();
         let act = move |write: &mut Write<'_>| cycle::cycle(write, &request);
-        self.write(Line::First, finished.max(1), finished > 0, act)
+        let durability = if finished > 0 { Always } else { Never };
+        self.write(Line::First, finished.max(1), durability, act)
     }
 
     fn rescue(&self, request: RescueRequest) -> Answer<'_, Rescued> {
-        self.write(Line::First, 1, true, move |write| servers::rescue(write, &request))
+        self.write(Line::First, 1, IfChanged, move |write| servers::rescue(write, &request))
     }
 
     fn promote(&self, max: u32) -> Answer<'_, Promoted> {
-        self.write(Line::First, 1, true, move |write| promote::promote(write, max))
+        self.write(Line::First, 1, IfChanged, move |write| promote::promote(write, max))
     }
 
     fn change(&self, changes: Vec<Change>) -> Answer<'_, Vec<Changed>> {
         let weight = changes.len();
-        self.write(Line::Bulk, weight, true, move |write| change::change(write, &changes))
+        self.write(Line::Bulk, weight, Always, move |write| change::change(write, &changes))
     }
 
     fn clean(&self, max: u32) -> Answer<'_, Cleaned> {
-        self.write(Line::Bulk, 1, true, move |write| clean::clean(write, max))
+        self.write(Line::Bulk, 1, IfChanged, move |write| clean::clean(write, max))
     }
 
     fn set_queue_paused(&self, queue: QueueName, paused: bool) -> Answer<'_, ()> {
         let act = move |write: &mut Write<'_>| change::set_queue_paused(write, &queue, paused);
-        self.write(Line::First, 1, true, act)
+        self.write(Line::First, 1, Always, act)
     }
 
     fn wakeups(&self) -> Wakeups {

@@ -199,10 +199,11 @@ impl<'a> Write<'a> {
         })
     }
 
-    /// Writes the counters. The last thing before the commit.
-    pub(crate) fn flush(&mut self) -> rusqlite::Result<()> {
+    /// Writes the counters. The last thing before the commit. Says whether the transaction has
+    /// written anything at all.
+    pub(crate) fn flush(&mut self) -> rusqlite::Result<bool> {
         if !self.sums.changed && self.tally == self.before {
-            return Ok(());
+            return Ok(false);
         }
         self.tally.high_water = self.now.as_micros();
         self.tally.write(self.conn)?;
@@ -223,7 +224,7 @@ impl<'a> Write<'a> {
                 self.conn.prepare_cached(UPSERT_STATISTICS)?.execute(values)?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Hands the new totals to the book, which forgets them again when the commit fails. Says whether

@@ -10,8 +10,17 @@ use rusqlite::ErrorCode;
 pub(crate) enum Failure {
     /// The operation itself is refused and has written nothing; the transaction goes on.
     Refused(StorageError),
-    /// SQLite failed; the transaction is lost.
+    /// The transaction is lost, with whatever the operation had written.
+    Lost(Lost),
+}
+
+/// Why a transaction is lost.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    /// SQLite failed.
     Sql(rusqlite::Error),
+    /// Something is stored that this version does not write.
+    Corrupt(String),
 }
 
 impl From<StorageError> for Failure {
@@ -28,7 +37,13 @@ impl From<InvalidJob> for Failure {
 
 impl From<rusqlite::Error> for Failure {
     fn from(error: rusqlite::Error) -> Failure {
-        Failure::Sql(error)
+        Failure::Lost(Lost::Sql(error))
+    }
+}
+
+impl From<rusqlite::Error> for Lost {
+    fn from(error: rusqlite::Error) -> Lost {
+        Lost::Sql(error)
     }
 }
 
@@ -37,14 +52,42 @@ impl Failure {
     pub(crate) fn into_storage(self, path: &Path) -> StorageError {
         match self {
             Failure::Refused(error) => error,
-            Failure::Sql(error) => storage_error(&error, path),
+            Failure::Lost(lost) => lost.to_storage(path),
         }
+    }
+}
+
+impl Lost {
+    /// What those hear whose operations were in the transaction: one error answers all of them.
+    pub(crate) fn to_storage(&self, path: &Path) -> StorageError {
+        match self {
+            Lost::Sql(error) => storage_error(error, path),
+            Lost::Corrupt(what) => StorageError::Corrupt(format!("{}: {what}", path.display())),
+        }
+    }
+
+    /// Whether doing the operations again, each on its own, is safe and sensible: it was something
+    /// about one of them, and nothing is left of the transaction.
+    pub(crate) fn is_about_one(&self) -> bool {
+        let Lost::Sql(error) = self else { return true };
+        !matches!(
+            error.sqlite_error_code(),
+            Some(
+                ErrorCode::SystemIoFailure
+                    | ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::ReadOnly
+                    | ErrorCode::DatabaseCorrupt
+                    | ErrorCode::NotADatabase
+                    | ErrorCode::CannotOpen
+            )
+        )
     }
 }
 
 /// A stored value that this version does not write.
 pub(crate) fn corrupt(what: impl std::fmt::Display) -> Failure {
-    Failure::Refused(StorageError::Corrupt(what.to_string()))
+    Failure::Lost(Lost::Corrupt(what.to_string()))
 }
 
 /// Sorts an error of SQLite's. Takes it by reference, because one error answers a whole group.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use portfire_core::StorageError;
 use tokio::sync::oneshot;
 
-use crate::error::Failure;
+use crate::error::{Failure, Lost};
 use crate::write::Write;
 
 /// Most operations in one commit.
@@ -28,8 +28,8 @@ pub(crate) trait Operation: Send {
     fn durability(&self) -> Durability;
     /// Whether nobody waits for it any more.
     fn is_abandoned(&self) -> bool;
-    /// Does it. An error of SQLite's loses the transaction; it may then be done again.
-    fn apply(&mut self, write: &mut Write<'_>) -> rusqlite::Result<()>;
+    /// Does it. An error means that the transaction is lost; it may then be done again.
+    fn apply(&mut self, write: &mut Write<'_>) -> Result<(), Lost>;
     /// Sends the answer, which is the error when the transaction was lost.
     fn answer(self: Box<Self>, lost: Option<StorageError>);
 }
@@ -73,11 +73,11 @@ where
         self.reply.is_closed()
     }
 
-    fn apply(&mut self, write: &mut Write<'_>) -> rusqlite::Result<()> {
+    fn apply(&mut self, write: &mut Write<'_>) -> Result<(), Lost> {
         self.answer = Some(match (self.act)(write) {
             Ok(done) => Ok(done),
             Err(Failure::Refused(refusal)) => Err(refusal),
-            Err(Failure::Sql(error)) => return Err(error),
+            Err(Failure::Lost(lost)) => return Err(lost),
         });
         Ok(())
     }

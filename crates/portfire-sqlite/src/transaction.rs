@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, Transaction};
 
 use crate::SqliteStorage;
 use crate::create::create;
-use crate::error::{Failure, storage_error};
+use crate::error::{Failure, Lost};
 use crate::migrate;
 use crate::options::StorageClock;
 use crate::write::{Book, Write};
@@ -44,22 +44,25 @@ fn create_in(conn: &Connection, jobs: &[NewJob]) -> Result<Vec<Created>, Failure
     let clock = StorageClock::new(Arc::new(SystemClock));
     let retention = Retention::default();
     let mut write = Write::begin(conn, &mut book, true, &clock, retention, Limits::default())?;
-    let created = write.all_or_nothing(|write| create(write, jobs))?;
-    write.flush()?;
-    Ok(created)
+    write.all_or_nothing(|write| {
+        let created = create(write, jobs)?;
+        write.flush()?;
+        Ok(created)
+    })
 }
 
 fn explain(failure: Failure, conn: &Connection) -> StorageError {
     let path = conn.path().unwrap_or_default().to_owned();
     match &failure {
-        Failure::Sql(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+        Failure::Lost(Lost::Sql(error))
+            if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) =>
+        {
             StorageError::unavailable(format!(
                 "{path}: another connection is writing, or has written since this transaction read \
                  ({error}); begin it with TransactionBehavior::Immediate and set a busy timeout"
             ))
         }
-        Failure::Sql(error) => storage_error(error, path.as_ref()),
-        Failure::Refused(_) => failure.into_storage(path.as_ref()),
+        _ => failure.into_storage(path.as_ref()),
     }
 }
 

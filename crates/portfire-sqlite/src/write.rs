@@ -327,8 +327,7 @@ impl<'a> Write<'a> {
         self.sums.queues[at].1[code(state)] += by;
     }
 
-    /// Does all of `act` or, when it fails, nothing of it; the transaction goes on in both cases,
-    /// unless SQLite itself failed.
+    /// Does all of `act` or, when it fails, nothing of it.
     pub(crate) fn all_or_nothing<T>(
         &mut self,
         act: impl FnOnce(&mut Write<'a>) -> Result<T, Failure>,
@@ -336,13 +335,14 @@ impl<'a> Write<'a> {
         let mark = Mark { tally: self.tally, sums: self.sums.clone() };
         self.conn.prepare_cached("SAVEPOINT portfire_operation")?.execute([])?;
         let done = act(self);
-        if let Err(Failure::Refused(_)) = done {
+        // SQLite may have rolled the whole transaction back by itself.
+        if done.is_err() && !self.conn.is_autocommit() {
             self.conn.prepare_cached("ROLLBACK TO portfire_operation")?.execute([])?;
             self.tally = mark.tally;
             self.sums = mark.sums;
             self.names.clear();
         }
-        if !matches!(done, Err(Failure::Sql(_))) {
+        if !self.conn.is_autocommit() {
             self.conn.prepare_cached("RELEASE portfire_operation")?.execute([])?;
         }
         done

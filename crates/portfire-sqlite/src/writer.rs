@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use crate::checkpoint::Checkpointer;
 use crate::connect::open_writer;
 use crate::disk::Disk;
-use crate::error::storage_error;
+use crate::error::{Lost, storage_error};
 use crate::inbox::{Durability, Inbox, LastOut, Operation, Woken};
 use crate::options::{SqliteOptions, StorageClock};
 use crate::process::Process;
@@ -101,16 +101,16 @@ impl AtWork {
         }
         match self.commit(group) {
             Ok(changed) => self.answer(group, changed),
-            Err(error) if group.len() > 1 && rolls_back(&error) => {
+            Err(lost) if group.len() > 1 && lost.is_about_one() => {
                 for operation in group.drain(..) {
                     let mut alone = vec![operation];
                     match self.commit(&mut alone) {
                         Ok(changed) => self.answer(&mut alone, changed),
-                        Err(error) => self.answer_lost(&mut alone, &error),
+                        Err(lost) => self.answer_lost(&mut alone, &lost),
                     }
                 }
             }
-            Err(error) => self.answer_lost(group, &error),
+            Err(lost) => self.answer_lost(group, &lost),
         }
         self.foreign.announce(&self.writer.hub);
         self.writer.checkpointer.after_commit(&self.writer.conn);
@@ -140,14 +140,14 @@ impl AtWork {
         }
     }
 
-    fn answer_lost(&self, group: &mut Vec<Box<dyn Operation>>, error: &rusqlite::Error) {
+    fn answer_lost(&self, group: &mut Vec<Box<dyn Operation>>, lost: &Lost) {
         for operation in group.drain(..) {
-            operation.answer(Some(storage_error(error, &self.writer.path)));
+            operation.answer(Some(lost.to_storage(&self.writer.path)));
         }
     }
 
     /// Does the operations in one commit. Says whether anything was written.
-    fn commit(&mut self, group: &mut [Box<dyn Operation>]) -> rusqlite::Result<bool> {
+    fn commit(&mut self, group: &mut [Box<dyn Operation>]) -> Result<bool, Lost> {
         let Writer { conn, disk, .. } = &mut self.writer;
         disk.prepare(conn, group.iter().any(|op| op.durability() != Durability::Never))?;
         if !conn.is_autocommit() {
@@ -180,7 +180,7 @@ impl AtWork {
         done
     }
 
-    fn apply(&mut self, group: &mut [Box<dyn Operation>]) -> rusqlite::Result<bool> {
+    fn apply(&mut self, group: &mut [Box<dyn Operation>]) -> Result<bool, Lost> {
         let Writer { conn, clock, retention, limits, process, .. } = &mut self.writer;
         let stale = self.foreign.has_written(conn)?;
         let before = self.book.tally;
@@ -208,21 +208,4 @@ impl AtWork {
         }
         self.foreign.announce(&self.writer.hub);
     }
-}
-
-/// Whether an error has left nothing behind, so that doing the operations again is safe and sensible.
-fn rolls_back(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode;
-    !matches!(
-        error.sqlite_error_code(),
-        Some(
-            ErrorCode::SystemIoFailure
-                | ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseLocked
-                | ErrorCode::ReadOnly
-                | ErrorCode::DatabaseCorrupt
-                | ErrorCode::NotADatabase
-                | ErrorCode::CannotOpen
-        )
-    )
 }

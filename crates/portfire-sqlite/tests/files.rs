@@ -269,6 +269,24 @@ fn an_operation_that_does_not_fit_takes_no_other_with_it() {
 }
 
 #[test]
+fn a_damaged_row_is_named_and_nothing_is_done_by_halves() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    let storage = open(&path).unwrap();
+    block_on(storage.create(vec![job(1), job(2)])).unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("UPDATE portfire_job SET options = 'damaged' WHERE seq = 2").unwrap();
+
+    let server = announce(&storage, "server");
+    let damaged = block_on(storage.cycle(claim(&server, 10))).unwrap_err();
+    assert!(matches!(damaged, StorageError::Corrupt(_)), "{damaged:?}");
+    assert!(damaged.to_string().contains("the options of job number 2"), "{damaged}");
+    let counts = block_on(storage.counts()).unwrap();
+    assert_eq!((counts.of(StateName::Enqueued), counts.of(StateName::Processing)), (2, 0));
+    assert_eq!(block_on(storage.cycle(claim(&server, 1))).unwrap().claimed.len(), 1);
+}
+
+#[test]
 fn storage_time_does_not_go_back_over_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("jobs.db");

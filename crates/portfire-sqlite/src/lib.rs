@@ -64,9 +64,10 @@ mod writer;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::thread::ThreadId;
 
+use portfire_core::client::block_on;
 use portfire_core::{
     Answer, Bucket, Change, Changed, Claim, Cleaned, Counts, Created, Cycle, CycleRequest,
     HistoryEntry, JobFilter, JobId, JobPage, JobRecord, Lost, Monitor, NewJob, NewServer, Promoted,
@@ -103,8 +104,8 @@ struct Inner {
     hub: Arc<WakeupHub>,
     clock: Arc<StorageClock>,
     info: StorageInfo,
-    writer: Mutex<Option<JoinHandle<()>>>,
-    /// The threads hold clones; when all are gone the file is closed.
+    writer: ThreadId,
+    /// Each thread holds a receiver; when all are gone the file is closed.
     running: watch::Sender<()>,
 }
 
@@ -175,7 +176,7 @@ impl SqliteStorage {
             .spawn(serve)
             .map_err(StorageError::unavailable)?;
         ready.await.unwrap_or(Err(StorageError::Closed))?;
-        let writer = Mutex::new(Some(writer));
+        let writer = writer.thread().id();
         let inner = Inner { path, inbox, readers, hub, clock, info, writer, running };
         Ok(SqliteStorage { inner: Arc::new(inner) })
     }
@@ -212,12 +213,9 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.inbox.close();
         self.readers.close();
-        let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(writer) = writer
-            && writer.thread().id() != std::thread::current().id()
-        {
-            // A writer that panicked has said so already.
-            let _ = writer.join();
+        // A waker that the writer calls may drop the last clone on the writer's own thread.
+        if self.writer != std::thread::current().id() {
+            block_on(self.running.closed());
         }
     }
 }

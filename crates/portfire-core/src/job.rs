@@ -290,9 +290,10 @@ impl From<std::time::SystemTime> for When {
 /// What one call may say about its job, beyond kind, args, queue and priority.
 ///
 /// Only what was said is stored; what was not said is decided by the handler's attribute, then by
-/// the server, when the job runs.
+/// the server, when the job runs. An option that a newer version stored is passed over by an older
+/// one, so that both can run side by side.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct JobOptions {
     /// How failures are retried. Default: the handler's policy, else the server's.
@@ -552,6 +553,14 @@ mod tests {
         let late = JobId::from_parts(Timestamp::from_micros(2_000_000), 0);
         assert!(early < late);
         assert_eq!(early.to_string().parse(), Ok(early));
+    }
+
+    #[test]
+    fn options_of_a_newer_version_are_read_as_far_as_they_are_known() {
+        let text = r#"{"tags":["eu"],"sooner":true,"retry":{"max":2,"mood":"good"}}"#;
+        let options: JobOptions = serde_json::from_str(text).unwrap();
+        assert_eq!(options.tags, ["eu"]);
+        assert_eq!(options.retry, Some(RetryPolicy::times(2)));
     }
 
     #[test]

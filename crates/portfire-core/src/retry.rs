@@ -18,7 +18,7 @@ pub const RETRIES_MAX: u32 = 1_000;
 /// The default is Hangfire's: 10 retries, `(n-1)^4 + 15 + rand(0..30)·n` seconds before the n-th,
 /// then the job is failed and kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct RetryPolicy {
     /// Retries after the first run. 0 means none; at most [`RETRIES_MAX`]. Default: 10.
     pub max: u32,

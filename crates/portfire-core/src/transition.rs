@@ -26,7 +26,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long a job is kept after its end, by outcome. `None` keeps it until someone deletes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default)]
 pub struct Retention {
     /// Default: 1 day.
     pub succeeded: Option<Duration>,

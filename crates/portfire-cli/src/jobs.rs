@@ -29,6 +29,7 @@ pub(crate) async fn list(
     notes: &mut dyn Write,
 ) -> Result<(), Failure> {
     let filter = JobFilter {
+        batch: None,
         state: args.state,
         queue: args.queue.clone(),
         kind: args.kind.clone(),

@@ -58,6 +58,7 @@ impl Server {
     /// A server that takes jobs from `default`, not yet announced.
     pub fn new(stage: Stage, name: &str, lease: Duration) -> Server {
         let new = NewServer {
+            kinds: Vec::new(),
             id: ServerId::new(format!("{name}:1:0")),
             name: name.to_owned(),
             queues: vec![queue("default")],
@@ -93,7 +94,7 @@ impl Server {
 
     /// A cycle with a fresh key that wants up to `max` jobs of `default`.
     pub fn wish(&self, max: u32) -> CycleRequest {
-        let claim = Some(ClaimRequest { queues: vec![queue("default")], max });
+        let claim = Some(ClaimRequest { queues: vec![queue("default")], max, aging: None });
         CycleRequest { claim, ..self.request() }
     }
 
@@ -121,7 +122,7 @@ impl Server {
     /// Claims up to `max` jobs of these queues.
     pub async fn claim_from(&self, queues: &[&'static str], max: u32) -> Vec<ClaimedJob> {
         let queues = queues.iter().map(|name| queue(name)).collect();
-        let claim = Some(ClaimRequest { queues, max });
+        let claim = Some(ClaimRequest { queues, max, aging: None });
         self.cycle(CycleRequest { claim, ..self.request() }).await.claimed
     }
 

@@ -264,7 +264,7 @@ impl Stage {
         let id = job.id;
         // A queue of its own, so that the claim below takes this job and no other.
         job.queue = QueueName::new(format!("walk-{id}")).expect("a legal queue name");
-        let claim = Some(ClaimRequest { queues: vec![job.queue.clone()], max: 1 });
+        let claim = Some(ClaimRequest { queues: vec![job.queue.clone()], max: 1, aging: None });
         if state == StateName::Scheduled {
             job.when = When::In(secs(3_600));
         }

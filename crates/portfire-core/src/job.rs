@@ -10,8 +10,12 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
+use crate::batch::BatchId;
 use crate::clock::Timestamp;
+use crate::continuation::Antecedent;
+use crate::recurring::RecurringId;
 use crate::retry::RetryPolicy;
+use crate::ties::Ties;
 use crate::transition::Retention;
 
 /// The name of a job: a UUIDv7 that the client makes before the job is stored.
@@ -29,6 +33,26 @@ impl JobId {
         let bytes: [u8; 16] = random.to_be_bytes();
         let tail = std::array::from_fn(|i| bytes[6 + i]);
         JobId(uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid())
+    }
+
+    /// The id that belongs to a name: the same for the same name, on every machine (UUIDv5).
+    ///
+    /// For enqueues that may be repeated, such as one job for each row of a file: the second enqueue of a
+    /// name finds the job of the first. Give names a prefix of your own, as `invoice:2026-17`.
+    ///
+    /// ```
+    /// use portfire_core::JobId;
+    /// assert_eq!(JobId::from_name("invoice:17"), JobId::from_name("invoice:17"));
+    /// assert_ne!(JobId::from_name("invoice:17"), JobId::from_name("invoice:18"));
+    /// ```
+    pub fn from_name(name: &str) -> JobId {
+        JobId(Uuid::new_v5(&NAMES, name.as_bytes()))
+    }
+
+    /// The id of the run of a recurring job at its planned instant.
+    pub fn of_occurrence(recurring: &RecurringId, planned_at: Timestamp) -> JobId {
+        let named = JobId::from_name(&format!("{}@{}", recurring.as_str(), planned_at.as_micros()));
+        JobId::from_parts(planned_at, u128::from_be_bytes(*named.as_bytes()))
     }
 
     /// The id with these 16 bytes.
@@ -61,6 +85,9 @@ impl FromStr for JobId {
         Uuid::parse_str(text).map(JobId).map_err(|_| InvalidJob::Id { text: excerpt(text) })
     }
 }
+
+/// The namespace of ids from names, a random UUID.
+const NAMES: Uuid = Uuid::from_u128(0x6f0b_56e1_2f0c_4c0e_9d6a_3f1d_8a57_c2b4);
 
 /// The stable name of a handler, such as `send_welcome` or `EmailService.send`.
 ///
@@ -241,6 +268,13 @@ impl Serialize for Json {
     }
 }
 
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
+        let raw = Box::<serde_json::value::RawValue>::deserialize(deserializer)?;
+        Ok(Json(raw.get().into()))
+    }
+}
+
 /// Where a new job starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -311,6 +345,16 @@ pub struct JobOptions {
     /// Free text by key: at most 64 keys of at most 128 bytes, values of at most 64 KiB.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
+    /// Longest wait in the queue: a job that is claimed later is deleted instead of run (Hangfire's
+    /// latency timeout). Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_deadline: Option<Duration>,
+    /// The instant after which no attempt starts: the job is deleted instead. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// The W3C trace context of who enqueued it, a `traceparent` of at most 128 bytes. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 impl JobOptions {
@@ -338,6 +382,8 @@ pub struct NewJob {
     pub when: When,
     /// The rest.
     pub options: JobOptions,
+    /// What it waits for, belongs to, and is limited by.
+    pub ties: Ties,
 }
 
 impl NewJob {
@@ -351,6 +397,7 @@ impl NewJob {
             priority: 0,
             when: When::Now,
             options: JobOptions::default(),
+            ties: Ties::default(),
         }
     }
 
@@ -383,7 +430,11 @@ impl NewJob {
         if let Some((key, _)) = metadata.iter().find(broken) {
             return Err(InvalidJob::Metadata { key: excerpt(key) });
         }
-        Ok(())
+        let trace = self.options.traceparent.as_deref();
+        if let Some(text) = trace.filter(|text| text.len() > 128 || !text.is_ascii()) {
+            return Err(InvalidJob::TraceParent { text: excerpt(text) });
+        }
+        self.ties.validate()
     }
 }
 
@@ -485,6 +536,114 @@ pub enum InvalidJob {
         count: usize,
         /// How many are taken.
         limit: usize,
+    },
+    /// Not a trace context.
+    #[error(
+        "`{text}` is not a traceparent: expected at most 128 bytes of ASCII, as in W3C Trace Context"
+    )]
+    TraceParent {
+        /// What was given, shortened.
+        text: String,
+    },
+    /// Something to wait for is not there.
+    #[error(
+        "job {job} waits for {on}, which is neither stored nor earlier in the same call; create what is waited for first"
+    )]
+    NoAntecedent {
+        /// The job, or the batch as a job id.
+        job: JobId,
+        /// What it waits for.
+        on: Antecedent,
+    },
+    /// Over 100 things to wait for.
+    #[error(
+        "{count} things to wait for, and at most 100 are taken; put them into a batch and wait for that"
+    )]
+    TooManyDependencies {
+        /// How many were given.
+        count: usize,
+    },
+    /// The same thing to wait for twice.
+    #[error("{on} is waited for twice; one condition on its end is all there can be")]
+    DependencyTwice {
+        /// What is waited for.
+        on: Antecedent,
+    },
+    /// Not a batch id.
+    #[error("`{text}` is not a batch id: expected a UUID")]
+    BatchId {
+        /// What was given, shortened.
+        text: String,
+    },
+    /// A batch that makes no sense.
+    #[error("batch {batch}: {reason}")]
+    Batch {
+        /// Which.
+        batch: BatchId,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A member for a batch that is not there.
+    #[error("batch {batch} is neither stored nor earlier in the same call; create it first")]
+    NoBatch {
+        /// Which.
+        batch: BatchId,
+    },
+    /// A member for a batch that has ended.
+    #[error("batch {batch} is {state} and takes no more members; create another batch")]
+    BatchEnded {
+        /// Which.
+        batch: BatchId,
+        /// Where it stands.
+        state: &'static str,
+    },
+    /// An empty or overlong unique key.
+    #[error("the unique key `{key}` has {size} bytes: expected 1 to 512; hash what is longer")]
+    UniqueKey {
+        /// The key, shortened.
+        key: String,
+        /// Its bytes.
+        size: usize,
+    },
+    /// A unique key for no time at all.
+    #[error("the unique key `{key}` is to be held for no time; give a duration above zero")]
+    UniqueWithin {
+        /// The key, shortened.
+        key: String,
+    },
+    /// Over 4 limits.
+    #[error("{count} limits, and a job takes at most 4")]
+    TooManyLimits {
+        /// How many were given.
+        count: usize,
+    },
+    /// A limit that makes no sense.
+    #[error("limit `{name}`: {reason}")]
+    Limit {
+        /// Which, shortened.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Not the name of a recurring job.
+    #[error(
+        "`{text}` is not the name of a recurring job: expected 1 to 128 characters, none of them a control character"
+    )]
+    RecurringId {
+        /// What was given, shortened.
+        text: String,
+    },
+    /// A recurring job that makes no sense.
+    #[error("recurring job: {reason}")]
+    Schedule {
+        /// What is wrong.
+        reason: String,
+    },
+    /// Not a lock.
+    #[error("lock: {reason}")]
+    Lock {
+        /// What is wrong.
+        reason: String,
     },
     /// A retry policy that makes no sense.
     #[error("retry policy: {reason}")]

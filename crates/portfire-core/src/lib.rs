@@ -8,30 +8,53 @@
 //!
 //! Most users depend on `portfire`, which re-exports what they need.
 
+pub mod batch;
 pub mod call;
 pub mod client;
 pub mod clock;
+pub mod continuation;
 pub mod error;
 pub mod job;
 pub mod job_error;
+pub mod limit;
+pub mod lock;
 pub mod memory;
 pub mod monitor;
+pub mod notes;
+pub mod recurring;
 pub mod retry;
 pub mod state;
 pub mod storage;
+pub mod ties;
 pub mod transition;
+pub mod unique;
 pub mod wakeup;
 
+pub use batch::{
+    BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage, BatchRecord, BatchState, NewBatch,
+    Progression,
+};
 pub use call::{Call, Inline, JobFn};
 pub use client::{Client, ClientError};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use continuation::{After, Antecedent, Continuation, Dependency, ParentOutcome};
 pub use error::{BoxError, StorageError};
 pub use job::{InvalidJob, JobId, JobOptions, Json, KindName, Limits, NewJob, QueueName, When};
 pub use job_error::{CancelReason, Cancelled, JobError};
+pub use limit::{
+    KeyRecord, LimitName, LimitRecord, LimitRule, LimitTarget, LimitUse, Rate, Window,
+};
+pub use lock::{LockAnswer, LockRecord, LockRequest};
 pub use memory::{MemoryStorage, MemoryStorageBuilder};
 pub use monitor::{
-    Bucket, Counts, Cursor, JobFilter, JobPage, Monitor, QueueRecord, ServerRecord,
-    StatisticsRecord,
+    Bucket, Counts, Cursor, JobFilter, JobPage, KindRecord, Monitor, QueueRecord, ServerRecord,
+    StatisticsRecord, WaitingRecord,
+};
+pub use notes::{Annotation, Level, LogLine, LogPage, Notes, NotesRecord, Progress};
+pub use recurring::{
+    DueRecurring, Fire, FireAction, Fired, Misfire, NewRecurring, Overlap, RecurringChange,
+    RecurringChanged, RecurringFilter, RecurringId, RecurringPage, RecurringRecord, RunRecord,
+    Schedule,
 };
 pub use retry::{AfterFailure, Backoff, Exceeded, RetryPolicy};
 pub use state::{Cause, ErrorRecord, HistoryEntry, JobRecord, JobState, ServerId, StateName};
@@ -40,5 +63,7 @@ pub use storage::{
     Cycle, CycleRequest, Expect, Finish, Lost, LostReason, NewServer, Outcome, Promoted,
     RescueRequest, Rescued, Storage, StorageInfo, Verdict,
 };
+pub use ties::{Occurrence, Ties};
 pub use transition::{Event, Place, Refusal, Retention, Standing, Transition};
+pub use unique::{Conflict, UniqueKey, UniqueScope};
 pub use wakeup::{Wakeup, WakeupHub, Wakeups};

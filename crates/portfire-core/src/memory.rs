@@ -446,7 +446,7 @@ impl Data {
             promoted += 1;
         }
         let next_in = self.jobs.next_run_at().map(|at| at.since(self.now));
-        Promoted { promoted, next_in }
+        Promoted { promoted, released: 0, next_in }
     }
 
     fn change(&mut self, changes: Vec<Change>) -> Result<Vec<Changed>, StorageError> {

@@ -8,8 +8,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::batch::{BatchFilter, BatchId, BatchPage, BatchRecord};
 use crate::clock::Timestamp;
+use crate::continuation::{Antecedent, Continuation};
 use crate::job::{JobId, KindName, QueueName};
+use crate::limit::{KeyRecord, LimitName, LimitRecord};
+use crate::lock::LockRecord;
+use crate::notes::{LogPage, NotesRecord};
+use crate::recurring::{RecurringFilter, RecurringId, RecurringPage, RecurringRecord, RunRecord};
 use crate::state::{HistoryEntry, JobRecord, ServerId, StateName};
 use crate::storage::Answer;
 
@@ -17,6 +23,7 @@ use crate::storage::Answer;
 pub const PAGE_MAX: u32 = 500;
 
 /// Reads what a storage holds. Every call sees one consistent moment.
+#[allow(unused_variables)]
 pub trait Monitor: Send + Sync {
     /// The present in storage time.
     fn now(&self) -> Answer<'_, Timestamp>;
@@ -34,12 +41,79 @@ pub trait Monitor: Send + Sync {
     /// A page of jobs.
     ///
     /// Jobs in `scheduled` come soonest first, in `enqueued` by queue name and then in the order in
-    /// which they would be claimed, and everything else the newest created first. A job that comes
+    /// which they would be claimed, those that wait for a limit after those that can be claimed and in the
+    /// order of their creation, and everything else the newest created first. A job that comes
     /// to be or moves meanwhile makes no other job appear twice or be passed over.
     fn jobs(&self, filter: JobFilter) -> Answer<'_, JobPage>;
 
     /// Every queue that ever had a job or was paused, by name.
     fn queues(&self) -> Answer<'_, Vec<QueueRecord>>;
+
+    /// Every kind of which a job was ever stored, by name.
+    fn kinds(&self) -> Answer<'_, Vec<KindRecord>> {
+        crate::storage::not_yet()
+    }
+
+    /// What holds back a job that is `enqueued`; `None` for others.
+    fn waiting(&self, id: JobId) -> Answer<'_, Option<WaitingRecord>> {
+        crate::storage::not_yet()
+    }
+
+    /// The jobs that wait or waited for the end of this one or of this batch, in the order of their creation; at
+    /// most `max`, and at most [`PAGE_MAX`]. Known as long as the antecedent is stored.
+    fn continuations(&self, on: Antecedent, max: u32) -> Answer<'_, Vec<Continuation>> {
+        crate::storage::not_yet()
+    }
+
+    /// Everything about a batch; `None` when it is not stored.
+    fn batch(&self, id: BatchId) -> Answer<'_, Option<BatchRecord>> {
+        crate::storage::not_yet()
+    }
+
+    /// A page of batches, the newest created first.
+    fn batches(&self, filter: BatchFilter) -> Answer<'_, BatchPage> {
+        crate::storage::not_yet()
+    }
+
+    /// Everything about a recurring job; `None` when it is not stored.
+    fn recurring(&self, id: RecurringId) -> Answer<'_, Option<RecurringRecord>> {
+        crate::storage::not_yet()
+    }
+
+    /// A page of recurring jobs, by id.
+    fn recurring_jobs(&self, filter: RecurringFilter) -> Answer<'_, RecurringPage> {
+        crate::storage::not_yet()
+    }
+
+    /// The last runs of a recurring job, the newest first, at most `max`; kept even when their jobs are not.
+    fn runs(&self, id: RecurringId, max: u32) -> Answer<'_, Vec<RunRecord>> {
+        crate::storage::not_yet()
+    }
+
+    /// The limits that have a rule, by target.
+    fn limits(&self) -> Answer<'_, Vec<LimitRecord>> {
+        crate::storage::not_yet()
+    }
+
+    /// The keys of a named limit that have running or waiting jobs, by key; at most [`PAGE_MAX`].
+    fn limit_keys(&self, limit: LimitName) -> Answer<'_, Vec<KeyRecord>> {
+        crate::storage::not_yet()
+    }
+
+    /// The locks that are held, by name.
+    fn locks(&self) -> Answer<'_, Vec<LockRecord>> {
+        crate::storage::not_yet()
+    }
+
+    /// What a job has said about itself, without its log; empty when that is nothing.
+    fn notes(&self, id: JobId) -> Answer<'_, NotesRecord> {
+        crate::storage::not_yet()
+    }
+
+    /// A page of a job's log, also while it runs; at most `max` lines, and at most [`PAGE_MAX`].
+    fn log(&self, id: JobId, after: Option<Cursor>, max: u32) -> Answer<'_, LogPage> {
+        crate::storage::not_yet()
+    }
 
     /// The servers that are alive or died less than a day ago, by id.
     fn servers(&self) -> Answer<'_, Vec<ServerRecord>>;
@@ -86,6 +160,8 @@ pub struct JobFilter {
     pub queue: Option<QueueName>,
     /// Only of this kind.
     pub kind: Option<KindName>,
+    /// Only members of this batch.
+    pub batch: Option<BatchId>,
     /// Only with an id whose text begins so.
     pub id_prefix: Option<String>,
     /// Go on after the page that ended here.
@@ -132,6 +208,26 @@ pub struct QueueRecord {
     pub states: BTreeMap<StateName, u64>,
 }
 
+/// A kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KindRecord {
+    /// Its name.
+    pub name: KindName,
+    /// Its stored jobs by state; states without any may be absent.
+    pub states: BTreeMap<StateName, u64>,
+}
+
+/// What holds back a job that is enqueued.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WaitingRecord {
+    /// Jobs that are claimed before it, by priority and place in its queue, or in the line of its limit; counted up to 10,000.
+    pub ahead: u64,
+    /// The key of the limit in whose line it waits.
+    pub limit: Option<KeyRecord>,
+    /// The oldest jobs that use up that limit; at most 10.
+    pub holders: Vec<JobId>,
+}
+
 /// A server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ServerRecord {
@@ -151,6 +247,8 @@ pub struct ServerRecord {
     pub lease_until: Timestamp,
     /// Its lease.
     pub lease: Duration,
+    /// The kinds that it has handlers of; empty when it does not say.
+    pub kinds: Vec<KindName>,
     /// Jobs it holds.
     pub processing: u64,
     /// Whether it was declared dead.

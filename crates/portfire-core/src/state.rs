@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::job::{JobId, JobOptions, Json, KindName, QueueName, excerpt};
+use crate::ties::Ties;
 
 /// Largest error message that is kept, in bytes; the rest is cut off.
 pub const ERROR_BYTES_MAX: usize = 64 * 1024;
@@ -125,11 +126,13 @@ pub enum Cause {
     Deleted,
     /// Someone moved its instant.
     Rescheduled,
+    /// All that it waited for has ended as it was to.
+    Continued,
 }
 
 impl Cause {
     /// All causes, in the order of their codes.
-    pub const ALL: [Cause; 15] = [
+    pub const ALL: [Cause; 16] = [
         Cause::Created,
         Cause::Promoted,
         Cause::Claimed,
@@ -145,6 +148,7 @@ impl Cause {
         Cause::Requeued,
         Cause::Deleted,
         Cause::Rescheduled,
+        Cause::Continued,
     ];
 
     /// The name in lower case, as stored and shown.
@@ -165,6 +169,7 @@ impl Cause {
             Cause::Requeued => "requeued",
             Cause::Deleted => "deleted",
             Cause::Rescheduled => "rescheduled",
+            Cause::Continued => "continued",
         }
     }
 }
@@ -256,11 +261,15 @@ pub enum JobState {
     Scheduled {
         /// When it may run.
         run_at: Timestamp,
-        /// What it waits for: `created` (a delay), `retried`, `snoozed`, `parked`, `rescheduled`.
+        /// What it waits for: `created` or `continued` (a delay), `retried`, `snoozed`, `parked`,
+        /// `rescheduled`.
         cause: Cause,
     },
-    /// Waits for another job.
-    Awaiting {},
+    /// Waits for other jobs or batches.
+    Awaiting {
+        /// How many it waits for still; one of them is the start of its batch, if that has not started.
+        pending: u32,
+    },
     /// Waits in its queue.
     Enqueued {
         /// Since when.
@@ -364,6 +373,9 @@ pub struct JobRecord {
     pub priority: i16,
     /// What its call said.
     pub options: JobOptions,
+    /// What it waits for, belongs to, and is limited by.
+    #[serde(skip_serializing_if = "Ties::is_empty")]
+    pub ties: Ties,
     /// When it was stored.
     pub created_at: Timestamp,
     /// How many transitions it has made, its creation included.

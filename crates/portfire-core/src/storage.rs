@@ -29,11 +29,18 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::batch::{BatchChange, BatchChanged, BatchId, NewBatch};
 use crate::clock::Timestamp;
+use crate::continuation::ParentOutcome;
 use crate::error::StorageError;
 use crate::job::{JobId, JobOptions, Json, KindName, NewJob, QueueName, When};
+use crate::limit::{LimitRule, LimitTarget};
+use crate::lock::{LockAnswer, LockRequest};
 use crate::monitor::Monitor;
+use crate::notes::Annotation;
+use crate::recurring::{DueRecurring, Fire, Fired, RecurringChange, RecurringChanged};
 use crate::state::{ErrorRecord, ServerId, StateName};
+use crate::ties::Ties;
 use crate::transition::{Event, RECOVERIES_MAX, Refusal};
 use crate::wakeup::Wakeups;
 
@@ -48,6 +55,7 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, StorageError>>;
 pub const BATCH_MAX: usize = 10_000;
 
 /// Where jobs live: the writing half of the contract. See the [module](self) for what holds throughout.
+#[allow(unused_variables)]
 pub trait Storage: Monitor + fmt::Debug + Send + Sync + 'static {
     /// Stores jobs, all or none.
     ///
@@ -60,7 +68,102 @@ pub trait Storage: Monitor + fmt::Debug + Send + Sync + 'static {
     /// [`Invalid`](StorageError::Invalid) when any of the jobs breaks a bound, or there are more
     /// than [`BATCH_MAX`]; [`IdTaken`](StorageError::IdTaken) when an id is stored with another kind
     /// or other args. Nothing is stored in either case.
-    fn create(&self, jobs: Vec<NewJob>) -> Answer<'_, Vec<Created>>;
+    fn create(&self, jobs: Vec<NewJob>) -> Answer<'_, Vec<Created>> {
+        self.create_batches(Vec::new(), jobs)
+    }
+
+    /// Stores batches and jobs, all or none: as [`create`](Self::create), with the batches before the jobs.
+    ///
+    /// *Dependencies*: a job whose [`after`](crate::Ties::after) is not empty is created `awaiting`. What it
+    /// names must be stored, or stand earlier in this call; so no chain can bite its own tail. The parent is
+    /// read in the same commit: of one that has ended already the condition is decided at once, and a job
+    /// whose dependencies are all fulfilled is created as if it had none. When the last one is fulfilled
+    /// later, the job is released: it enters `enqueued`, or `scheduled` when its [`When`] lies ahead then (a delay
+    /// counts from the release). When one cannot be fulfilled any more it is deleted, for the reason of
+    /// [`unmet_reason`](crate::Dependency::unmet_reason). The end of a job or batch, what it releases and
+    /// deletes, and all counters are one commit, up to [`RELEASE_MAX`] jobs in a call; what is left is done by the next
+    /// calls of [`promote`](Self::promote). The first end counts: a parent that is requeued and ends again
+    /// releases nothing twice. An antecedent is not cleaned while a job waits for it.
+    ///
+    /// *Batches*: see [`batch`](crate::batch). A member of a batch that has not started waits for its start,
+    /// besides its own dependencies. Members count in their batch in the commit that moves them. A batch id
+    /// that is stored already changes nothing.
+    ///
+    /// *Unique keys*: see [`unique`](crate::unique). A job that is rejected is not stored: its
+    /// [`Created::id`] is the id of the holder, and [`existing`](Created::existing) is set. Jobs of one call conflict as those of
+    /// several do, in their order. A replaced job is deleted, for the reason "replaced by job …".
+    ///
+    /// *Limits*: see [`limit`](crate::limit). A rule that a job declares is stored with it.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create); [`Invalid`](StorageError::Invalid) also for a dependency or a batch
+    /// that is not there, for a member of a batch that has ended or was cancelled, and for batches in one another
+    /// more than [`BATCH_DEPTH_MAX`](crate::batch::BATCH_DEPTH_MAX) deep. A job whose id is stored already is
+    /// not looked at further.
+    fn create_batches(
+        &self,
+        batches: Vec<NewBatch>,
+        jobs: Vec<NewJob>,
+    ) -> Answer<'_, Vec<Created>> {
+        not_yet()
+    }
+
+    /// Seals or cancels a batch.
+    ///
+    /// Cancelling is one write. From then on [`cycle`](Self::cycle) gives out no member of it or of a
+    /// batch in it: a member whose turn comes is deleted instead. [`promote`](Self::promote) deletes the members in pieces,
+    /// the running ones with them.
+    ///
+    /// # Errors
+    /// As every call.
+    fn change_batch(&self, batch: BatchId, change: BatchChange) -> Answer<'_, BatchChanged> {
+        not_yet()
+    }
+
+    /// Changes recurring jobs: see [`RecurringChange`]. The first instant of a new or changed schedule is
+    /// the first one after storage time.
+    ///
+    /// # Errors
+    /// [`Invalid`](StorageError::Invalid) when a definition breaks a bound, or its schedule cannot be read or its zone is
+    /// unknown here.
+    fn change_recurring(&self, change: RecurringChange) -> Answer<'_, RecurringChanged> {
+        not_yet()
+    }
+
+    /// Tells which recurring jobs are due in storage time, the earliest first, up to `max`. Writes nothing.
+    fn due_recurring(&self, max: u32) -> Answer<'_, DueRecurring> {
+        not_yet()
+    }
+
+    /// Fires occurrences, each plan on its own and atomically.
+    ///
+    /// A plan is applied only while the recurring job has the plan's revision. Its runs are jobs with the
+    /// ids of [`JobId::of_occurrence`](crate::JobId::of_occurrence) and the tie [`Occurrence`](crate::Occurrence),
+    /// delayed by [`jitter_of`](crate::recurring::jitter_of). The overlap rule looks at the job of the run
+    /// before, in the same commit; each run is remembered, also one that was passed over, and so is the outcome of its
+    /// job when that ends. A run whose unique key is held is passed over.
+    fn fire(&self, plans: Vec<Fire>) -> Answer<'_, Vec<Fired>> {
+        not_yet()
+    }
+
+    /// Sets a limit by hand, at once and for as long as it is not set again; `None` removes it, so that
+    /// what code declares counts again. Raising it wakes those who wait.
+    ///
+    /// A queue's limit bounds how many of its jobs are claimed; nobody waits in a line for it.
+    ///
+    /// # Errors
+    /// [`Invalid`](StorageError::Invalid) for a rule that breaks a bound.
+    fn set_limit(&self, target: LimitTarget, rule: Option<LimitRule>) -> Answer<'_, ()> {
+        not_yet()
+    }
+
+    /// Takes, renews or gives back a lock: see [`lock`](crate::lock).
+    ///
+    /// # Errors
+    /// [`Invalid`](StorageError::Invalid) for a name, owner or lease over its bound.
+    fn lock(&self, request: LockRequest) -> Answer<'_, LockAnswer> {
+        not_yet()
+    }
 
     /// Makes a server known, with a lease that begins now.
     ///
@@ -98,10 +201,15 @@ pub trait Storage: Monitor + fmt::Debug + Send + Sync + 'static {
     /// child released. An attempt that something else ended (a release by [`retire`](Self::retire), a
     /// rescue, a deletion) bears no attempt number in the history.
     ///
+    /// *Notes* are taken down before the finishes, each fenced as a finish is and silently dropped when it
+    /// no longer holds; a [piece](crate::notes::Notes::piece) that is there already is passed over.
+    ///
     /// *Claiming*: takes up to [`ClaimRequest::max`] jobs that are `enqueued` in the named queues:
     /// the queues in the order given, in a queue the higher priority first, in a priority the
-    /// earlier place first. A paused queue is passed over. Each job goes to one claim only. The
-    /// finishes are applied before the claim looks.
+    /// earlier place first. Jobs that have waited in a queue for at least [`ClaimRequest::aging`] come before
+    /// the others of that queue, the earliest place first. A paused queue is passed over. Each job goes to one claim only. The
+    /// finishes are applied, and what they release is released, before the claim looks. A job whose limits
+    /// are used up is not claimed: see [`limit`](crate::limit).
     ///
     /// A repeat with the same [`key`](CycleRequest::key) and `repeated` set answers the claim of
     /// the first time again, as far as the server still holds it, and claims nothing anew unless the
@@ -121,6 +229,9 @@ pub trait Storage: Monitor + fmt::Debug + Send + Sync + 'static {
 
     /// Moves scheduled jobs whose instant has come (in storage time) to the end of their queues, the
     /// earliest first, those of one instant in the order of their creation; up to `max`.
+    ///
+    /// Before that it goes on with what is left of releases and of cancelled batches, and moves jobs whose limit has
+    /// room again to their queues, up to `max` in all.
     fn promote(&self, max: u32) -> Answer<'_, Promoted>;
 
     /// Applies explicit changes, each on its own: requeue, delete, reschedule.
@@ -136,7 +247,9 @@ pub trait Storage: Monitor + fmt::Debug + Send + Sync + 'static {
 
     /// Removes up to `max` final jobs whose retention has ended, with their history and all else
     /// that belongs to them; nothing else. Also forgets dead servers without jobs after a day, and
-    /// statistics after their time (hours after 2 days, days after 400).
+    /// statistics after their time (hours after 2 days, days after 400), ended batches whose retention has
+    /// passed and of which no member is stored, unique keys and locks whose time is over. Cancels batches that stand open longer
+    /// than [`BATCH_OPEN_MAX`](crate::batch::BATCH_OPEN_MAX).
     fn clean(&self, max: u32) -> Answer<'_, Cleaned>;
 
     /// Pauses or resumes a queue. A paused queue takes jobs and gives none; what runs, runs on.
@@ -149,6 +262,10 @@ pub trait Storage: Monitor + fmt::Debug + Send + Sync + 'static {
 
     /// What this storage is and promises.
     fn info(&self) -> StorageInfo;
+}
+
+pub(crate) fn not_yet<'a, T>() -> Answer<'a, T> {
+    Box::pin(async { Err(StorageError::Unsupported("not yet".to_owned())) })
 }
 
 /// What a storage is and promises; shown at start and by `portfire status`.
@@ -164,10 +281,14 @@ pub struct StorageInfo {
     pub args_bytes_max: usize,
 }
 
+/// Most jobs that one call releases, or deletes because a condition cannot be met any more; a flood of
+/// continuations is then done in several commits, and blocks nobody.
+pub const RELEASE_MAX: usize = 1_000;
+
 /// What [`Storage::create`] answers for one job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Created {
-    /// The job.
+    /// The job that stands for the request: the new one, or the one that holds its unique key.
     pub id: JobId,
     /// Whether it was there before this call.
     pub existing: bool,
@@ -186,6 +307,8 @@ pub struct NewServer {
     pub workers: u32,
     /// How long it is alive without a heartbeat.
     pub lease: Duration,
+    /// The kinds that it has handlers of, aliases included; empty when it does not say.
+    pub kinds: Vec<KindName>,
 }
 
 /// The right to finish a job: which job, in which attempt.
@@ -224,6 +347,10 @@ pub struct ClaimedJob {
     pub priority: i16,
     /// What its call said.
     pub options: JobOptions,
+    /// What it waited for, belongs to, and is limited by.
+    pub ties: Ties,
+    /// How those that it waited for ended, as far as [`pass`](crate::Dependency::pass) asked, in its order.
+    pub parents: Vec<ParentOutcome>,
     /// When it was stored.
     pub created_at: Timestamp,
     /// When it last entered its queue, also by a release or rescue, which keep its place.
@@ -245,6 +372,8 @@ pub struct CycleRequest {
     pub key: u64,
     /// Whether a cycle with this key was sent before and its answer was lost.
     pub repeated: bool,
+    /// What running jobs say.
+    pub notes: Vec<Annotation>,
     /// What is done.
     pub finished: Vec<Finish>,
     /// What is wanted; `None` to claim nothing.
@@ -254,7 +383,14 @@ pub struct CycleRequest {
 impl CycleRequest {
     /// A cycle that neither finishes nor claims.
     pub fn new(server: ServerId, key: u64) -> CycleRequest {
-        CycleRequest { server, key, repeated: false, finished: Vec::new(), claim: None }
+        CycleRequest {
+            server,
+            key,
+            repeated: false,
+            notes: Vec::new(),
+            finished: Vec::new(),
+            claim: None,
+        }
     }
 }
 
@@ -265,6 +401,9 @@ pub struct ClaimRequest {
     pub queues: Vec<QueueName>,
     /// Most jobs to claim; at most [`BATCH_MAX`].
     pub max: u32,
+    /// Jobs that have waited in their queue so long are taken first, whatever their priority; `None` for strict
+    /// priorities.
+    pub aging: Option<Duration>,
 }
 
 /// The end of an attempt.
@@ -409,9 +548,12 @@ pub struct Rescued {
 /// What a promotion did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Promoted {
-    /// Jobs that went to their queues.
+    /// Jobs that went to their queues because their instant had come.
     pub promoted: u32,
-    /// Time until the next one is due: zero when more are due now, `None` when none is scheduled.
+    /// Jobs that were released or deleted because what they waited for has ended, deleted because their
+    /// batch was cancelled, or moved because their limit has room.
+    pub released: u32,
+    /// Time until there is more to do: zero when more are due now, `None` when none is scheduled.
     pub next_in: Option<Duration>,
 }
 
@@ -492,6 +634,11 @@ pub enum Changed {
     },
     /// The state machine does not allow it. Nothing changed.
     Refused(Refusal),
+    /// Another job holds its unique key. Nothing changed.
+    Conflict {
+        /// Which job.
+        with: JobId,
+    },
     /// There is no such job.
     Missing,
 }

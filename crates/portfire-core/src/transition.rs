@@ -6,8 +6,9 @@
 //! | from \ to | scheduled | enqueued | processing | succeeded | failed | deleted |
 //! |---|---|---|---|---|---|---|
 //! | (none) | create | create | | | | |
+//! | (none) | create → awaiting, when it waits for others | | | | | |
 //! | scheduled | reschedule | promote, requeue | | | | delete |
-//! | awaiting | reschedule | requeue | | | | delete |
+//! | awaiting | continue (delayed), reschedule | continue, requeue | | | | delete |
 //! | enqueued | reschedule | | claim | | | delete |
 //! | processing | retry, snooze, park | release, rescue | | succeed | fail, rescue (poison) | discard, delete |
 //! | final | reschedule | requeue | | | | delete (of succeeded, failed) |
@@ -106,6 +107,8 @@ pub enum Event {
     Delete,
     /// Someone moves its instant.
     Reschedule(Timestamp),
+    /// All that it waited for has ended as it was to; it runs now, or at an instant.
+    Continue(Option<Timestamp>),
 }
 
 /// What a storage writes.
@@ -179,6 +182,8 @@ pub fn next(
             }
         }
 
+        (Awaiting, Event::Continue(None)) => moved.queued(Cause::Continued, Place::End),
+        (Awaiting, Event::Continue(Some(at))) => moved.waits(at, Cause::Continued),
         (Scheduled | Awaiting, Event::Requeue) => moved.queued(Cause::Requeued, Place::End),
         (Succeeded | Failed | Deleted, Event::Requeue) => {
             moved.queued(Cause::Requeued, Place::End).new_run()
@@ -214,6 +219,7 @@ impl Event {
             Event::Requeue => "requeued",
             Event::Delete => "deleted",
             Event::Reschedule(_) => "rescheduled",
+            Event::Continue(_) => "continued",
         }
     }
 }
@@ -302,6 +308,8 @@ mod tests {
             Event::Requeue,
             Event::Delete,
             Event::Reschedule(NOW),
+            Event::Continue(None),
+            Event::Continue(Some(NOW)),
         ]
     }
 
@@ -317,6 +325,8 @@ mod tests {
             (Processing, Event::Discard { .. }) => Some(Deleted),
             (Processing, Event::Rescue { recoveries_max: 3 }) => Some(Enqueued),
             (Processing, Event::Rescue { .. }) => Some(Failed),
+            (Awaiting, Event::Continue(None)) => Some(Enqueued),
+            (Awaiting, Event::Continue(Some(_))) => Some(Scheduled),
             (Scheduled | Awaiting | Succeeded | Failed | Deleted, Event::Requeue) => Some(Enqueued),
             (Processing | Deleted, Event::Reschedule(_) | Event::Delete) => match (from, event) {
                 (Processing, Event::Delete) => Some(Deleted),

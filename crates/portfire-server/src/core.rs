@@ -80,6 +80,7 @@ impl Core {
     /// How the server announces itself under an id.
     pub(crate) fn announcement(&self, id: ServerId) -> NewServer {
         NewServer {
+            kinds: Vec::new(),
             id,
             name: self.options.name.clone(),
             queues: self.options.queues.clone(),

@@ -89,8 +89,11 @@ impl Dispatcher {
         let holder = self.core.lease.holder();
         let (finished, contexts): (Vec<Finish>, Vec<_>) =
             done.into_iter().map(|done| (done.finish, done.context)).unzip();
-        let claim = (want > 0)
-            .then(|| ClaimRequest { queues: self.queues.next(), max: self.queues.bounded(want) });
+        let claim = (want > 0).then(|| ClaimRequest {
+            queues: self.queues.next(),
+            max: self.queues.bounded(want),
+            aging: None,
+        });
         let key = self.core.next_cycle_key();
         let mut request = CycleRequest { finished, claim, ..CycleRequest::new(holder.server, key) };
         loop {

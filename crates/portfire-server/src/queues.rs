@@ -162,6 +162,8 @@ mod tests {
             queue: queue.clone(),
             priority: 0,
             options: JobOptions::default(),
+            ties: portfire_core::Ties::default(),
+            parents: Vec::new(),
             created_at: Timestamp::MIN,
             enqueued_at: Timestamp::MIN,
             claimed_at: Timestamp::MIN,

@@ -353,6 +353,7 @@ async fn fill(storage: &SqliteStorage, salt: u128, jobs: u32, when: When) -> Res
 async fn announce(storage: &SqliteStorage) -> Result<ServerId> {
     let id = ServerId::new(format!("bench:{}", Timestamp::from(std::time::SystemTime::now())));
     let server = NewServer {
+        kinds: Vec::new(),
         id: id.clone(),
         name: "bench".to_owned(),
         queues: vec![QueueName::DEFAULT],
@@ -364,7 +365,7 @@ async fn announce(storage: &SqliteStorage) -> Result<ServerId> {
 }
 
 fn wish(max: u32) -> Option<ClaimRequest> {
-    Some(ClaimRequest { queues: vec![QueueName::DEFAULT], max })
+    Some(ClaimRequest { queues: vec![QueueName::DEFAULT], max, aging: None })
 }
 
 fn done(job: &ClaimedJob) -> Finish {

@@ -178,6 +178,8 @@ impl Ready {
                 Some(text) => options(seq, text)?,
                 None => JobOptions::default(),
             },
+            ties: portfire_core::Ties::default(),
+            parents: Vec::new(),
             created_at,
             enqueued_at: enqueued_at.unwrap_or(created_at),
             claimed_at: now,

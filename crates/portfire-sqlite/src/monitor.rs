@@ -89,6 +89,7 @@ pub(crate) fn record(conn: &Connection, seq: i64) -> Result<JobRecord, Failure> 
         queue: QueueName::stored(row.get::<_, String>(8)?),
         priority,
         options,
+        ties: portfire_core::Ties::default(),
         created_at: body.created_at,
         revision: stand.standing.revision,
         attempt: stand.standing.attempt,
@@ -190,6 +191,7 @@ fn server(row: &SqlRow<'_>, dead: bool) -> Result<ServerRecord, Failure> {
         heartbeat_at: instant(heartbeat_at),
         lease_until: lease_until(heartbeat_at, lease),
         lease: Duration::from_micros(unsigned(lease)),
+        kinds: Vec::new(),
         processing: unsigned(row.get(7)?),
         dead,
     })

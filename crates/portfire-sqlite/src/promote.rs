@@ -31,7 +31,7 @@ pub(crate) fn promote(write: &mut Write<'_>, max: u32) -> Result<Promoted, Failu
     let next: Option<i64> =
         write.conn.prepare_cached(SELECT_NEXT)?.query_row([], |row| row.get(0)).optional()?;
     let next_in = next.map(|run_at| instant(run_at).since(write.now));
-    Ok(Promoted { promoted, next_in })
+    Ok(Promoted { promoted, released: 0, next_in })
 }
 
 /// For the test that each of them finds its rows by an index.

@@ -42,6 +42,7 @@ fn refusal(path: &Path) -> (StorageError, String) {
 fn announce(storage: &SqliteStorage, name: &str) -> ServerId {
     let id = ServerId::new(name);
     let server = NewServer {
+        kinds: Vec::new(),
         id: id.clone(),
         name: name.to_owned(),
         queues: vec![QueueName::DEFAULT],
@@ -54,7 +55,7 @@ fn announce(storage: &SqliteStorage, name: &str) -> ServerId {
 
 fn claim(server: &ServerId, max: u32) -> CycleRequest {
     let mut request = CycleRequest::new(server.clone(), 1);
-    request.claim = Some(ClaimRequest { queues: vec![QueueName::DEFAULT], max });
+    request.claim = Some(ClaimRequest { queues: vec![QueueName::DEFAULT], max, aging: None });
     request
 }
 

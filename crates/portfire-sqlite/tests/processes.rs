@@ -88,6 +88,7 @@ async fn enqueue(path: &Path, process: u32) {
 async fn announce(storage: &SqliteStorage, number: u32) -> ServerId {
     let id = ServerId::new(format!("server-{number}"));
     let server = NewServer {
+        kinds: Vec::new(),
         id: id.clone(),
         name: "worker".to_owned(),
         queues: vec![QueueName::DEFAULT],
@@ -100,7 +101,7 @@ async fn announce(storage: &SqliteStorage, number: u32) -> ServerId {
 
 fn request(server: &ServerId, key: u64) -> CycleRequest {
     let mut request = CycleRequest::new(server.clone(), key);
-    request.claim = Some(ClaimRequest { queues: vec![QueueName::DEFAULT], max: 100 });
+    request.claim = Some(ClaimRequest { queues: vec![QueueName::DEFAULT], max: 100, aging: None });
     request
 }
 

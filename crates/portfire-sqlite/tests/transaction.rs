@@ -45,6 +45,7 @@ impl Setup {
     fn claimable(&self) -> usize {
         let id = ServerId::new(format!("server-{}", self.client.next_id()));
         let server = NewServer {
+            kinds: Vec::new(),
             id: id.clone(),
             name: "server".to_owned(),
             queues: vec![QueueName::DEFAULT],
@@ -53,7 +54,8 @@ impl Setup {
         };
         block_on(self.storage.announce(server)).unwrap();
         let mut request = CycleRequest::new(id.clone(), 1);
-        request.claim = Some(ClaimRequest { queues: vec![QueueName::DEFAULT], max: 10 });
+        request.claim =
+            Some(ClaimRequest { queues: vec![QueueName::DEFAULT], max: 10, aging: None });
         let claimed = block_on(self.storage.cycle(request)).unwrap().claimed.len();
         block_on(self.storage.retire(id)).unwrap();
         claimed
@@ -94,6 +96,7 @@ fn enqueue_in_user_tx_not_claimable_before_commit() {
     let mut s = setup();
     let id = ServerId::new("server");
     let server = NewServer {
+        kinds: Vec::new(),
         id: id.clone(),
         name: "server".to_owned(),
         queues: vec![QueueName::DEFAULT],
@@ -106,7 +109,7 @@ fn enqueue_in_user_tx_not_claimable_before_commit() {
     assert_eq!(block_on(s.storage.counts()).unwrap().created_total, 0, "read before the commit");
     // A claim waits for the transaction, and then finds its job.
     let mut request = CycleRequest::new(id, 1);
-    request.claim = Some(ClaimRequest { queues: vec![QueueName::DEFAULT], max: 10 });
+    request.claim = Some(ClaimRequest { queues: vec![QueueName::DEFAULT], max: 10, aging: None });
     let storage = s.storage.clone();
     let waiting = std::thread::spawn(move || block_on(storage.cycle(request)).unwrap());
     assert!(!waiting.is_finished());

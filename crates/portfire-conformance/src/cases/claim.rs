@@ -431,7 +431,7 @@ pub async fn claim_server_unregistered_rejected(s: Stage) {
 pub async fn claim_may_exceed_the_workers_of_its_server(s: Stage) {
     let server = s.server("a").await;
     s.enqueue(20).await;
-    let claim = Some(ClaimRequest { queues: vec![queue("default")], max: 20 });
+    let claim = Some(ClaimRequest { queues: vec![queue("default")], max: 20, aging: None });
     let cycle = server.cycle(CycleRequest { claim, ..server.request() }).await;
     assert_eq!(cycle.claimed.len(), 20, "the server announced 4 workers and asked for 20 jobs");
 }

@@ -211,7 +211,7 @@ pub async fn cycle_of_a_thousand(s: Stage) {
 pub async fn cycle_repeat_looks_at_no_pause(s: Stage) {
     let server = s.server("a").await;
     s.enqueue_in("mail").await;
-    let claim = Some(ClaimRequest { queues: vec![queue("mail")], max: 1 });
+    let claim = Some(ClaimRequest { queues: vec![queue("mail")], max: 1, aging: None });
     let request = CycleRequest { claim, ..server.request() };
     let first = server.cycle(request.clone()).await;
     s.pause("mail", true).await;

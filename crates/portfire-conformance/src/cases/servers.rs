@@ -299,7 +299,7 @@ pub async fn queue_name_of_the_longest_kind(s: Stage) {
     s.create(vec![job]).await;
     s.storage().set_queue_paused(name.clone(), true).await.expect("paused");
     s.storage().set_queue_paused(name.clone(), false).await.expect("resumed");
-    let claim = Some(portfire_core::ClaimRequest { queues: vec![name], max: 1 });
+    let claim = Some(portfire_core::ClaimRequest { queues: vec![name], max: 1, aging: None });
     let request = portfire_core::CycleRequest { claim, ..server.request() };
     assert_eq!(server.cycle(request).await.claimed.len(), 1);
 }

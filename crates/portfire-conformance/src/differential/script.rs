@@ -245,6 +245,7 @@ impl Script {
     fn announce_new(&mut self) -> Operation {
         let name = format!("web-{}", self.servers.len() + 1);
         let server = NewServer {
+            kinds: Vec::new(),
             id: ServerId::new(format!("{name}:4711")),
             name,
             queues: QUEUES[..self.random.below(4)].iter().map(|q| QueueName::stored(*q)).collect(),
@@ -291,7 +292,7 @@ impl Script {
             queues.push(queues[0].clone());
             queues.insert(0, QueueName::stored("unheard-of"));
         }
-        ClaimRequest { queues, max: self.random.pick(&[0, 1, 1, 2, 3, 7, u32::MAX]) }
+        ClaimRequest { queues, max: self.random.pick(&[0, 1, 1, 2, 3, 7, u32::MAX]), aging: None }
     }
 
     fn finish(&mut self, server: &ServerId) -> Finish {

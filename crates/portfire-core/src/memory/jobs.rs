@@ -176,6 +176,7 @@ impl Jobs {
             queue: new.queue,
             priority: new.priority,
             options: new.options,
+            ties: new.ties,
             created_at: now,
             revision: 1,
             attempt: 0,
@@ -264,6 +265,8 @@ impl Jobs {
             queue: record.queue.clone(),
             priority: record.priority,
             options: record.options.clone(),
+            ties: record.ties.clone(),
+            parents: Vec::new(),
             created_at: record.created_at,
             enqueued_at: *enqueued_at,
             claimed_at,
@@ -434,7 +437,7 @@ fn state(made: &Transition, facts: Facts, now: Timestamp) -> JobState {
         StateName::Scheduled => {
             JobState::Scheduled { run_at: made.run_at.unwrap_or(now), cause: made.cause }
         }
-        StateName::Awaiting => JobState::Awaiting {},
+        StateName::Awaiting => JobState::Awaiting { pending: 0 },
         StateName::Enqueued => JobState::Enqueued { enqueued_at: now },
         StateName::Processing => {
             let server = facts.server.unwrap_or_else(|| ServerId::new(""));

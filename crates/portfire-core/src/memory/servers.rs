@@ -47,6 +47,7 @@ impl Server {
             heartbeat_at: self.heartbeat_at,
             lease_until: self.lease_until(),
             lease: self.announced.lease,
+            kinds: self.announced.kinds.clone(),
             processing: self.held.len() as u64,
             dead: self.died_at.is_some(),
         }

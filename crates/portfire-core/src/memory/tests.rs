@@ -32,6 +32,7 @@ impl Bench {
 
     fn announce(&self, id: &str) -> Result<(), StorageError> {
         block_on(self.storage.announce(NewServer {
+            kinds: Vec::new(),
             id: ServerId::new(id),
             name: id.to_owned(),
             queues: vec![QueueName::DEFAULT],
@@ -50,7 +51,7 @@ impl Bench {
     }
 
     fn claim_request(&self, max: u32) -> CycleRequest {
-        let claim = Some(ClaimRequest { queues: vec![QueueName::DEFAULT], max });
+        let claim = Some(ClaimRequest { queues: vec![QueueName::DEFAULT], max, aging: None });
         CycleRequest { claim, ..self.request() }
     }
 
@@ -214,7 +215,7 @@ fn time_never_goes_back() {
     assert_eq!(bench.record(id(1)).created_at, start);
     bench.clock.set(start.saturating_add(SECOND));
     let promoted = block_on(bench.storage.promote(9)).unwrap();
-    assert_eq!(promoted, Promoted { promoted: 1, next_in: None });
+    assert_eq!(promoted, Promoted { promoted: 1, released: 0, next_in: None });
 }
 
 #[test]
@@ -341,7 +342,7 @@ fn a_resumed_queue_wakes_and_an_unknown_one_is_listed_once_it_was_paused() {
     assert!(block_on(bench.storage.queues()).unwrap().is_empty());
     block_on(bench.storage.set_queue_paused(mail.clone(), true)).unwrap();
     bench.create(NewJob { queue: mail.clone(), ..job(1) });
-    let wish = ClaimRequest { queues: vec![mail.clone()], max: 1 };
+    let wish = ClaimRequest { queues: vec![mail.clone()], max: 1, aging: None };
     let request = CycleRequest { claim: Some(wish), ..bench.request() };
     assert_eq!(block_on(bench.storage.cycle(request.clone())).unwrap().claimed, []);
 

@@ -111,6 +111,7 @@ impl Truth {
         let queues = vec![record.queue.clone()];
         let lease = Duration::from_secs(3600);
         let ghost = NewServer {
+            kinds: Vec::new(),
             id: id.clone(),
             name: "ghost".into(),
             queues: queues.clone(),
@@ -118,7 +119,7 @@ impl Truth {
             lease,
         };
         let _ = now(self.memory.announce(ghost));
-        let claim = Some(ClaimRequest { queues, max: 10_000 });
+        let claim = Some(ClaimRequest { queues, max: 10_000, aging: None });
         let request = CycleRequest { claim, ..CycleRequest::new(id.clone(), 1) };
         let claimed = now(self.memory.cycle(request)).map(|cycle| cycle.claimed);
         let others =

@@ -97,6 +97,7 @@ impl Runner {
 
     async fn announce(&self) -> Result<(), StorageError> {
         let server = NewServer {
+            kinds: Vec::new(),
             id: self.server.clone(),
             name: "test".to_owned(),
             queues: Vec::new(),
@@ -110,8 +111,10 @@ impl Runner {
     async fn claim(&self) -> Result<Option<ClaimedJob>, StorageError> {
         let queues: Vec<QueueName> =
             self.memory.queues().await?.into_iter().map(|queue| queue.name).collect();
-        let request =
-            CycleRequest { claim: Some(ClaimRequest { queues, max: 1 }), ..self.request() };
+        let request = CycleRequest {
+            claim: Some(ClaimRequest { queues, max: 1, aging: None }),
+            ..self.request()
+        };
         Ok(self.memory.cycle(request).await?.claimed.pop())
     }
 

@@ -41,6 +41,7 @@ async fn claim(storage: &dyn Storage) -> ClaimedJob {
     let id = ServerId::new("stage:1:1");
     let queues = ["default", "mail"].map(|queue| QueueName::new(queue).expect("legal"));
     let server = NewServer {
+        kinds: Vec::new(),
         id: id.clone(),
         name: "stage".into(),
         queues: queues.to_vec(),
@@ -49,7 +50,7 @@ async fn claim(storage: &dyn Storage) -> ClaimedJob {
     };
     storage.announce(server).await.expect("announced");
     let mut request = CycleRequest::new(id, 1);
-    request.claim = Some(ClaimRequest { queues: queues.to_vec(), max: 1 });
+    request.claim = Some(ClaimRequest { queues: queues.to_vec(), max: 1, aging: None });
     let mut cycle = storage.cycle(request).await.expect("claimed");
     cycle.claimed.pop().expect("the job")
 }

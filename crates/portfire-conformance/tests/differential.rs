@@ -6,10 +6,15 @@ use std::sync::Arc;
 use portfire_conformance::differential::{self, Difference};
 use portfire_core::client::block_on;
 use portfire_core::{
-    Answer, Bucket, Change, Changed, Claim, Cleaned, Counts, Created, Cycle, CycleRequest,
-    HistoryEntry, JobFilter, JobId, JobPage, JobRecord, Lost, ManualClock, MemoryStorage, Monitor,
-    NewJob, NewServer, Promoted, QueueName, QueueRecord, RescueRequest, Rescued, ServerId,
-    ServerRecord, StatisticsRecord, Storage, StorageInfo, Timestamp, Wakeups,
+    Answer, Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage, BatchRecord,
+    Bucket, Change, Changed, Claim, Cleaned, Continuation, Counts, Created, Cursor, Cycle,
+    CycleRequest, DueRecurring, Fire, Fired, HistoryEntry, JobFilter, JobId, JobPage, JobRecord,
+    KeyRecord, KindRecord, LimitName, LimitRecord, LimitRule, LimitTarget, LockAnswer, LockRecord,
+    LockRequest, LogPage, Lost, ManualClock, MemoryStorage, Monitor, NewBatch, NewJob, NewServer,
+    NotesRecord, Promoted, QueueName, QueueRecord, RecurringChange, RecurringChanged,
+    RecurringFilter, RecurringId, RecurringPage, RecurringRecord, RescueRequest, Rescued,
+    RunRecord, ServerId, ServerRecord, StatisticsRecord, Storage, StorageInfo, Timestamp,
+    WaitingRecord, Wakeups,
 };
 
 const STEPS: usize = 60;
@@ -102,6 +107,38 @@ impl Storage for Wrong {
             created.reverse();
             Ok(created)
         })
+    }
+
+    fn create_batches(
+        &self,
+        batches: Vec<NewBatch>,
+        jobs: Vec<NewJob>,
+    ) -> Answer<'_, Vec<Created>> {
+        self.right.create_batches(batches, jobs)
+    }
+
+    fn change_batch(&self, batch: BatchId, change: BatchChange) -> Answer<'_, BatchChanged> {
+        self.right.change_batch(batch, change)
+    }
+
+    fn change_recurring(&self, change: RecurringChange) -> Answer<'_, RecurringChanged> {
+        self.right.change_recurring(change)
+    }
+
+    fn due_recurring(&self, max: u32) -> Answer<'_, DueRecurring> {
+        self.right.due_recurring(max)
+    }
+
+    fn fire(&self, plans: Vec<Fire>) -> Answer<'_, Vec<Fired>> {
+        self.right.fire(plans)
+    }
+
+    fn set_limit(&self, target: LimitTarget, rule: Option<LimitRule>) -> Answer<'_, ()> {
+        self.right.set_limit(target, rule)
+    }
+
+    fn lock(&self, request: LockRequest) -> Answer<'_, LockAnswer> {
+        self.right.lock(request)
     }
 
     fn announce(&self, server: NewServer) -> Answer<'_, ()> {
@@ -206,6 +243,58 @@ impl Monitor for Wrong {
 
     fn queues(&self) -> Answer<'_, Vec<QueueRecord>> {
         self.right.queues()
+    }
+
+    fn kinds(&self) -> Answer<'_, Vec<KindRecord>> {
+        self.right.kinds()
+    }
+
+    fn waiting(&self, id: JobId) -> Answer<'_, Option<WaitingRecord>> {
+        self.right.waiting(id)
+    }
+
+    fn continuations(&self, on: Antecedent, max: u32) -> Answer<'_, Vec<Continuation>> {
+        self.right.continuations(on, max)
+    }
+
+    fn batch(&self, id: BatchId) -> Answer<'_, Option<BatchRecord>> {
+        self.right.batch(id)
+    }
+
+    fn batches(&self, filter: BatchFilter) -> Answer<'_, BatchPage> {
+        self.right.batches(filter)
+    }
+
+    fn recurring(&self, id: RecurringId) -> Answer<'_, Option<RecurringRecord>> {
+        self.right.recurring(id)
+    }
+
+    fn recurring_jobs(&self, filter: RecurringFilter) -> Answer<'_, RecurringPage> {
+        self.right.recurring_jobs(filter)
+    }
+
+    fn runs(&self, id: RecurringId, max: u32) -> Answer<'_, Vec<RunRecord>> {
+        self.right.runs(id, max)
+    }
+
+    fn limits(&self) -> Answer<'_, Vec<LimitRecord>> {
+        self.right.limits()
+    }
+
+    fn limit_keys(&self, limit: LimitName) -> Answer<'_, Vec<KeyRecord>> {
+        self.right.limit_keys(limit)
+    }
+
+    fn locks(&self) -> Answer<'_, Vec<LockRecord>> {
+        self.right.locks()
+    }
+
+    fn notes(&self, id: JobId) -> Answer<'_, NotesRecord> {
+        self.right.notes(id)
+    }
+
+    fn log(&self, id: JobId, after: Option<Cursor>, max: u32) -> Answer<'_, LogPage> {
+        self.right.log(id, after, max)
     }
 
     fn servers(&self) -> Answer<'_, Vec<ServerRecord>> {

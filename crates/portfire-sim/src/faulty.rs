@@ -10,11 +10,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portfire_core::{
-    Answer, Bucket, Change, Changed, Claim, Cleaned, Counts, Created, Cycle, CycleRequest, Finish,
-    HistoryEntry, JobFilter, JobId, JobPage, JobRecord, Lost, Monitor, NewJob, NewServer, Outcome,
-    Promoted, QueueName, QueueRecord, RescueRequest, Rescued, ServerId, ServerRecord,
-    StatisticsRecord, Storage, StorageError, StorageInfo, Timestamp, Verdict, Wakeup, WakeupHub,
-    Wakeups,
+    Answer, Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage, BatchRecord,
+    Bucket, Change, Changed, Claim, Cleaned, Continuation, Counts, Created, Cursor, Cycle,
+    CycleRequest, DueRecurring, Finish, Fire, Fired, HistoryEntry, JobFilter, JobId, JobPage,
+    JobRecord, KeyRecord, KindRecord, LimitName, LimitRecord, LimitRule, LimitTarget, LockAnswer,
+    LockRecord, LockRequest, LogPage, Lost, Monitor, NewBatch, NewJob, NewServer, NotesRecord,
+    Outcome, Promoted, QueueName, QueueRecord, RecurringChange, RecurringChanged, RecurringFilter,
+    RecurringId, RecurringPage, RecurringRecord, RescueRequest, Rescued, RunRecord, ServerId,
+    ServerRecord, StatisticsRecord, Storage, StorageError, StorageInfo, Timestamp, Verdict,
+    WaitingRecord, Wakeup, WakeupHub, Wakeups,
 };
 use tokio::sync::oneshot;
 
@@ -307,6 +311,45 @@ impl Storage for FaultyStorage {
         }
     }
 
+    fn create_batches(
+        &self,
+        batches: Vec<NewBatch>,
+        jobs: Vec<NewJob>,
+    ) -> Answer<'_, Vec<Created>> {
+        if batches.is_empty() {
+            return self.create(jobs);
+        }
+        self.call("create", move |truth| truth.pass(|memory| memory.create_batches(batches, jobs)))
+    }
+
+    fn change_batch(&self, batch: BatchId, change: BatchChange) -> Answer<'_, BatchChanged> {
+        self.call("change_batch", move |truth| {
+            truth.pass(|memory| memory.change_batch(batch, change))
+        })
+    }
+
+    fn change_recurring(&self, change: RecurringChange) -> Answer<'_, RecurringChanged> {
+        self.call("change_recurring", move |truth| {
+            truth.pass(|memory| memory.change_recurring(change))
+        })
+    }
+
+    fn due_recurring(&self, max: u32) -> Answer<'_, DueRecurring> {
+        self.call("due_recurring", move |truth| truth.pass(|memory| memory.due_recurring(max)))
+    }
+
+    fn fire(&self, plans: Vec<Fire>) -> Answer<'_, Vec<Fired>> {
+        self.call("fire", move |truth| truth.pass(|memory| memory.fire(plans)))
+    }
+
+    fn set_limit(&self, target: LimitTarget, rule: Option<LimitRule>) -> Answer<'_, ()> {
+        self.call("set_limit", move |truth| truth.pass(|memory| memory.set_limit(target, rule)))
+    }
+
+    fn lock(&self, request: LockRequest) -> Answer<'_, LockAnswer> {
+        self.call("lock", move |truth| truth.pass(|memory| memory.lock(request)))
+    }
+
     fn announce(&self, server: NewServer) -> Answer<'_, ()> {
         let domain = self.domain;
         self.call("announce", move |truth| truth.announce(domain, server))
@@ -463,6 +506,62 @@ impl Monitor for FaultyStorage {
 
     fn queues(&self) -> Answer<'_, Vec<QueueRecord>> {
         self.call("queues", |truth| truth.read(|monitor| monitor.queues()))
+    }
+
+    fn kinds(&self) -> Answer<'_, Vec<KindRecord>> {
+        self.call("kinds", move |truth| truth.read(|monitor| monitor.kinds()))
+    }
+
+    fn waiting(&self, id: JobId) -> Answer<'_, Option<WaitingRecord>> {
+        self.call("waiting", move |truth| truth.read(|monitor| monitor.waiting(id)))
+    }
+
+    fn continuations(&self, on: Antecedent, max: u32) -> Answer<'_, Vec<Continuation>> {
+        self.call("continuations", move |truth| {
+            truth.read(|monitor| monitor.continuations(on, max))
+        })
+    }
+
+    fn batch(&self, id: BatchId) -> Answer<'_, Option<BatchRecord>> {
+        self.call("batch", move |truth| truth.read(|monitor| monitor.batch(id)))
+    }
+
+    fn batches(&self, filter: BatchFilter) -> Answer<'_, BatchPage> {
+        self.call("batches", move |truth| truth.read(|monitor| monitor.batches(filter)))
+    }
+
+    fn recurring(&self, id: RecurringId) -> Answer<'_, Option<RecurringRecord>> {
+        self.call("recurring", move |truth| truth.read(|monitor| monitor.recurring(id)))
+    }
+
+    fn recurring_jobs(&self, filter: RecurringFilter) -> Answer<'_, RecurringPage> {
+        self.call("recurring_jobs", move |truth| {
+            truth.read(|monitor| monitor.recurring_jobs(filter))
+        })
+    }
+
+    fn runs(&self, id: RecurringId, max: u32) -> Answer<'_, Vec<RunRecord>> {
+        self.call("runs", move |truth| truth.read(|monitor| monitor.runs(id, max)))
+    }
+
+    fn limits(&self) -> Answer<'_, Vec<LimitRecord>> {
+        self.call("limits", move |truth| truth.read(|monitor| monitor.limits()))
+    }
+
+    fn limit_keys(&self, limit: LimitName) -> Answer<'_, Vec<KeyRecord>> {
+        self.call("limit_keys", move |truth| truth.read(|monitor| monitor.limit_keys(limit)))
+    }
+
+    fn locks(&self) -> Answer<'_, Vec<LockRecord>> {
+        self.call("locks", move |truth| truth.read(|monitor| monitor.locks()))
+    }
+
+    fn notes(&self, id: JobId) -> Answer<'_, NotesRecord> {
+        self.call("notes", move |truth| truth.read(|monitor| monitor.notes(id)))
+    }
+
+    fn log(&self, id: JobId, after: Option<Cursor>, max: u32) -> Answer<'_, LogPage> {
+        self.call("log", move |truth| truth.read(|monitor| monitor.log(id, after, max)))
     }
 
     fn servers(&self) -> Answer<'_, Vec<ServerRecord>> {

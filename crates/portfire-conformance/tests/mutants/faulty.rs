@@ -5,11 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use portfire_core::{
-    Action, Answer, Bucket, Change, Changed, Claim, Cleaned, Clock, Counts, Created, Cursor, Cycle,
-    CycleRequest, Finish, HistoryEntry, JobFilter, JobId, JobPage, JobRecord, JobState, Json, Lost,
-    ManualClock, MemoryStorage, Monitor, NewJob, NewServer, Outcome, Promoted, QueueName,
-    QueueRecord, RescueRequest, Rescued, ServerId, ServerRecord, StateName, StatisticsRecord,
-    Storage, StorageError, StorageInfo, Timestamp, Verdict, WakeupHub, Wakeups,
+    Action, Answer, Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage,
+    BatchRecord, Bucket, Change, Changed, Claim, Cleaned, Clock, Continuation, Counts, Created,
+    Cursor, Cycle, CycleRequest, DueRecurring, Finish, Fire, Fired, HistoryEntry, JobFilter, JobId,
+    JobPage, JobRecord, JobState, Json, KeyRecord, KindRecord, LimitName, LimitRecord, LimitRule,
+    LimitTarget, LockAnswer, LockRecord, LockRequest, LogPage, Lost, ManualClock, MemoryStorage,
+    Monitor, NewBatch, NewJob, NewServer, NotesRecord, Outcome, Promoted, QueueName, QueueRecord,
+    RecurringChange, RecurringChanged, RecurringFilter, RecurringId, RecurringPage,
+    RecurringRecord, RescueRequest, Rescued, RunRecord, ServerId, ServerRecord, StateName,
+    StatisticsRecord, Storage, StorageError, StorageInfo, Timestamp, Verdict, WaitingRecord,
+    WakeupHub, Wakeups,
 };
 
 macro_rules! faults {
@@ -241,6 +246,38 @@ impl Storage for FaultyStorage {
         })
     }
 
+    fn create_batches(
+        &self,
+        batches: Vec<NewBatch>,
+        jobs: Vec<NewJob>,
+    ) -> Answer<'_, Vec<Created>> {
+        self.inner.create_batches(batches, jobs)
+    }
+
+    fn change_batch(&self, batch: BatchId, change: BatchChange) -> Answer<'_, BatchChanged> {
+        self.inner.change_batch(batch, change)
+    }
+
+    fn change_recurring(&self, change: RecurringChange) -> Answer<'_, RecurringChanged> {
+        self.inner.change_recurring(change)
+    }
+
+    fn due_recurring(&self, max: u32) -> Answer<'_, DueRecurring> {
+        self.inner.due_recurring(max)
+    }
+
+    fn fire(&self, plans: Vec<Fire>) -> Answer<'_, Vec<Fired>> {
+        self.inner.fire(plans)
+    }
+
+    fn set_limit(&self, target: LimitTarget, rule: Option<LimitRule>) -> Answer<'_, ()> {
+        self.inner.set_limit(target, rule)
+    }
+
+    fn lock(&self, request: LockRequest) -> Answer<'_, LockAnswer> {
+        self.inner.lock(request)
+    }
+
     fn announce(&self, server: NewServer) -> Answer<'_, ()> {
         self.inner.announce(server)
     }
@@ -446,6 +483,58 @@ impl Monitor for FaultyStorage {
 
     fn queues(&self) -> Answer<'_, Vec<QueueRecord>> {
         self.inner.queues()
+    }
+
+    fn kinds(&self) -> Answer<'_, Vec<KindRecord>> {
+        self.inner.kinds()
+    }
+
+    fn waiting(&self, id: JobId) -> Answer<'_, Option<WaitingRecord>> {
+        self.inner.waiting(id)
+    }
+
+    fn continuations(&self, on: Antecedent, max: u32) -> Answer<'_, Vec<Continuation>> {
+        self.inner.continuations(on, max)
+    }
+
+    fn batch(&self, id: BatchId) -> Answer<'_, Option<BatchRecord>> {
+        self.inner.batch(id)
+    }
+
+    fn batches(&self, filter: BatchFilter) -> Answer<'_, BatchPage> {
+        self.inner.batches(filter)
+    }
+
+    fn recurring(&self, id: RecurringId) -> Answer<'_, Option<RecurringRecord>> {
+        self.inner.recurring(id)
+    }
+
+    fn recurring_jobs(&self, filter: RecurringFilter) -> Answer<'_, RecurringPage> {
+        self.inner.recurring_jobs(filter)
+    }
+
+    fn runs(&self, id: RecurringId, max: u32) -> Answer<'_, Vec<RunRecord>> {
+        self.inner.runs(id, max)
+    }
+
+    fn limits(&self) -> Answer<'_, Vec<LimitRecord>> {
+        self.inner.limits()
+    }
+
+    fn limit_keys(&self, limit: LimitName) -> Answer<'_, Vec<KeyRecord>> {
+        self.inner.limit_keys(limit)
+    }
+
+    fn locks(&self) -> Answer<'_, Vec<LockRecord>> {
+        self.inner.locks()
+    }
+
+    fn notes(&self, id: JobId) -> Answer<'_, NotesRecord> {
+        self.inner.notes(id)
+    }
+
+    fn log(&self, id: JobId, after: Option<Cursor>, max: u32) -> Answer<'_, LogPage> {
+        self.inner.log(id, after, max)
     }
 
     fn servers(&self) -> Answer<'_, Vec<ServerRecord>> {

@@ -8,10 +8,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portfire_core::{
-    Answer, Bucket, Change, Changed, Claim, Cleaned, Counts, Created, Cycle, CycleRequest,
-    HistoryEntry, JobFilter, JobId, JobPage, JobRecord, Lost, MemoryStorage, Monitor, NewJob,
-    NewServer, Promoted, QueueName, QueueRecord, RescueRequest, Rescued, ServerId, ServerRecord,
-    StatisticsRecord, Storage, StorageError, StorageInfo, Timestamp, WakeupHub, Wakeups,
+    Answer, Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage, BatchRecord,
+    Bucket, Change, Changed, Claim, Cleaned, Continuation, Counts, Created, Cursor, Cycle,
+    CycleRequest, DueRecurring, Fire, Fired, HistoryEntry, JobFilter, JobId, JobPage, JobRecord,
+    KeyRecord, KindRecord, LimitName, LimitRecord, LimitRule, LimitTarget, LockAnswer, LockRecord,
+    LockRequest, LogPage, Lost, MemoryStorage, Monitor, NewBatch, NewJob, NewServer, NotesRecord,
+    Promoted, QueueName, QueueRecord, RecurringChange, RecurringChanged, RecurringFilter,
+    RecurringId, RecurringPage, RecurringRecord, RescueRequest, Rescued, RunRecord, ServerId,
+    ServerRecord, StatisticsRecord, Storage, StorageError, StorageInfo, Timestamp, WaitingRecord,
+    WakeupHub, Wakeups,
 };
 use portfire_server::Runtime;
 
@@ -180,6 +185,38 @@ impl Storage for Faulty {
         self.inner.create(jobs)
     }
 
+    fn create_batches(
+        &self,
+        batches: Vec<NewBatch>,
+        jobs: Vec<NewJob>,
+    ) -> Answer<'_, Vec<Created>> {
+        self.inner.create_batches(batches, jobs)
+    }
+
+    fn change_batch(&self, batch: BatchId, change: BatchChange) -> Answer<'_, BatchChanged> {
+        self.inner.change_batch(batch, change)
+    }
+
+    fn change_recurring(&self, change: RecurringChange) -> Answer<'_, RecurringChanged> {
+        self.inner.change_recurring(change)
+    }
+
+    fn due_recurring(&self, max: u32) -> Answer<'_, DueRecurring> {
+        self.inner.due_recurring(max)
+    }
+
+    fn fire(&self, plans: Vec<Fire>) -> Answer<'_, Vec<Fired>> {
+        self.inner.fire(plans)
+    }
+
+    fn set_limit(&self, target: LimitTarget, rule: Option<LimitRule>) -> Answer<'_, ()> {
+        self.inner.set_limit(target, rule)
+    }
+
+    fn lock(&self, request: LockRequest) -> Answer<'_, LockAnswer> {
+        self.inner.lock(request)
+    }
+
     fn announce(&self, server: NewServer) -> Answer<'_, ()> {
         self.call(Op::Announce, async { self.inner.announce(server).await })
     }
@@ -274,6 +311,58 @@ impl Monitor for Faulty {
 
     fn queues(&self) -> Answer<'_, Vec<QueueRecord>> {
         self.inner.queues()
+    }
+
+    fn kinds(&self) -> Answer<'_, Vec<KindRecord>> {
+        self.inner.kinds()
+    }
+
+    fn waiting(&self, id: JobId) -> Answer<'_, Option<WaitingRecord>> {
+        self.inner.waiting(id)
+    }
+
+    fn continuations(&self, on: Antecedent, max: u32) -> Answer<'_, Vec<Continuation>> {
+        self.inner.continuations(on, max)
+    }
+
+    fn batch(&self, id: BatchId) -> Answer<'_, Option<BatchRecord>> {
+        self.inner.batch(id)
+    }
+
+    fn batches(&self, filter: BatchFilter) -> Answer<'_, BatchPage> {
+        self.inner.batches(filter)
+    }
+
+    fn recurring(&self, id: RecurringId) -> Answer<'_, Option<RecurringRecord>> {
+        self.inner.recurring(id)
+    }
+
+    fn recurring_jobs(&self, filter: RecurringFilter) -> Answer<'_, RecurringPage> {
+        self.inner.recurring_jobs(filter)
+    }
+
+    fn runs(&self, id: RecurringId, max: u32) -> Answer<'_, Vec<RunRecord>> {
+        self.inner.runs(id, max)
+    }
+
+    fn limits(&self) -> Answer<'_, Vec<LimitRecord>> {
+        self.inner.limits()
+    }
+
+    fn limit_keys(&self, limit: LimitName) -> Answer<'_, Vec<KeyRecord>> {
+        self.inner.limit_keys(limit)
+    }
+
+    fn locks(&self) -> Answer<'_, Vec<LockRecord>> {
+        self.inner.locks()
+    }
+
+    fn notes(&self, id: JobId) -> Answer<'_, NotesRecord> {
+        self.inner.notes(id)
+    }
+
+    fn log(&self, id: JobId, after: Option<Cursor>, max: u32) -> Answer<'_, LogPage> {
+        self.inner.log(id, after, max)
     }
 
     fn servers(&self) -> Answer<'_, Vec<ServerRecord>> {

@@ -7,10 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
 use portfire_core::{
-    Action, Answer, Bucket, Change, Changed, Claim, Cleaned, Counts, Created, Cycle, CycleRequest,
-    HistoryEntry, JobFilter, JobId, JobPage, JobRecord, Json, KindName, Lost, Monitor, NewJob,
-    NewServer, Promoted, QueueName, QueueRecord, RescueRequest, Rescued, ServerId, ServerRecord,
-    StatisticsRecord, Storage, StorageError, StorageInfo, Timestamp, Wakeups,
+    Action, Answer, Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage,
+    BatchRecord, Bucket, Change, Changed, Claim, Cleaned, Continuation, Counts, Created, Cursor,
+    Cycle, CycleRequest, DueRecurring, Fire, Fired, HistoryEntry, JobFilter, JobId, JobPage,
+    JobRecord, Json, KeyRecord, KindName, KindRecord, LimitName, LimitRecord, LimitRule,
+    LimitTarget, LockAnswer, LockRecord, LockRequest, LogPage, Lost, Monitor, NewBatch, NewJob,
+    NewServer, NotesRecord, Promoted, QueueName, QueueRecord, RecurringChange, RecurringChanged,
+    RecurringFilter, RecurringId, RecurringPage, RecurringRecord, RescueRequest, Rescued,
+    RunRecord, ServerId, ServerRecord, StatisticsRecord, Storage, StorageError, StorageInfo,
+    Timestamp, WaitingRecord, Wakeups,
 };
 use portfire_sqlite::SqliteStorage;
 
@@ -106,6 +111,38 @@ impl Storage for Crowded {
         self.write(|handle| handle.create(jobs))
     }
 
+    fn create_batches(
+        &self,
+        batches: Vec<NewBatch>,
+        jobs: Vec<NewJob>,
+    ) -> Answer<'_, Vec<Created>> {
+        self.write(|handle| handle.create_batches(batches, jobs))
+    }
+
+    fn change_batch(&self, batch: BatchId, change: BatchChange) -> Answer<'_, BatchChanged> {
+        self.write(|handle| handle.change_batch(batch, change))
+    }
+
+    fn change_recurring(&self, change: RecurringChange) -> Answer<'_, RecurringChanged> {
+        self.write(|handle| handle.change_recurring(change))
+    }
+
+    fn due_recurring(&self, max: u32) -> Answer<'_, DueRecurring> {
+        self.write(|handle| handle.due_recurring(max))
+    }
+
+    fn fire(&self, plans: Vec<Fire>) -> Answer<'_, Vec<Fired>> {
+        self.write(|handle| handle.fire(plans))
+    }
+
+    fn set_limit(&self, target: LimitTarget, rule: Option<LimitRule>) -> Answer<'_, ()> {
+        self.write(|handle| handle.set_limit(target, rule))
+    }
+
+    fn lock(&self, request: LockRequest) -> Answer<'_, LockAnswer> {
+        self.write(|handle| handle.lock(request))
+    }
+
     fn announce(&self, server: NewServer) -> Answer<'_, ()> {
         self.write(|handle| handle.announce(server))
     }
@@ -178,6 +215,58 @@ impl Monitor for Crowded {
 
     fn queues(&self) -> Answer<'_, Vec<QueueRecord>> {
         self.handle().queues()
+    }
+
+    fn kinds(&self) -> Answer<'_, Vec<KindRecord>> {
+        self.handle().kinds()
+    }
+
+    fn waiting(&self, id: JobId) -> Answer<'_, Option<WaitingRecord>> {
+        self.handle().waiting(id)
+    }
+
+    fn continuations(&self, on: Antecedent, max: u32) -> Answer<'_, Vec<Continuation>> {
+        self.handle().continuations(on, max)
+    }
+
+    fn batch(&self, id: BatchId) -> Answer<'_, Option<BatchRecord>> {
+        self.handle().batch(id)
+    }
+
+    fn batches(&self, filter: BatchFilter) -> Answer<'_, BatchPage> {
+        self.handle().batches(filter)
+    }
+
+    fn recurring(&self, id: RecurringId) -> Answer<'_, Option<RecurringRecord>> {
+        self.handle().recurring(id)
+    }
+
+    fn recurring_jobs(&self, filter: RecurringFilter) -> Answer<'_, RecurringPage> {
+        self.handle().recurring_jobs(filter)
+    }
+
+    fn runs(&self, id: RecurringId, max: u32) -> Answer<'_, Vec<RunRecord>> {
+        self.handle().runs(id, max)
+    }
+
+    fn limits(&self) -> Answer<'_, Vec<LimitRecord>> {
+        self.handle().limits()
+    }
+
+    fn limit_keys(&self, limit: LimitName) -> Answer<'_, Vec<KeyRecord>> {
+        self.handle().limit_keys(limit)
+    }
+
+    fn locks(&self) -> Answer<'_, Vec<LockRecord>> {
+        self.handle().locks()
+    }
+
+    fn notes(&self, id: JobId) -> Answer<'_, NotesRecord> {
+        self.handle().notes(id)
+    }
+
+    fn log(&self, id: JobId, after: Option<Cursor>, max: u32) -> Answer<'_, LogPage> {
+        self.handle().log(id, after, max)
     }
 
     fn servers(&self) -> Answer<'_, Vec<ServerRecord>> {

@@ -4,10 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use portfire_core::storage::Answer;
 use portfire_core::{
-    Bucket, Change, Changed, Claim, Cleaned, Counts, Created, Cycle, CycleRequest, HistoryEntry,
-    JobFilter, JobId, JobPage, JobRecord, Lost, MemoryStorage, Monitor, NewJob, NewServer,
-    Promoted, QueueName, QueueRecord, RescueRequest, Rescued, ServerId, ServerRecord,
-    StatisticsRecord, Storage, StorageInfo, Timestamp, Wakeups,
+    Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage, BatchRecord, Bucket,
+    Change, Changed, Claim, Cleaned, Continuation, Counts, Created, Cursor, Cycle, CycleRequest,
+    DueRecurring, Fire, Fired, HistoryEntry, JobFilter, JobId, JobPage, JobRecord, KeyRecord,
+    KindRecord, LimitName, LimitRecord, LimitRule, LimitTarget, LockAnswer, LockRecord,
+    LockRequest, LogPage, Lost, MemoryStorage, Monitor, NewBatch, NewJob, NewServer, NotesRecord,
+    Promoted, QueueName, QueueRecord, RecurringChange, RecurringChanged, RecurringFilter,
+    RecurringId, RecurringPage, RecurringRecord, RescueRequest, Rescued, RunRecord, ServerId,
+    ServerRecord, StatisticsRecord, Storage, StorageInfo, Timestamp, WaitingRecord, Wakeups,
 };
 
 use super::runner::Runner;
@@ -56,6 +60,44 @@ impl Storage for TestStorage {
             }
             Ok(created)
         })
+    }
+
+    fn create_batches(
+        &self,
+        batches: Vec<NewBatch>,
+        jobs: Vec<NewJob>,
+    ) -> Answer<'_, Vec<Created>> {
+        Box::pin(async move {
+            let created = self.memory.create_batches(batches, jobs).await?;
+            if let Some(runner) = self.runner() {
+                runner.drain().await;
+            }
+            Ok(created)
+        })
+    }
+
+    fn change_batch(&self, batch: BatchId, change: BatchChange) -> Answer<'_, BatchChanged> {
+        self.memory.change_batch(batch, change)
+    }
+
+    fn change_recurring(&self, change: RecurringChange) -> Answer<'_, RecurringChanged> {
+        self.memory.change_recurring(change)
+    }
+
+    fn due_recurring(&self, max: u32) -> Answer<'_, DueRecurring> {
+        self.memory.due_recurring(max)
+    }
+
+    fn fire(&self, plans: Vec<Fire>) -> Answer<'_, Vec<Fired>> {
+        self.memory.fire(plans)
+    }
+
+    fn set_limit(&self, target: LimitTarget, rule: Option<LimitRule>) -> Answer<'_, ()> {
+        self.memory.set_limit(target, rule)
+    }
+
+    fn lock(&self, request: LockRequest) -> Answer<'_, LockAnswer> {
+        self.memory.lock(request)
     }
 
     fn announce(&self, server: NewServer) -> Answer<'_, ()> {
@@ -130,6 +172,58 @@ impl Monitor for TestStorage {
 
     fn queues(&self) -> Answer<'_, Vec<QueueRecord>> {
         self.memory.queues()
+    }
+
+    fn kinds(&self) -> Answer<'_, Vec<KindRecord>> {
+        self.memory.kinds()
+    }
+
+    fn waiting(&self, id: JobId) -> Answer<'_, Option<WaitingRecord>> {
+        self.memory.waiting(id)
+    }
+
+    fn continuations(&self, on: Antecedent, max: u32) -> Answer<'_, Vec<Continuation>> {
+        self.memory.continuations(on, max)
+    }
+
+    fn batch(&self, id: BatchId) -> Answer<'_, Option<BatchRecord>> {
+        self.memory.batch(id)
+    }
+
+    fn batches(&self, filter: BatchFilter) -> Answer<'_, BatchPage> {
+        self.memory.batches(filter)
+    }
+
+    fn recurring(&self, id: RecurringId) -> Answer<'_, Option<RecurringRecord>> {
+        self.memory.recurring(id)
+    }
+
+    fn recurring_jobs(&self, filter: RecurringFilter) -> Answer<'_, RecurringPage> {
+        self.memory.recurring_jobs(filter)
+    }
+
+    fn runs(&self, id: RecurringId, max: u32) -> Answer<'_, Vec<RunRecord>> {
+        self.memory.runs(id, max)
+    }
+
+    fn limits(&self) -> Answer<'_, Vec<LimitRecord>> {
+        self.memory.limits()
+    }
+
+    fn limit_keys(&self, limit: LimitName) -> Answer<'_, Vec<KeyRecord>> {
+        self.memory.limit_keys(limit)
+    }
+
+    fn locks(&self) -> Answer<'_, Vec<LockRecord>> {
+        self.memory.locks()
+    }
+
+    fn notes(&self, id: JobId) -> Answer<'_, NotesRecord> {
+        self.memory.notes(id)
+    }
+
+    fn log(&self, id: JobId, after: Option<Cursor>, max: u32) -> Answer<'_, LogPage> {
+        self.memory.log(id, after, max)
     }
 
     fn servers(&self) -> Answer<'_, Vec<ServerRecord>> {

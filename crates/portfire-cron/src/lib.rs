@@ -1,17 +1,24 @@
-#[derive(Clone, Debug)]
-pub struct CronExpression;
-#[derive(Clone, Debug)]
-pub struct Zone;
-impl CronExpression {
-    pub fn parse(_: &str) -> Result<Self, String> {
-        Ok(Self)
-    }
-    pub fn next_after(&self, _: i64, _: &Zone) -> Option<i64> {
-        None
-    }
-}
-impl Zone {
-    pub fn parse(_: &str) -> Result<Self, String> {
-        Ok(Self)
-    }
-}
+//! Cron texts: read, checked, put into words, and their next occurrence in a time zone.
+
+mod calendar;
+mod describe;
+mod error;
+mod expression;
+mod field;
+mod nearest;
+#[cfg(feature = "zones")]
+mod occurrence;
+mod parse;
+mod schedule;
+mod seed;
+#[cfg(feature = "zones")]
+mod zone;
+
+pub use error::{CronError, CronErrorKind};
+pub use expression::CronExpression;
+pub use field::{Field, Weekday};
+#[cfg(feature = "zones")]
+pub use occurrence::Occurrences;
+pub use parse::{CronFormat, MAX_LENGTH};
+#[cfg(feature = "zones")]
+pub use zone::{UnknownZone, Zone};

@@ -1,0 +1,3 @@
+//! Cron texts as their users see them.
+
+mod vectors;

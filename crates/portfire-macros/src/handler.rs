@@ -280,6 +280,7 @@ impl Job<'_> {
                 defaults: || #defaults,
                 params: || ::std::vec![#(#shapes),*],
                 needs: || #needs,
+                recurring: ::core::option::Option::None,
                 handler: #private::Handler::#handler,
                 location: ::core::concat!(::core::file!(), ":", ::core::line!()),
             };

@@ -25,6 +25,7 @@ static NOOP: JobDescriptor = JobDescriptor {
     defaults: HandlerDefaults::default,
     params: Vec::new,
     needs: Vec::new,
+    recurring: None,
     handler: Handler::Async(|_| {
         Box::pin(async {
             count_down();

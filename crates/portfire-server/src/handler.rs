@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portfire_core::{BoxFuture, JobError, Json, RetryPolicy};
+use portfire_core::{BoxFuture, JobError, Json, NewRecurring, RetryPolicy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -72,6 +72,9 @@ pub struct JobDescriptor {
     pub params: fn() -> Vec<ParamShape>,
     /// The services it cannot run without.
     pub needs: fn() -> Vec<Need>,
+    /// The recurring job that its attribute declares; the server stores it under its own application's name
+    /// when it starts.
+    pub recurring: Option<fn() -> NewRecurring>,
     /// Its code.
     pub handler: Handler,
     /// Where it is in the source, as `file:line`.

@@ -193,6 +193,7 @@ macro_rules! descriptors {
             defaults: HandlerDefaults::default,
             params: Vec::new,
             needs,
+            recurring: None,
             handler: $handler,
             location: concat!(file!(), ":", line!()),
         };)+

@@ -236,6 +236,7 @@ pub(crate) fn describe(kind: &str, handler: Handler) -> JobDescriptor {
         defaults: HandlerDefaults::default,
         params: Vec::new,
         needs: Vec::new,
+        recurring: None,
         handler,
         location: Box::leak(format!("tests/{kind}.rs:1").into_boxed_str()),
     }

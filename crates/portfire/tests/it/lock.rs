@@ -23,6 +23,7 @@ const fn job(
         defaults: HandlerDefaults::default,
         params,
         needs: Vec::new,
+        recurring: None,
         handler: Handler::Blocking(run),
         location: "lib.rs:1",
     }

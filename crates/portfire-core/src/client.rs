@@ -18,6 +18,8 @@ use crate::storage::{Action, BATCH_MAX, Change, Changed, Created, Expect, Storag
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
+    /// The trace context of jobs that name none and of which the source of the builder knows none.
+    traceparent: Option<Arc<str>>,
 }
 
 struct Inner {
@@ -25,7 +27,11 @@ struct Inner {
     filters: Vec<Arc<dyn ClientFilter>>,
     clock: Arc<dyn Clock>,
     ids: IdSource,
+    traceparent: Option<TraceSource>,
 }
+
+/// Tells the W3C trace context of the caller.
+type TraceSource = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// A client call that did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +84,15 @@ impl Client {
             filters: Vec::new(),
             clock: Arc::new(SystemClock),
             entropy: Box::new(os_random),
+            traceparent: None,
         }
+    }
+
+    /// The same client, whose jobs belong to this W3C trace context unless their call, or the source of
+    /// [`ClientBuilder::traceparent`], names another. The client of a running job is such a one.
+    #[must_use]
+    pub fn with_traceparent(&self, traceparent: impl Into<Arc<str>>) -> Client {
+        Client { inner: Arc::clone(&self.inner), traceparent: Some(traceparent.into()) }
     }
 
     /// The storage.
@@ -286,11 +300,21 @@ impl Client {
 
     fn filter(&self, jobs: &mut [NewJob]) -> Result<(), ClientError> {
         for job in jobs {
+            if job.options.traceparent.is_none() {
+                job.options.traceparent = self.present_traceparent();
+            }
             for filter in &self.inner.filters {
                 filter.creating(job).map_err(|reason| ClientError::Refused { reason })?;
             }
         }
         Ok(())
+    }
+}
+
+impl Client {
+    fn present_traceparent(&self) -> Option<String> {
+        let told = self.inner.traceparent.as_ref().and_then(|source| source());
+        told.or_else(|| self.traceparent.as_deref().map(str::to_owned))
     }
 }
 
@@ -318,6 +342,7 @@ pub struct ClientBuilder {
     filters: Vec<Arc<dyn ClientFilter>>,
     clock: Arc<dyn Clock>,
     entropy: Box<dyn Fn() -> u64 + Send + Sync>,
+    traceparent: Option<TraceSource>,
 }
 
 impl ClientBuilder {
@@ -342,11 +367,24 @@ impl ClientBuilder {
         self
     }
 
+    /// Asks here for the W3C trace context (`traceparent`) of each job whose call names none: at the
+    /// moment of the enqueue, on the thread that enqueues. A context that is no `traceparent` is refused
+    /// with the job.
+    #[must_use]
+    pub fn traceparent(
+        mut self,
+        source: impl Fn() -> Option<String> + Send + Sync + 'static,
+    ) -> ClientBuilder {
+        self.traceparent = Some(Box::new(source));
+        self
+    }
+
     /// The client.
     pub fn build(self) -> Client {
         let ids = IdSource { last: AtomicU64::new(0), entropy: self.entropy };
-        let ClientBuilder { storage, filters, clock, .. } = self;
-        Client { inner: Arc::new(Inner { storage, filters, clock, ids }) }
+        let ClientBuilder { storage, filters, clock, traceparent, .. } = self;
+        let inner = Arc::new(Inner { storage, filters, clock, ids, traceparent });
+        Client { inner, traceparent: None }
     }
 }
 
@@ -541,6 +579,26 @@ mod tests {
     fn the_randomness_differs_from_call_to_call() {
         let drawn: std::collections::BTreeSet<u64> = (0..100).map(|_| os_random()).collect();
         assert_eq!(drawn.len(), 100);
+    }
+
+    #[test]
+    fn the_trace_context_is_the_calls_then_the_sources_then_the_inherited_one() {
+        let job = |client: &Client, own: Option<&str>| {
+            let kind = crate::job::KindName::stored("k");
+            let mut job = NewJob::new(client.next_id(), kind, crate::job::Json::empty());
+            job.options.traceparent = own.map(str::to_owned);
+            let mut jobs = [job];
+            client.filter(&mut jobs).unwrap();
+            jobs[0].options.traceparent.clone()
+        };
+        let storage: Arc<dyn Storage> = Arc::new(crate::memory::MemoryStorage::new());
+        let plain = Client::new(Arc::clone(&storage));
+        assert_eq!(job(&plain, None), None);
+        let heir = plain.with_traceparent("inherited");
+        assert_eq!(job(&heir, None).as_deref(), Some("inherited"));
+        assert_eq!(job(&heir, Some("own")).as_deref(), Some("own"));
+        let told = Client::builder(storage).traceparent(|| Some("told".to_owned())).build();
+        assert_eq!(job(&told.with_traceparent("inherited"), None).as_deref(), Some("told"));
     }
 
     #[test]

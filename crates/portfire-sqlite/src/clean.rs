@@ -31,7 +31,7 @@ pub(crate) fn clean(write: &mut Write<'_>, max: u32) -> Result<Cleaned, Failure>
             write.conn.prepare_cached(DELETE_HISTORY)?.execute([seq])?;
         }
         write.conn.prepare_cached(DELETE_JOB)?.execute([seq])?;
-        write.count_cleaned(body.queue, stand.standing.state);
+        write.count_cleaned(body.queue, body.kind, stand.standing.state);
     }
     let more = expiry::has_more(write.conn, write.now)?;
     forget_old(write)?;

@@ -6,11 +6,13 @@ use rusqlite::params;
 
 use crate::error::Failure;
 use crate::row::cause_code;
+use crate::ties;
 use crate::write::Write;
 
 // A job whose id is stored already is found out by the index that the insert looks into anyway.
 const INSERT_JOB: &str = "INSERT INTO portfire_job (seq, id, kind, queue, priority, created_at, \
-    run_at, options, args) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO NOTHING";
+    run_at, options, args, ties, batch, awaited, followed) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (id) DO NOTHING";
 const INSERT_READY: &str = "INSERT INTO portfire_ready (queue, rank, place, seq, enqueued_at, \
     revision, attempt, failures, recoveries, written) VALUES (?1, ?2, ?3, ?3, NULL, 1, 0, 0, 0, 0)";
 const INSERT_SCHEDULED: &str = "INSERT INTO portfire_scheduled (run_at, seq, cause, \
@@ -53,7 +55,11 @@ fn insert_all(write: &mut Write<'_>, jobs: &[NewJob]) -> Result<Vec<Created>, Fa
             write.now.as_micros(),
             run_at.map(Timestamp::as_micros),
             options,
-            job.args.as_str()
+            job.args.as_str(),
+            ties::encode(&job.ties)?,
+            None::<i64>,
+            false,
+            false
         ])?;
         let existing = inserted == 0;
         created.push(Created { id: job.id, existing });
@@ -74,7 +80,7 @@ fn insert_all(write: &mut Write<'_>, jobs: &[NewJob]) -> Result<Vec<Created>, Fa
                 StateName::Scheduled
             }
         };
-        write.count_created(queue, state);
+        write.count_created(queue, kind, state);
         write.hint_work();
     }
     Ok(created)

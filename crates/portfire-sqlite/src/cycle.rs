@@ -4,27 +4,30 @@ use portfire_core::storage::BATCH_MAX;
 use portfire_core::transition::{Standing, next};
 use portfire_core::{
     Claim, ClaimRequest, ClaimedJob, Cycle, CycleRequest, ErrorRecord, Event, Finish, JobId,
-    JobOptions, Json, KindName, Outcome, QueueName, ServerId, StateName, Timestamp, Verdict,
+    JobOptions, Json, KindName, Outcome, QueueName, ServerId, StateName, Ties, Timestamp, Verdict,
 };
 use rusqlite::Row as SqlRow;
 
 use crate::error::{Failure, corrupt};
 use crate::history;
 use crate::names::Queue;
-use crate::row::{At, Body, Facts, Stand, instant, maybe_instant, options, transit};
+use crate::row::{At, Body, Facts, Stand, body_columns, instant, maybe_instant, options, transit};
 use crate::servers::alive;
+use crate::ties;
 use crate::write::Write;
 
 /// A held job by its number, when it is the one that the claim names.
-pub(crate) const SELECT_HELD: &str = "SELECT r.server, r.attempt, r.revision, r.failures, r.recoveries, \
-    r.written, r.cycle, r.claimed_at, r.place, r.enqueued_at, \
-    j.queue, j.priority, j.created_at, j.run_at, j.options \
-    FROM portfire_job j CROSS JOIN portfire_running r ON r.seq = j.seq \
-    WHERE j.seq = ?1 AND j.id = ?2";
+pub(crate) const SELECT_HELD: &str = concat!(
+    "SELECT r.server, r.attempt, r.revision, r.failures, r.recoveries, \
+    r.written, r.cycle, r.claimed_at, r.place, r.enqueued_at, ",
+    body_columns!(),
+    " FROM portfire_job j CROSS JOIN portfire_running r ON r.seq = j.seq \
+    WHERE j.seq = ?1 AND j.id = ?2"
+);
 
 pub(crate) const SELECT_READY: &str = "SELECT r.rank, r.place, r.seq, r.enqueued_at, r.revision, r.attempt, \
-    r.failures, r.recoveries, r.written, j.id, j.kind, j.priority, j.created_at, j.options, j.args \
-    FROM portfire_ready r CROSS JOIN portfire_job j ON j.seq = r.seq \
+    r.failures, r.recoveries, r.written, j.id, j.kind, j.priority, j.created_at, j.options, j.args, \
+    j.ties, j.batch FROM portfire_ready r CROSS JOIN portfire_job j ON j.seq = r.seq \
     WHERE r.queue = ?1 ORDER BY r.rank, r.place LIMIT ?2";
 const DELETE_READY: &str =
     "DELETE FROM portfire_ready WHERE queue = ?1 AND rank = ?2 AND place = ?3";
@@ -34,7 +37,7 @@ const INSERT_RUNNING: &str = "INSERT INTO portfire_running (seq, server, cycle, 
 
 const SELECT_CLAIMED: &str = "SELECT -j.priority, r.place, r.seq, r.enqueued_at, r.revision, \
     r.attempt, r.failures, r.recoveries, r.written, j.id, j.kind, j.priority, j.created_at, \
-    j.options, j.args, r.claimed_at, q.name \
+    j.options, j.args, j.ties, j.batch, r.claimed_at, q.name \
     FROM portfire_running r CROSS JOIN portfire_job j ON j.seq = r.seq \
     JOIN portfire_queue q ON q.queue = j.queue \
     WHERE r.server = ?1 AND r.cycle = ?2 ORDER BY q.queue, 1, r.place";
@@ -97,18 +100,7 @@ fn held(write: &Write<'_>, seq: i64, id: JobId) -> Result<Option<(Body, Stand)>,
     let mut select = write.conn.prepare_cached(SELECT_HELD)?;
     let mut rows = select.query(rusqlite::params![seq, id.as_bytes()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let retention = match row.get_ref(14)?.as_str_or_null().map_err(rusqlite::Error::from)? {
-        Some(text) => options(seq, text)?.retention,
-        None => None,
-    };
-    let body = Body {
-        seq,
-        queue: row.get(10)?,
-        rank: -row.get::<_, i64>(11)?,
-        created_at: instant(row.get(12)?),
-        run_at: maybe_instant(row, 13)?,
-        retention,
-    };
+    let body = Body::read(row, 10)?;
     let standing = Standing {
         state: StateName::Processing,
         revision: row.get(2)?,
@@ -149,6 +141,7 @@ struct Ready {
     standing: Standing,
     written: u32,
     kind: i64,
+    batch: Option<i64>,
     job: ClaimedJob,
 }
 
@@ -178,7 +171,10 @@ impl Ready {
                 Some(text) => options(seq, text)?,
                 None => JobOptions::default(),
             },
-            ties: portfire_core::Ties::default(),
+            ties: match row.get_ref(15)?.as_str_or_null().map_err(rusqlite::Error::from)? {
+                Some(text) => ties::decode(seq, text)?,
+                None => Ties::default(),
+            },
             parents: Vec::new(),
             created_at,
             enqueued_at: enqueued_at.unwrap_or(created_at),
@@ -194,6 +190,7 @@ impl Ready {
             standing,
             written: row.get(8)?,
             kind: row.get(10)?,
+            batch: row.get(16)?,
             job,
         })
     }
@@ -256,10 +253,11 @@ fn claim_from(
             made.to.recoveries,
             from.written
         ])?;
-        write.count_moved(queue.number, StateName::Enqueued, &made);
+        write.count_moved(queue.number, from.kind, StateName::Enqueued, &made);
         let mut job = from.job;
         job.claim.attempt = made.to.attempt;
         job.kind = write.names.kind(write.conn, from.kind)?;
+        ties::complete(write, &mut job, from.batch)?;
         claimed.push(job);
     }
     if claimed.len() > first {
@@ -279,9 +277,10 @@ fn claimed_before(
     let mut select = write.conn.prepare_cached(SELECT_CLAIMED)?;
     let mut rows = select.query([server, key.cast_signed()])?;
     while let Some(row) = rows.next()? {
-        let queue = QueueName::stored(row.get::<_, String>(16)?);
-        let mut before = Ready::read(row, &queue, instant(row.get(15)?))?;
+        let queue = QueueName::stored(row.get::<_, String>(18)?);
+        let mut before = Ready::read(row, &queue, instant(row.get(17)?))?;
         before.job.kind = write.names.kind(write.conn, before.kind)?;
+        ties::complete(write, &mut before.job, before.batch)?;
         claimed.push(before.job);
     }
     // The rows come by queue number; a claim goes by the order of its wish.

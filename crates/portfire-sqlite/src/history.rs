@@ -33,9 +33,13 @@ struct Derived {
     run_at: Option<Timestamp>,
 }
 
-/// Whether entries of this cause are derived rather than written.
-pub(crate) fn is_derived(cause: Cause) -> bool {
-    matches!(cause, Cause::Created | Cause::Promoted | Cause::Claimed | Cause::Succeeded)
+/// Whether the entry of a transition is derived rather than written.
+pub(crate) fn is_derived(made: &Transition) -> bool {
+    match made.cause {
+        Cause::Created | Cause::Promoted | Cause::Claimed | Cause::Succeeded => true,
+        Cause::Continued => made.to.state == StateName::Enqueued,
+        _ => false,
+    }
 }
 
 /// Writes the entry of a transition.
@@ -198,7 +202,7 @@ fn derive(body: &Body, stand: &Stand) -> impl Iterator<Item = Derived> + use<> {
     // How the job left its queue, if it did: the claim, and the success.
     let (queued_at, claim, success) = match stand.at {
         At::Ready { enqueued_at: at, .. } => (enqueued_at(at), None, None),
-        At::Scheduled { .. } => (body.created_at, None, None),
+        At::Awaiting { .. } | At::Scheduled { .. } => (body.created_at, None, None),
         At::Running { server, claimed_at, enqueued_at: at, .. } => {
             (enqueued_at(at), Some((server, claimed_at)), None)
         }
@@ -214,7 +218,11 @@ fn derive(body: &Body, stand: &Stand) -> impl Iterator<Item = Derived> + use<> {
 
     let first = Derived {
         revision: 1,
-        state: if body.run_at.is_some() { StateName::Scheduled } else { StateName::Enqueued },
+        state: match body.run_at {
+            _ if body.awaited => StateName::Awaiting,
+            Some(_) => StateName::Scheduled,
+            None => StateName::Enqueued,
+        },
         at: body.created_at,
         cause: Cause::Created,
         server: None,
@@ -226,7 +234,11 @@ fn derive(body: &Body, stand: &Stand) -> impl Iterator<Item = Derived> + use<> {
         revision: queued,
         state: StateName::Enqueued,
         at: queued_at,
-        cause: Cause::Promoted,
+        // What was released after a wait of its own has its release written down.
+        cause: match body.awaited && stand.written == 0 {
+            true => Cause::Continued,
+            false => Cause::Promoted,
+        },
         ..none
     };
     let claim = claim.map(|(server, at)| Derived {

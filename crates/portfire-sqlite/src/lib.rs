@@ -57,6 +57,7 @@ mod promote;
 mod reader;
 mod row;
 mod servers;
+mod ties;
 mod transaction;
 mod wakeup;
 mod write;

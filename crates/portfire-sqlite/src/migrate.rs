@@ -25,12 +25,20 @@ pub struct Migration {
     pub sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 1] = [Migration {
-    version: 1,
-    name: "initial",
-    compatible_from: 1,
-    sql: include_str!("../migrations/0001_initial.sql"),
-}];
+const MIGRATIONS: [Migration; 2] = [
+    Migration {
+        version: 1,
+        name: "initial",
+        compatible_from: 1,
+        sql: include_str!("../migrations/0001_initial.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "ties",
+        compatible_from: 2,
+        sql: include_str!("../migrations/0002_ties.sql"),
+    },
+];
 
 const SELECT_HAS_SCHEMA: &str =
     "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'portfire_schema'";

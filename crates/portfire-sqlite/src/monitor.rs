@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use portfire_core::{
-    Bucket, Counts, ErrorRecord, HistoryEntry, JobId, JobOptions, JobRecord, JobState, Json,
-    KindName, QueueName, QueueRecord, ServerId, ServerRecord, StateName, StatisticsRecord,
+    BatchId, Bucket, Counts, ErrorRecord, HistoryEntry, JobId, JobOptions, JobRecord, JobState,
+    Json, KindName, QueueName, QueueRecord, ServerId, ServerRecord, StateName, StatisticsRecord,
     Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow};
@@ -14,17 +14,20 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow};
 use crate::clean::DEAD_SHOWN;
 use crate::error::{Failure, corrupt};
 use crate::history;
-use crate::row::{At, Body, Stand, instant, maybe_instant, options};
+use crate::row::{At, Body, Stand, body_columns, instant, maybe_instant, options};
 use crate::servers::lease_until;
 use crate::write::{Tally, bucket_code};
 
 const SELECT_QUEUES: &str = "SELECT q.name, q.paused, t.scheduled, t.awaiting, t.enqueued, \
     t.processing, t.succeeded, t.failed, t.deleted FROM portfire_queue q \
     JOIN portfire_tally t ON t.queue = q.queue ORDER BY q.name";
-const SELECT_JOB: &str = "SELECT j.seq, j.queue, j.priority, j.created_at, j.run_at, j.options, \
-    j.id, k.name, q.name, j.args FROM portfire_job j \
+const SELECT_JOB: &str = concat!(
+    "SELECT j.id, k.name, q.name, j.args, j.options, j.priority, b.id, ",
+    body_columns!(),
+    " FROM portfire_job j \
     JOIN portfire_kind k ON k.kind = j.kind JOIN portfire_queue q ON q.queue = j.queue \
-    WHERE j.seq = ?1";
+    LEFT JOIN portfire_batch b ON b.batch = j.batch WHERE j.seq = ?1"
+);
 const SELECT_SEQ: &str = "SELECT seq FROM portfire_job WHERE id = ?1";
 const SELECT_RESULT: &str = "SELECT result FROM portfire_result WHERE seq = ?1";
 const SELECT_SERVERS: &str = "SELECT i.id, s.name, s.queues, s.workers, s.started_at, \
@@ -68,28 +71,22 @@ pub(crate) fn record(conn: &Connection, seq: i64) -> Result<JobRecord, Failure> 
     let Some(row) = rows.next()? else {
         return Err(corrupt(format!("job number {seq} has a row but no body")));
     };
-    let options = match row.get_ref(5)?.as_str_or_null().map_err(rusqlite::Error::from)? {
+    let options = match row.get_ref(4)?.as_str_or_null().map_err(rusqlite::Error::from)? {
         Some(text) => options(seq, text)?,
         None => JobOptions::default(),
     };
-    let priority: i16 = row.get(2)?;
-    let body = Body {
-        seq,
-        queue: row.get(1)?,
-        rank: -i64::from(priority),
-        created_at: instant(row.get(3)?),
-        run_at: maybe_instant(row, 4)?,
-        retention: options.retention,
-    };
+    let body = Body::read(row, 7)?;
     let stand = Stand::find(conn, &body)?;
+    let mut ties = body.ties.as_deref().cloned().unwrap_or_default();
+    ties.batch = row.get::<_, Option<[u8; 16]>>(6)?.map(BatchId::from_bytes);
     Ok(JobRecord {
-        id: JobId::from_bytes(row.get(6)?),
-        kind: KindName::stored(row.get::<_, String>(7)?),
-        args: Json::stored(row.get::<_, String>(9)?),
-        queue: QueueName::stored(row.get::<_, String>(8)?),
-        priority,
+        id: JobId::from_bytes(row.get(0)?),
+        kind: KindName::stored(row.get::<_, String>(1)?),
+        args: Json::stored(row.get::<_, String>(3)?),
+        queue: QueueName::stored(row.get::<_, String>(2)?),
+        priority: row.get(5)?,
         options,
-        ties: portfire_core::Ties::default(),
+        ties,
         created_at: body.created_at,
         revision: stand.standing.revision,
         attempt: stand.standing.attempt,
@@ -102,6 +99,7 @@ pub(crate) fn record(conn: &Connection, seq: i64) -> Result<JobRecord, Failure> 
 /// The state a job is in, with what the history knows of it.
 fn job_state(conn: &Connection, body: &Body, stand: &Stand) -> Result<JobState, Failure> {
     Ok(match stand.at {
+        At::Awaiting { pending, .. } => JobState::Awaiting { pending },
         At::Ready { enqueued_at, .. } => {
             JobState::Enqueued { enqueued_at: enqueued_at.unwrap_or(body.created_at) }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use portfire_core::{KindName, QueueName};
+use portfire_core::{BatchId, KindName, QueueName};
 use rusqlite::{Connection, OptionalExtension};
 
 /// A queue, as claims need it.
@@ -19,6 +19,7 @@ pub(crate) struct Names {
     queues: HashMap<QueueName, Queue>,
     kinds: HashMap<KindName, i64>,
     kinds_by_number: HashMap<i64, KindName>,
+    batches: HashMap<i64, BatchId>,
 }
 
 const SELECT_QUEUE: &str = "SELECT queue, paused FROM portfire_queue WHERE name = ?1";
@@ -27,6 +28,10 @@ const INSERT_TALLY: &str = "INSERT INTO portfire_tally (queue) VALUES (?1)";
 const SELECT_KIND: &str = "SELECT kind FROM portfire_kind WHERE name = ?1";
 const SELECT_KIND_NAME: &str = "SELECT name FROM portfire_kind WHERE kind = ?1";
 const INSERT_KIND: &str = "INSERT INTO portfire_kind (name) VALUES (?1)";
+const SELECT_BATCH_ID: &str = "SELECT id FROM portfire_batch WHERE batch = ?1";
+
+/// Most batches that are remembered; then all are forgotten.
+const BATCHES_MAX: usize = 10_000;
 
 impl Names {
     pub(crate) fn clear(&mut self) {
@@ -108,9 +113,30 @@ impl Names {
         self.kinds_by_number.insert(number, name.clone());
         Ok(name)
     }
+
+    /// The id of a batch by its number.
+    pub(crate) fn batch(&mut self, conn: &Connection, number: i64) -> rusqlite::Result<BatchId> {
+        if let Some(id) = self.batches.get(&number) {
+            return Ok(*id);
+        }
+        let id = conn.prepare_cached(SELECT_BATCH_ID)?.query_row([number], |row| row.get(0))?;
+        let id = BatchId::from_bytes(id);
+        if self.batches.len() >= BATCHES_MAX {
+            self.batches.clear();
+        }
+        self.batches.insert(number, id);
+        Ok(id)
+    }
 }
 
 /// For the test that each of them finds its rows by an index.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] =
-    &[SELECT_QUEUE, INSERT_QUEUE, INSERT_TALLY, SELECT_KIND, SELECT_KIND_NAME, INSERT_KIND];
+pub(crate) const STATEMENTS: &[&str] = &[
+    SELECT_QUEUE,
+    INSERT_QUEUE,
+    INSERT_TALLY,
+    SELECT_KIND,
+    SELECT_KIND_NAME,
+    INSERT_KIND,
+    SELECT_BATCH_ID,
+];

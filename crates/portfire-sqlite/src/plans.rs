@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use crate::migrate::migrations;
 use crate::{
     change, clean, create, cycle, expiry, history, monitor, names, pages, promote, row, servers,
-    transaction, write,
+    ties, transaction, write,
 };
 
 /// Statements that look at a whole table, which is small by its nature.
@@ -42,6 +42,7 @@ fn every_statement_finds_its_rows_by_an_index() {
         promote::STATEMENTS,
         row::STATEMENTS,
         servers::STATEMENTS,
+        ties::STATEMENTS,
         transaction::STATEMENTS,
         write::STATEMENTS,
     ];

@@ -1,19 +1,23 @@
 //! A job as it is stored: its body, and the narrow row of the state it stands in.
 
+use std::time::Duration;
+
 use portfire_core::transition::{Place, Standing, Transition, next};
 use portfire_core::{
-    Cause, ErrorRecord, Event, JobId, JobOptions, Json, Refusal, Retention, StateName, Timestamp,
+    Cause, ErrorRecord, Event, JobId, JobOptions, Json, Refusal, Retention, StateName, Ties,
+    Timestamp, When,
 };
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow};
 
 use crate::error::{Failure, corrupt};
-use crate::history;
 use crate::write::Write;
+use crate::{history, ties};
 
 /// What the other rows need of a job's body.
 #[derive(Clone, Debug)]
 pub(crate) struct Body {
     pub(crate) seq: i64,
+    pub(crate) kind: i64,
     pub(crate) queue: i64,
     pub(crate) rank: i64,
     pub(crate) created_at: Timestamp,
@@ -21,19 +25,36 @@ pub(crate) struct Body {
     pub(crate) run_at: Option<Timestamp>,
     /// Set when the call said how long to keep it.
     pub(crate) retention: Option<Retention>,
+    /// What ties it to others, but for its batch.
+    pub(crate) ties: Option<Box<Ties>>,
+    /// The number of the batch it is a member of.
+    pub(crate) batch: Option<i64>,
+    /// Whether it was created awaiting.
+    pub(crate) awaited: bool,
+    /// Whether anything waits, or waited, for its end.
+    pub(crate) followed: bool,
 }
 
-const SELECT_BODY: &str = "SELECT seq, queue, priority, created_at, run_at, options \
-    FROM portfire_job WHERE id = ?1";
-const SELECT_BODY_BY_SEQ: &str = "SELECT seq, queue, priority, created_at, run_at, options \
-    FROM portfire_job WHERE seq = ?1";
+/// The columns of [`Body::read`], of the table of bodies under the name `j`.
+macro_rules! body_columns {
+    () => {
+        "j.seq, j.kind, j.queue, j.priority, j.created_at, j.run_at, j.options, j.ties, j.batch, \
+         j.awaited, j.followed"
+    };
+}
+pub(crate) use body_columns;
+
+const SELECT_BODY: &str =
+    concat!("SELECT ", body_columns!(), " FROM portfire_job j WHERE j.id = ?1");
+const SELECT_BODY_BY_SEQ: &str =
+    concat!("SELECT ", body_columns!(), " FROM portfire_job j WHERE j.seq = ?1");
 
 impl Body {
     /// The body of the job with this id, when it is stored.
     pub(crate) fn find(conn: &Connection, id: JobId) -> Result<Option<Body>, Failure> {
         let mut select = conn.prepare_cached(SELECT_BODY)?;
         let mut rows = select.query([id.as_bytes()])?;
-        rows.next()?.map(Body::read).transpose()
+        rows.next()?.map(|row| Body::read(row, 0)).transpose()
     }
 
     /// The body with this number.
@@ -41,25 +62,39 @@ impl Body {
         let mut select = conn.prepare_cached(SELECT_BODY_BY_SEQ)?;
         let mut rows = select.query([seq])?;
         match rows.next()? {
-            Some(row) => Body::read(row),
+            Some(row) => Body::read(row, 0),
             None => Err(corrupt(format!("job number {seq} has a row but no body"))),
         }
     }
 
-    fn read(row: &SqlRow<'_>) -> Result<Body, Failure> {
-        let seq = row.get(0)?;
-        let retention = match row.get_ref(5)?.as_str_or_null().map_err(rusqlite::Error::from)? {
+    /// Reads the columns of [`body_columns`], which begin at `first`.
+    pub(crate) fn read(row: &SqlRow<'_>, first: usize) -> Result<Body, Failure> {
+        let text = |column: usize| {
+            row.get_ref(first + column)?.as_str_or_null().map_err(rusqlite::Error::from)
+        };
+        let seq = row.get(first)?;
+        let retention = match text(6)? {
             Some(text) => options(seq, text)?.retention,
             None => None,
         };
         Ok(Body {
             seq,
-            queue: row.get(1)?,
-            rank: -row.get::<_, i64>(2)?,
-            created_at: instant(row.get(3)?),
-            run_at: row.get::<_, Option<i64>>(4)?.map(instant),
+            kind: row.get(first + 1)?,
+            queue: row.get(first + 2)?,
+            rank: -row.get::<_, i64>(first + 3)?,
+            created_at: instant(row.get(first + 4)?),
+            run_at: maybe_instant(row, first + 5)?,
             retention,
+            ties: text(7)?.map(|text| ties::decode(seq, text).map(Box::new)).transpose()?,
+            batch: row.get(first + 8)?,
+            awaited: row.get(first + 9)?,
+            followed: row.get(first + 10)?,
         })
+    }
+
+    /// Whether nothing ties it to anything.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.ties.is_none() && self.batch.is_none() && !self.followed
     }
 }
 
@@ -81,6 +116,14 @@ pub(crate) struct Stand {
 /// What its state adds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum At {
+    Awaiting {
+        /// What it waits for still.
+        pending: u32,
+        /// Whether the start of its batch is among that.
+        start: bool,
+        /// When it runs after its release.
+        when: When,
+    },
     Ready {
         place: i64,
         enqueued_at: Option<Timestamp>,
@@ -128,6 +171,8 @@ pub(crate) const SELECT_READY_MOVED: &str = "SELECT revision, attempt, failures,
     enqueued_at FROM portfire_ready WHERE seq = ?1 AND place <> seq";
 const SELECT_SCHEDULED_AS_CREATED: &str = "SELECT revision, attempt, failures, recoveries, \
     written, run_at, cause FROM portfire_scheduled WHERE run_at = ?1 AND seq = ?2";
+const SELECT_AWAITING: &str =
+    "SELECT pending, start, delay, run_at FROM portfire_awaiting WHERE seq = ?1";
 pub(crate) const SELECT_SCHEDULED_MOVED: &str = "SELECT revision, attempt, failures, recoveries, \
     written, run_at, cause FROM portfire_scheduled WHERE seq = ?1 AND written > 0";
 
@@ -138,6 +183,7 @@ const DELETE_RUNNING: &str = "DELETE FROM portfire_running WHERE seq = ?1";
 const DELETE_SUCCEEDED: &str = "DELETE FROM portfire_succeeded WHERE seq = ?1";
 const DELETE_FAILED: &str = "DELETE FROM portfire_failed WHERE seq = ?1";
 const DELETE_DELETED: &str = "DELETE FROM portfire_deleted WHERE seq = ?1";
+const DELETE_AWAITING: &str = "DELETE FROM portfire_awaiting WHERE seq = ?1";
 const DELETE_RESULT: &str = "DELETE FROM portfire_result WHERE seq = ?1";
 
 const INSERT_READY: &str = "INSERT INTO portfire_ready (queue, rank, place, seq, enqueued_at, \
@@ -155,6 +201,8 @@ const INSERT_FAILED: &str = "INSERT INTO portfire_failed (seq, finished_at, expi
     revision, attempt, failures, recoveries, written) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 const INSERT_DELETED: &str = "INSERT INTO portfire_deleted (seq, finished_at, expires_at, \
     revision, attempt, failures, recoveries, written) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+const INSERT_AWAITING: &str = "INSERT INTO portfire_awaiting (seq, pending, start, delay, run_at) \
+    VALUES (?1, ?2, ?3, ?4, ?5)";
 const INSERT_RESULT: &str = "INSERT INTO portfire_result (seq, result) VALUES (?1, ?2)";
 
 impl Stand {
@@ -167,6 +215,15 @@ impl Stand {
             Ok(found.optional()?)
         };
         let seq = body.seq;
+        if body.awaited {
+            let found = conn
+                .prepare_cached(SELECT_AWAITING)?
+                .query_row([seq], |row| Stand::read_awaiting(row, 0))
+                .optional()?;
+            if let Some(found) = found {
+                return Ok(found);
+            }
+        }
         let by_seq = [
             (SELECT_RUNNING, StateName::Processing),
             (SELECT_SUCCEEDED, StateName::Succeeded),
@@ -238,9 +295,34 @@ impl Stand {
         Ok(Stand { standing, written: row.get(4)?, at })
     }
 
+    /// Reads pending, start, delay and run_at of a job that is awaiting.
+    pub(crate) fn read_awaiting(row: &SqlRow<'_>, first: usize) -> rusqlite::Result<Stand> {
+        let delay: Option<i64> = row.get(first + 2)?;
+        let run_at = maybe_instant(row, first + 3)?;
+        let when = match (delay, run_at) {
+            (Some(micros), _) => When::In(Duration::from_micros(micros.unsigned_abs())),
+            (None, Some(run_at)) => When::At(run_at),
+            (None, None) => When::Now,
+        };
+        Ok(Stand::awaiting(row.get(first)?, row.get(first + 1)?, when))
+    }
+
+    /// A job that is created awaiting.
+    pub(crate) fn awaiting(pending: u32, start: bool, when: When) -> Stand {
+        let standing = Standing {
+            state: StateName::Awaiting,
+            revision: 1,
+            attempt: 0,
+            failures: 0,
+            recoveries: 0,
+        };
+        Stand { standing, written: 0, at: At::Awaiting { pending, start, when } }
+    }
+
     /// Takes the row out of its table.
     pub(crate) fn remove(&self, conn: &Connection, body: &Body) -> rusqlite::Result<()> {
         let gone = match self.at {
+            At::Awaiting { .. } => conn.prepare_cached(DELETE_AWAITING)?.execute([body.seq]),
             At::Ready { place, .. } => {
                 conn.prepare_cached(DELETE_READY)?.execute([body.queue, body.rank, place])
             }
@@ -269,6 +351,15 @@ impl Stand {
         let written = self.written;
         let micros = |at: Option<Timestamp>| at.map(Timestamp::as_micros);
         match self.at {
+            At::Awaiting { pending, start, when } => {
+                let (delay, run_at) = match when {
+                    When::In(delay) => (i64::try_from(delay.as_micros()).ok(), None),
+                    When::At(run_at) => (None, Some(run_at.as_micros())),
+                    _ => (None, None),
+                };
+                let values = rusqlite::params![body.seq, pending, start, delay, run_at];
+                conn.prepare_cached(INSERT_AWAITING)?.execute(values)
+            }
             At::Ready { place, enqueued_at } => {
                 conn.prepare_cached(INSERT_READY)?.execute(rusqlite::params![
                     body.queue,
@@ -373,7 +464,7 @@ pub(crate) fn transit(
     };
     let mut to =
         Stand { standing: made.to, written: from.written, at: arrival(write, from, &made, facts) };
-    if !history::is_derived(made.cause) {
+    if !history::is_derived(&made) {
         history::write_down(write.conn, body, from)?;
         history::insert(write.conn, body.seq, &made, write.now, facts)?;
         to.written = made.to.revision;
@@ -390,7 +481,8 @@ pub(crate) fn transit(
     if let Some(expires_at) = made.expires_at {
         write.note_expiry(body.seq, made.to.state, expires_at);
     }
-    write.count_moved(body.queue, from.standing.state, &made);
+    write.count_moved(body.queue, body.kind, from.standing.state, &made);
+    ties::moved(write, body, from, &made, facts)?;
     Ok(Ok(made.to))
 }
 
@@ -466,6 +558,9 @@ pub(crate) const STATEMENTS: &[&str] = &[
     SELECT_READY_MOVED,
     SELECT_SCHEDULED_AS_CREATED,
     SELECT_SCHEDULED_MOVED,
+    SELECT_AWAITING,
+    DELETE_AWAITING,
+    INSERT_AWAITING,
     DELETE_READY,
     DELETE_SCHEDULED,
     DELETE_RUNNING,

@@ -47,6 +47,10 @@ const UPDATE_QUEUE: &str = "UPDATE portfire_tally SET scheduled = scheduled + ?2
     awaiting = awaiting + ?3, enqueued = enqueued + ?4, processing = processing + ?5, \
     succeeded = succeeded + ?6, failed = failed + ?7, deleted = deleted + ?8 WHERE queue = ?1";
 
+const UPDATE_KIND: &str = "UPDATE portfire_kind SET scheduled = scheduled + ?2, \
+    awaiting = awaiting + ?3, enqueued = enqueued + ?4, processing = processing + ?5, \
+    succeeded = succeeded + ?6, failed = failed + ?7, deleted = deleted + ?8 WHERE kind = ?1";
+
 const UPDATE_SERVER: &str =
     "UPDATE portfire_server SET processing = processing + ?2 WHERE server = ?1";
 
@@ -140,6 +144,8 @@ struct Sums {
     changed: bool,
     /// Jobs by state for each queue.
     queues: Vec<(i64, [i64; 7])>,
+    /// Jobs by state for each kind.
+    kinds: Vec<(i64, [i64; 7])>,
     /// Jobs held by each server.
     servers: Vec<(i64, i64)>,
     /// Jobs that succeeded, failed, were deleted.
@@ -207,10 +213,11 @@ impl<'a> Write<'a> {
         }
         self.tally.high_water = self.now.as_micros();
         self.tally.write(self.conn)?;
-        for (queue, sum) in &self.sums.queues {
-            let [a, b, c, d, e, f, g] = *sum;
-            let values = [*queue, a, b, c, d, e, f, g];
-            self.conn.prepare_cached(UPDATE_QUEUE)?.execute(values)?;
+        for (sql, sums) in [(UPDATE_QUEUE, &self.sums.queues), (UPDATE_KIND, &self.sums.kinds)] {
+            for (number, sum) in sums {
+                let [a, b, c, d, e, f, g] = *sum;
+                self.conn.prepare_cached(sql)?.execute([*number, a, b, c, d, e, f, g])?;
+            }
         }
         for &(server, held) in &self.sums.servers {
             self.conn.prepare_cached(UPDATE_SERVER)?.execute([server, held])?;
@@ -263,22 +270,28 @@ impl<'a> Write<'a> {
     }
 
     /// Counts a job that was created.
-    pub(crate) fn count_created(&mut self, queue: i64, state: StateName) {
+    pub(crate) fn count_created(&mut self, queue: i64, kind: i64, state: StateName) {
         self.tally.created += 1;
-        self.count_state(queue, state, 1);
+        self.count_state(queue, kind, state, 1);
     }
 
     /// Counts a job that was cleaned.
-    pub(crate) fn count_cleaned(&mut self, queue: i64, state: StateName) {
+    pub(crate) fn count_cleaned(&mut self, queue: i64, kind: i64, state: StateName) {
         self.tally.cleaned += 1;
-        self.count_state(queue, state, -1);
+        self.count_state(queue, kind, state, -1);
     }
 
     /// Counts what a transition changes.
-    pub(crate) fn count_moved(&mut self, queue: i64, from: StateName, made: &Transition) {
+    pub(crate) fn count_moved(
+        &mut self,
+        queue: i64,
+        kind: i64,
+        from: StateName,
+        made: &Transition,
+    ) {
         let to = made.to.state;
-        self.count_state(queue, from, -1);
-        self.count_state(queue, to, 1);
+        self.count_state(queue, kind, from, -1);
+        self.count_state(queue, kind, to, 1);
         match made.cause {
             Cause::Retried => self.tally.retried += 1,
             Cause::Rescued => self.tally.recovered += 1,
@@ -316,15 +329,17 @@ impl<'a> Write<'a> {
         }
     }
 
-    fn count_state(&mut self, queue: i64, state: StateName, by: i64) {
+    fn count_state(&mut self, queue: i64, kind: i64, state: StateName, by: i64) {
+        let state = code(state);
         self.sums.changed = true;
-        self.tally.states[code(state)] += by;
-        let at = self.sums.queues.iter().position(|(number, _)| *number == queue);
-        let at = at.unwrap_or_else(|| {
-            self.sums.queues.push((queue, [0; 7]));
-            self.sums.queues.len() - 1
-        });
-        self.sums.queues[at].1[code(state)] += by;
+        self.tally.states[state] += by;
+        for (sums, number) in [(&mut self.sums.queues, queue), (&mut self.sums.kinds, kind)] {
+            let at = sums.iter().position(|(listed, _)| *listed == number).unwrap_or(sums.len());
+            if at == sums.len() {
+                sums.push((number, [0; 7]));
+            }
+            sums[at].1[state] += by;
+        }
     }
 
     /// Does all of `act` or, when it fails, nothing of it.
@@ -370,4 +385,4 @@ pub(crate) fn code(state: StateName) -> usize {
 /// For the test that each of them finds its rows by an index.
 #[cfg(test)]
 pub(crate) const STATEMENTS: &[&str] =
-    &[SELECT_TALLY, UPDATE_TALLY, UPDATE_QUEUE, UPDATE_SERVER, UPSERT_STATISTICS];
+    &[SELECT_TALLY, UPDATE_TALLY, UPDATE_QUEUE, UPDATE_KIND, UPDATE_SERVER, UPSERT_STATISTICS];

@@ -88,6 +88,11 @@ impl JobError {
         &self.steer
     }
 
+    /// The error behind it; `None` when a handler asked for something without one.
+    pub fn source(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
+        self.source.as_deref()
+    }
+
     /// What is stored about it: the class, and the message with all its sources.
     pub fn record(&self) -> ErrorRecord {
         ErrorRecord::new(self.class.clone(), self.to_string())

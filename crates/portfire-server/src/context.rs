@@ -1,15 +1,32 @@
-//! What a running handler knows of its job: [`JobContext`], and the [`CancellationToken`] it watches.
+//! What a running handler knows of its job, and what it may say about it: [`JobContext`].
 
 use std::fmt;
-use std::future::Future;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use portfire_core::{
-    CancelReason, Cancelled, ClaimedJob, Client, JobId, JobOptions, KindName, QueueName, Timestamp,
+    Annotation, BatchId, Claim, ClaimedJob, Client, ClientError, ErrorRecord, InvalidJob, JobError,
+    JobId, JobOptions, Json, KindName, Level, Occurrence, ParentOutcome, QueueName, ServerId, Ties,
+    Timestamp,
 };
-use tokio::sync::Notify;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::bar::Bar;
+use crate::cancellation::CancellationToken;
+use crate::desk::Desk;
+use crate::lane::Seat;
+use crate::notebook::{Line, Notebook, Pages};
+use crate::tick::Tick;
+
+/// The name of the bar of [`JobContext::progress`].
+const PLAIN_BAR: &str = "progress";
 
 /// The job that a handler runs, and its attempt. Cheap to clone.
+///
+/// What a handler says (`log`, `progress`, `set`, `tag`) is put down in memory and never waits, also not
+/// in a blocking handler. The server sends it about once a second, and the last of it in the commit that
+/// ends the attempt. It counts like the outcome: only as long as the attempt holds the job.
 #[derive(Clone)]
 pub struct JobContext {
     inner: Arc<Inner>,
@@ -19,12 +36,41 @@ struct Inner {
     job: ClaimedJob,
     token: CancellationToken,
     client: Client,
+    notebook: Notebook,
+    place: Option<Place>,
+    /// What the handler stored as its result in a transaction of its own.
+    completed: OnceLock<Option<Json>>,
+}
+
+/// Where an attempt runs.
+pub(crate) struct Place {
+    pub(crate) desk: Arc<Desk>,
+    /// Its worker's; none where nobody collects what is said while it runs.
+    pub(crate) seat: Option<Seat>,
+    /// When it began, on the clock of the desk's runtime.
+    pub(crate) started: Duration,
 }
 
 impl JobContext {
-    /// The context of a claimed job.
+    /// The context of a claimed job outside of a server, for tests of handlers: what the handler says is
+    /// heard by nobody, and all of it at the instant of the claim.
     pub fn new(job: ClaimedJob, token: CancellationToken, client: Client) -> JobContext {
-        JobContext { inner: Arc::new(Inner { job, token, client }) }
+        JobContext::placed(job, token, client, None)
+    }
+
+    pub(crate) fn placed(
+        job: ClaimedJob,
+        token: CancellationToken,
+        client: Client,
+        place: Option<Place>,
+    ) -> JobContext {
+        let notebook = Notebook::new(job.claim.attempt);
+        let client = match job.options.traceparent.as_deref() {
+            Some(traceparent) => client.with_traceparent(traceparent),
+            None => client,
+        };
+        let completed = OnceLock::new();
+        JobContext { inner: Arc::new(Inner { job, token, client, notebook, place, completed }) }
     }
 
     /// The job's id.
@@ -36,6 +82,16 @@ impl JobContext {
     /// so other systems can use it as a fencing token.
     pub fn attempt(&self) -> u32 {
         self.inner.job.claim.attempt
+    }
+
+    /// The right to finish this attempt.
+    pub fn claim(&self) -> Claim {
+        self.inner.job.claim
+    }
+
+    /// The server that holds the job, under the id by which it claimed it; `None` outside of a server.
+    pub fn server_id(&self) -> Option<&ServerId> {
+        self.inner.place.as_ref()?.desk.server.as_ref()
     }
 
     /// Failures of this job before this attempt.
@@ -61,6 +117,80 @@ impl JobContext {
     /// What its call said.
     pub fn options(&self) -> &JobOptions {
         &self.inner.job.options
+    }
+
+    /// What it waited for, belongs to, and is limited by.
+    pub fn ties(&self) -> &Ties {
+        &self.inner.job.ties
+    }
+
+    /// The batch it is a member of. It takes more members while this job runs, because it cannot end
+    /// before its members have.
+    pub fn batch(&self) -> Option<BatchId> {
+        self.ties().batch
+    }
+
+    /// Which run of a recurring job it is; `None` when it is none.
+    pub fn occurrence(&self) -> Option<&Occurrence> {
+        self.ties().occurrence.as_ref()
+    }
+
+    /// For which planned instant it runs.
+    pub fn tick(&self) -> Tick {
+        match self.occurrence() {
+            Some(occurrence) => Tick {
+                nominal: occurrence.planned_at,
+                recurring: Some(occurrence.recurring.clone()),
+                triggered: occurrence.triggered,
+            },
+            None => Tick::at(self.created_at()),
+        }
+    }
+
+    /// How those ended that it waited for, as far as their outcome was to be
+    /// [passed on](portfire_core::Dependency::passing), in the order of its dependencies.
+    pub fn parents(&self) -> &[ParentOutcome] {
+        &self.inner.job.parents
+    }
+
+    /// What the first of its [`parents`](Self::parents) returned. A parent that returned nothing counts
+    /// as `null`, so `()` and `Option` take it.
+    ///
+    /// # Errors
+    /// A permanent [`JobError`] of class `no_parent` when no parent was passed on or it did not succeed,
+    /// and of class `undecodable_parent` when what it returned is of another shape.
+    pub fn parent<T: DeserializeOwned>(&self) -> Result<T, JobError> {
+        let permanent =
+            |class, message| Err(JobError::permanent::<String>(message).with_class(class));
+        let Some(parent) = self.parents().first() else {
+            let message = "it has no parent whose outcome is passed on".to_owned();
+            return permanent("no_parent", message);
+        };
+        if let Some(error) = &parent.error {
+            let message = format!("its parent, {}, is {}: {error}", parent.parent, parent.state);
+            return permanent("no_parent", message);
+        }
+        let text = parent.result.as_ref().map_or("null", Json::as_str);
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        serde_path_to_error::deserialize(&mut deserializer).or_else(|error| {
+            let (path, inner) = (error.path().to_string(), error.inner());
+            let message = format!(
+                "the result of its parent, {}, does not fit, at `{path}`: {inner}",
+                parent.parent
+            );
+            permanent("undecodable_parent", message)
+        })
+    }
+
+    /// What went wrong in the first of its [`parents`](Self::parents).
+    pub fn parent_error(&self) -> Option<&ErrorRecord> {
+        self.parents().first()?.error.as_ref()
+    }
+
+    /// The W3C trace context of who enqueued it. Jobs that are enqueued by [`client`](Self::client)
+    /// inherit it.
+    pub fn traceparent(&self) -> Option<&str> {
+        self.options().traceparent.as_deref()
     }
 
     /// When it was stored.
@@ -89,6 +219,127 @@ impl JobContext {
     }
 }
 
+/// What a handler says. None of these waits for anything.
+impl JobContext {
+    /// Adds a line to the job's log.
+    ///
+    /// A line is cut at 8 KiB. An attempt keeps 256 KiB; what is more is dropped, and a last line says
+    /// how much.
+    pub fn log(&self, text: impl fmt::Display) {
+        self.log_at(Level::Info, text);
+    }
+
+    /// Adds a line of this importance to the job's log, as [`log`](Self::log).
+    pub fn log_at(&self, level: Level, text: impl fmt::Display) {
+        let line = Line::of(text);
+        self.note(|pages, at| pages.log(level, at, line));
+    }
+
+    /// Says how far the job is, in per cent: the bar `progress`.
+    pub fn progress(&self, percent: u32) {
+        self.progress_bar(PLAIN_BAR, 100).set(u64::from(percent));
+    }
+
+    /// A progress bar that goes as far as `total`. The same name is the same bar. A job has at most 32;
+    /// further ones are not shown. A name has 1 to 64 bytes; a longer one is cut.
+    pub fn progress_bar(&self, name: impl AsRef<str>, total: u64) -> Bar {
+        let index = self.note(|pages, _| pages.bar(name.as_ref(), total)).flatten();
+        Bar::new(self.clone(), index)
+    }
+
+    /// Sets metadata: it is shown with the job, and [`get`](Self::get) of this and of later attempts
+    /// answers it.
+    ///
+    /// # Errors
+    /// [`InvalidJob::Encode`] when the value refuses, [`InvalidJob::Metadata`] for a key of none or over
+    /// 128 bytes or a value of over 64 KiB, [`InvalidJob::TooMuchMetadata`] for more than 64 keys.
+    pub fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<(), InvalidJob> {
+        let value = Json::encode(value)?;
+        self.note(|pages, _| pages.set(key, value)).unwrap_or(Ok(()))
+    }
+
+    /// Adds a word to find the job by: 1 to 64 bytes; a longer one is cut. A job has at most 16 with those of
+    /// its call; further ones are dropped.
+    pub fn tag(&self, tag: impl AsRef<str>) {
+        self.note(|pages, _| pages.tag(tag.as_ref(), &self.options().tags));
+    }
+
+    /// What was last set under a key: by this attempt, else by an earlier one, else by the call. `None`
+    /// when nothing was. Only the second of the three asks the storage.
+    ///
+    /// In a blocking handler: `portfire_core::client::block_on(cx.get("key"))`.
+    ///
+    /// # Errors
+    /// [`ClientError::Storage`] when the read failed, [`ClientError::Invalid`] when the value is of
+    /// another shape.
+    pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ClientError> {
+        let Some(value) = self.metadata(key).await? else { return Ok(None) };
+        let decoded = serde_json::from_str(value.as_str());
+        decoded.map(Some).map_err(|error| {
+            let reason = format!("metadata `{key}`: {error}");
+            ClientError::Invalid(InvalidJob::NotJson { reason })
+        })
+    }
+
+    async fn metadata(&self, key: &str) -> Result<Option<Json>, ClientError> {
+        if let Some(value) = self.inner.notebook.metadata(key) {
+            return Ok(Some(value));
+        }
+        // Before the first attempt nobody can have set anything.
+        if self.attempt() > 1 {
+            let mut noted = self.client().storage().notes(self.id()).await?;
+            if let Some(value) = noted.metadata.remove(key) {
+                return Ok(Some(value));
+            }
+        }
+        let called = self.options().metadata.get(key);
+        Ok(called.map(Json::encode).transpose()?)
+    }
+
+    /// Writes something down at the present instant, unless the attempt has ended.
+    pub(crate) fn note<T>(&self, write: impl FnOnce(&mut Pages, Timestamp) -> T) -> Option<T> {
+        let now = self.now();
+        let (written, announce) = self.inner.notebook.write(|pages| write(pages, now));
+        if announce && let Some(Place { desk, seat: Some(seat), .. }) = &self.inner.place {
+            desk.put(*seat, self.clone());
+        }
+        written
+    }
+
+    /// What was said and not sent yet. For who sends it in another way than the server does: a storage
+    /// that ends the attempt in a transaction of the handler's.
+    #[doc(hidden)]
+    pub fn take_notes(&self) -> Option<Annotation> {
+        let notes = self.inner.notebook.take()?;
+        Some(Annotation { claim: self.claim(), notes })
+    }
+
+    /// The attempt has been ended in a transaction of the handler's, with this result. What happens to
+    /// the handler from here on changes nothing.
+    #[doc(hidden)]
+    pub fn complete(&self, result: Option<Json>) {
+        // A second one would be refused by the storage, too.
+        let _ = self.inner.completed.set(result);
+    }
+
+    /// The result with which the attempt has been ended already.
+    pub(crate) fn completed(&self) -> Option<&Option<Json>> {
+        self.inner.completed.get()
+    }
+
+    /// The attempt has ended: the last of what was said. What is said from now on is dropped.
+    pub(crate) fn close(&self) -> Option<portfire_core::Notes> {
+        self.inner.notebook.close(self.now())
+    }
+
+    /// The present, as the instant of the claim and what has passed since; storage time in all but name.
+    fn now(&self) -> Timestamp {
+        let passed = |place: &Place| place.desk.runtime.elapsed().saturating_sub(place.started);
+        let passed = self.inner.place.as_ref().map_or(Duration::ZERO, passed);
+        self.claimed_at().saturating_add(passed)
+    }
+}
+
 impl fmt::Debug for JobContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JobContext")
@@ -96,123 +347,5 @@ impl fmt::Debug for JobContext {
             .field("kind", self.kind())
             .field("attempt", &self.attempt())
             .finish_non_exhaustive()
-    }
-}
-
-/// Tells a handler that its attempt is to stop, and why. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct CancellationToken {
-    signal: Arc<Signal>,
-}
-
-/// One allocation for each attempt: most are never cancelled and never waited on.
-#[derive(Debug, Default)]
-struct Signal {
-    reason: OnceLock<CancelReason>,
-    fired: Notify,
-}
-
-impl CancellationToken {
-    /// A token and the source that fires it.
-    #[allow(clippy::new_ret_no_self)]
-    pub fn new() -> (CancellationSource, CancellationToken) {
-        let source = CancellationSource { signal: Arc::default() };
-        let token = source.token();
-        (source, token)
-    }
-
-    /// A token that never fires: for inline runs and tests.
-    pub fn never() -> CancellationToken {
-        CancellationToken::new().1
-    }
-
-    /// Returns at once: an error when the attempt is to stop. For loops.
-    ///
-    /// # Errors
-    /// [`Cancelled`], which `?` turns into the right [`JobError`](portfire_core::JobError).
-    pub fn check(&self) -> Result<(), Cancelled> {
-        match self.reason() {
-            Some(reason) => Err(Cancelled { reason }),
-            None => Ok(()),
-        }
-    }
-
-    /// Why the attempt is to stop; `None` while it is not.
-    pub fn reason(&self) -> Option<CancelReason> {
-        self.signal.reason.get().copied()
-    }
-
-    /// Whether the attempt is to stop.
-    pub fn is_cancelled(&self) -> bool {
-        self.reason().is_some()
-    }
-
-    /// Waits until the attempt is to stop; for ever when it never is.
-    ///
-    /// # Cancel safety
-    /// Nothing is lost when the future is dropped.
-    pub fn cancelled(&self) -> impl Future<Output = Cancelled> + Send + 'static {
-        let signal = Arc::clone(&self.signal);
-        async move {
-            loop {
-                let mut fired = std::pin::pin!(signal.fired.notified());
-                // Listens before it looks: a reason that is set in between is heard.
-                fired.as_mut().enable();
-                if let Some(&reason) = signal.reason.get() {
-                    return Cancelled { reason };
-                }
-                fired.await;
-            }
-        }
-    }
-
-    /// The source of this token, for whoever performs the attempt.
-    pub(crate) fn source(&self) -> CancellationSource {
-        CancellationSource { signal: Arc::clone(&self.signal) }
-    }
-}
-
-/// Fires a [`CancellationToken`].
-#[derive(Clone, Debug)]
-pub struct CancellationSource {
-    signal: Arc<Signal>,
-}
-
-impl CancellationSource {
-    /// Fires the token. The first reason stays.
-    pub fn cancel(&self, reason: CancelReason) {
-        if self.signal.reason.set(reason).is_ok() {
-            self.signal.fired.notify_waiters();
-        }
-    }
-
-    /// The token that this fires.
-    pub fn token(&self) -> CancellationToken {
-        CancellationToken { signal: Arc::clone(&self.signal) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use portfire_core::client::block_on;
-
-    #[test]
-    fn the_first_reason_stays() {
-        let (source, token) = CancellationToken::new();
-        assert_eq!(token.check(), Ok(()));
-        source.cancel(CancelReason::Deleted);
-        source.cancel(CancelReason::Shutdown);
-        assert_eq!(token.check(), Err(Cancelled { reason: CancelReason::Deleted }));
-    }
-
-    #[test]
-    fn a_wait_ends_whether_it_began_before_or_after() {
-        let (source, token) = CancellationToken::new();
-        let before = token.cancelled();
-        let thread = std::thread::spawn(move || block_on(before).reason);
-        source.cancel(CancelReason::Timeout);
-        assert_eq!(thread.join().unwrap(), CancelReason::Timeout);
-        assert_eq!(block_on(token.cancelled()).reason, CancelReason::Timeout);
     }
 }

@@ -73,6 +73,7 @@ impl Dispatcher {
         tokio::select! {
             biased;
             () = self.in_hand.something_to_do() => {}
+            () = self.in_hand.something_to_tell() => {}
             () = self.shutdown.reached(Phase::Quiet), if running => {}
             // Either hint will do: a queue that is resumed is a matter of control.
             _ = self.wakeups.next(), if running && !self.may_have_work => self.may_have_work = true,
@@ -85,7 +86,7 @@ impl Dispatcher {
 
     /// Sends an errand until the storage has answered it, or the server has lost its id.
     async fn deliver(&mut self, errand: Errand) {
-        let Errand { incarnation, done, want } = errand;
+        let Errand { incarnation, notes, done, want } = errand;
         let holder = self.core.lease.holder();
         let (finished, contexts): (Vec<Finish>, Vec<_>) =
             done.into_iter().map(|done| (done.finish, done.context)).unzip();
@@ -95,7 +96,8 @@ impl Dispatcher {
             aging: None,
         });
         let key = self.core.next_cycle_key();
-        let mut request = CycleRequest { finished, claim, ..CycleRequest::new(holder.server, key) };
+        let mut request =
+            CycleRequest { notes, finished, claim, ..CycleRequest::new(holder.server, key) };
         loop {
             if !self.may_send(incarnation).await {
                 return self.core.drop_outcomes(&request.finished);

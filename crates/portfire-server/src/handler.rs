@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portfire_core::{BoxFuture, JobError, Json, NewRecurring, RetryPolicy};
+use portfire_core::{BoxFuture, InvalidJob, JobError, Json, NewRecurring, RetryPolicy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -119,12 +119,17 @@ pub fn decode_args<T: DeserializeOwned>(args: &Json) -> Result<T, JobError> {
 /// Encodes what a handler returned. Called by what `#[job]` writes.
 ///
 /// # Errors
-/// A permanent [`JobError`] of class `unencodable_result`: running again would not help.
+/// A permanent [`JobError`] of class `unencodable_result`. The server knows it: the job has done its work
+/// and succeeds without a result, and its log says why.
 #[doc(hidden)]
 pub fn encode_result<T: Serialize>(value: &T) -> HandlerResult {
     let json = Json::encode(value).map_err(|error| {
-        JobError::permanent(format!("the result cannot be stored: {error}"))
-            .with_class("unencodable_result")
+        JobError::permanent(UnencodableResult(error)).with_class("unencodable_result")
     })?;
     Ok((json.as_str() != "null").then_some(json))
 }
+
+/// Why what a handler returned cannot be stored.
+#[derive(Debug, thiserror::Error)]
+#[error("it cannot be stored: {0}")]
+pub(crate) struct UnencodableResult(#[source] InvalidJob);

@@ -148,9 +148,10 @@ impl Heartbeat {
     /// goes on under a new id.
     async fn begin_anew(&mut self) {
         let dead = self.core.lease.holder().server;
-        let Holder { server, incarnation, .. } = self.core.lease.reborn(self.core.new_server_id());
+        let holder = self.core.lease.reborn(self.core.new_server_id());
+        self.pools.iter().for_each(|pool| pool.forget_all(&holder));
+        let Holder { server, incarnation, .. } = holder;
         tracing::warn!(%dead, %server, "the server was declared dead; it goes on under a new id");
-        self.pools.iter().for_each(|pool| pool.forget_all(incarnation));
         loop {
             let core = Arc::clone(&self.core);
             let sent_at = core.runtime.elapsed();

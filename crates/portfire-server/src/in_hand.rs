@@ -8,12 +8,17 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use portfire_core::{CancelReason, Claim, ClaimedJob, Finish, JobId, Lost, Outcome};
+use portfire_core::{
+    Annotation, CancelReason, Claim, ClaimedJob, Finish, JobId, Lost, Notes, Outcome,
+};
 use tokio::sync::Notify;
 
-use crate::context::{CancellationToken, JobContext};
+use crate::cancellation::CancellationToken;
+use crate::context::JobContext;
+use crate::desk::Desk;
 use crate::lane::{Lane, LaneName, Seat};
-use crate::lease::Lease;
+use crate::lease::{Holder, Lease};
+use crate::notebook::weight;
 use crate::runtime::Runtime;
 
 /// Most jobs that are fetched ahead.
@@ -26,6 +31,12 @@ const CLAIM_MAX: usize = AHEAD_MAX / 2;
 /// Most finishes that one cycle reports.
 const FINISH_MAX: usize = 1_024;
 
+/// How often it is sent what a running job says; its last words go with its end.
+const NOTES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// About how much of what jobs say goes with one cycle, in bytes: other writers wait for it.
+const NOTES_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// The jobs of one pool.
 pub(crate) struct InHand {
     state: Mutex<State>,
@@ -35,6 +46,8 @@ pub(crate) struct InHand {
     departures: Notify,
     /// Tells whoever waits for the end that an errand has been delivered.
     calm: Notify,
+    /// Tells the dispatcher that a running job has said something.
+    spoken: Arc<Notify>,
     lease: Arc<Lease>,
     runtime: Arc<dyn Runtime>,
 }
@@ -42,6 +55,10 @@ pub(crate) struct InHand {
 struct State {
     /// Under which of the server's ids the jobs were claimed.
     incarnation: u64,
+    /// Where those that run under it say that they have something to say.
+    desk: Arc<Desk>,
+    /// Not before this is it collected again.
+    notes_at: Duration,
     lanes: [Lane; 2],
     done: Vec<Done>,
     /// Nothing is started any more.
@@ -61,6 +78,7 @@ pub(crate) struct Assigned {
     pub(crate) job: ClaimedJob,
     pub(crate) token: CancellationToken,
     pub(crate) incarnation: u64,
+    pub(crate) desk: Arc<Desk>,
 }
 
 /// A job that has ended and is to be reported.
@@ -68,13 +86,24 @@ pub(crate) struct Assigned {
 pub(crate) struct Done {
     pub(crate) finish: Finish,
     pub(crate) incarnation: u64,
+    /// What it said last.
+    pub(crate) notes: Option<Box<Notes>>,
     /// For those who want to hear of it once it is stored.
     pub(crate) context: Option<JobContext>,
+}
+
+impl Done {
+    fn annotation(&mut self) -> Option<Annotation> {
+        let notes = *self.notes.take()?;
+        Some(Annotation { claim: self.finish.claim, notes })
+    }
 }
 
 /// What a dispatcher is to do next.
 pub(crate) struct Errand {
     pub(crate) incarnation: u64,
+    /// What those that run say, and what those that are done said last.
+    pub(crate) notes: Vec<Annotation>,
     pub(crate) done: Vec<Done>,
     /// Jobs to claim.
     pub(crate) want: u32,
@@ -120,8 +149,12 @@ impl InHand {
         blocking_workers: usize,
     ) -> InHand {
         let lanes = [Lane::new(workers), Lane::new(blocking_workers)];
+        let (holder, spoken) = (lease.holder(), Arc::new(Notify::new()));
+        let desk = Desk::new(Some(holder.server), Arc::clone(&runtime), Arc::clone(&spoken));
         let state = State {
-            incarnation: lease.holder().incarnation,
+            incarnation: holder.incarnation,
+            desk: Arc::new(desk),
+            notes_at: Duration::ZERO,
             lanes,
             done: Vec::new(),
             closed: false,
@@ -133,7 +166,7 @@ impl InHand {
         };
         let arrivals = [Notify::new(), Notify::new()];
         let (departures, calm) = (Notify::new(), Notify::new());
-        InHand { state: Mutex::new(state), arrivals, departures, calm, lease, runtime }
+        InHand { state: Mutex::new(state), arrivals, departures, calm, spoken, lease, runtime }
     }
 
     // The worker's side.
@@ -209,18 +242,39 @@ impl InHand {
         let mut state = self.lock();
         state.give_back_stale(now);
         let want = if claiming && !state.closed { state.room(now) } else { 0 };
-        if state.done.is_empty() && want == 0 {
+        let mut notes = state.take_notes(now);
+        if state.done.is_empty() && notes.is_empty() && want == 0 {
             state.dispatcher_waits = true;
             return None;
         }
-        let most = state.done.len().min(FINISH_MAX);
-        let done = match most == state.done.len() {
+        let most = state.reportable();
+        let mut done = match most == state.done.len() {
             true => std::mem::take(&mut state.done),
             false => state.done.drain(..most).collect(),
         };
+        notes.extend(done.iter_mut().filter_map(Done::annotation));
         state.errands = Errands { begun: state.errands.begun + 1, under_way: true };
         state.reporting = done.iter().map(|done| done.finish.claim).collect();
-        Some(Errand { incarnation: state.incarnation, done, want })
+        Some(Errand { incarnation: state.incarnation, notes, done, want })
+    }
+
+    /// Waits until it is time to send what running jobs have said.
+    pub(crate) async fn something_to_tell(&self) {
+        loop {
+            // Made before the look, so that what comes in between is heard.
+            let spoken = self.spoken.notified();
+            let due = {
+                let state = self.lock();
+                (!state.desk.is_empty()).then_some(state.notes_at)
+            };
+            match due {
+                Some(due) => {
+                    let wait = due.saturating_sub(self.runtime.elapsed());
+                    return self.runtime.sleep(wait).await;
+                }
+                None => spoken.await,
+            }
+        }
     }
 
     /// The errand is delivered, or has become void.
@@ -298,9 +352,12 @@ impl InHand {
     }
 
     /// The server goes on under another id: nothing that was claimed before is its own.
-    pub(crate) fn forget_all(&self, incarnation: u64) {
+    pub(crate) fn forget_all(&self, holder: &Holder) {
+        let server = Some(holder.server.clone());
+        let desk = Desk::new(server, Arc::clone(&self.runtime), Arc::clone(&self.spoken));
         let mut state = self.lock();
-        state.incarnation = incarnation;
+        state.incarnation = holder.incarnation;
+        state.desk = Arc::new(desk);
         state.cancel_all(CancelReason::LeaseLost);
         state.lost += state.done.len() as u64;
         state.done.clear();
@@ -406,7 +463,10 @@ impl State {
             return Take::Nothing;
         }
         match self.lanes[seat.lane as usize].start(seat.slot) {
-            Some((job, token)) => Take::Job(Assigned { job, token, incarnation }),
+            Some((job, token)) => {
+                let desk = Arc::clone(&self.desk);
+                Take::Job(Assigned { job, token, incarnation, desk })
+            }
             None => Take::Nothing,
         }
     }
@@ -440,7 +500,31 @@ impl State {
     fn release(&mut self, claim: Claim) {
         let finish = Finish { claim, outcome: Outcome::Released, duration: Duration::ZERO };
         self.released += 1;
-        self.done.push(Done { finish, incarnation: self.incarnation, context: None });
+        let incarnation = self.incarnation;
+        self.done.push(Done { finish, incarnation, notes: None, context: None });
+    }
+
+    /// What running jobs have said, if it is time for that.
+    fn take_notes(&mut self, now: Duration) -> Vec<Annotation> {
+        if now < self.notes_at || self.desk.is_empty() {
+            return Vec::new();
+        }
+        let (notes, all) = self.desk.collect(NOTES_BYTES_MAX);
+        if all && !notes.is_empty() {
+            self.notes_at = now + NOTES_INTERVAL;
+        }
+        notes
+    }
+
+    /// How many of those that are done one cycle reports.
+    fn reportable(&self) -> usize {
+        let mut bytes = 0;
+        let heavy = self.done.iter().take(FINISH_MAX).position(|done| {
+            bytes += done.notes.as_deref().map_or(0, weight);
+            bytes > NOTES_BYTES_MAX
+        });
+        // One goes in any case, however heavy.
+        heavy.map_or(self.done.len().min(FINISH_MAX), |heavy| heavy.max(1))
     }
 
     fn cancel_all(&self, reason: CancelReason) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use portfire_core::{CancelReason, Claim, ClaimedJob, Lost, LostReason};
 
-use crate::context::{CancellationSource, CancellationToken};
+use crate::cancellation::{CancellationSource, CancellationToken};
 use crate::prefetch::Pace;
 
 /// How long a job may wait here for a worker before it is given back, if more wait than the pool has
@@ -16,7 +16,7 @@ use crate::prefetch::Pace;
 const READY_MAX: Duration = Duration::from_secs(1);
 
 /// Which of a pool's two sorts of workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum LaneName {
     /// For async handlers.
     Async,
@@ -25,7 +25,7 @@ pub(crate) enum LaneName {
 }
 
 /// The place of one worker.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Seat {
     pub(crate) lane: LaneName,
     pub(crate) slot: usize,

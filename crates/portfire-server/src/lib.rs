@@ -8,10 +8,13 @@
 //! [`Storage`](portfire_core::Storage), so the simulator runs exactly this code in virtual time.
 
 mod auditor;
+pub mod bar;
 pub mod builder;
+pub mod cancellation;
 mod cleaner;
 pub mod context;
 mod core;
+mod desk;
 mod dispatcher;
 pub mod filter;
 pub mod handler;
@@ -19,6 +22,7 @@ mod heartbeat;
 mod in_hand;
 mod lane;
 mod lease;
+mod notebook;
 mod panics;
 pub mod perform;
 pub mod pool;
@@ -34,15 +38,18 @@ pub mod server;
 mod service;
 pub mod services;
 pub mod shutdown;
+pub mod tick;
 pub mod worker;
 
+pub use bar::Bar;
 pub use builder::ServerBuilder;
-pub use context::{CancellationSource, CancellationToken, JobContext};
+pub use cancellation::{CancellationSource, CancellationToken};
+pub use context::JobContext;
 pub use filter::{AppliedFilter, ElectFilter, Next, ServerFilter, filter_fn, filter_with};
 pub use handler::{
     Handler, HandlerDefaults, HandlerResult, Invocation, JobDescriptor, JobSet, ParamShape,
 };
-pub use perform::Performer;
+pub use perform::{Performed, Performer};
 pub use pool::Pool;
 pub use problem::{Problem, StartError};
 pub use process::{BackgroundProcess, ProcessContext, process_fn};
@@ -51,3 +58,4 @@ pub use runtime::{Runtime, TaskHandle, TokioRuntime};
 pub use server::{Server, ServerStats};
 pub use services::{FromServices, Need, Scope, ServiceError, Services};
 pub use shutdown::{Phase, Shutdown, ShutdownReport, shutdown_signal};
+pub use tick::Tick;

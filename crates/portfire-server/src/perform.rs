@@ -14,15 +14,18 @@ use std::time::Duration;
 
 use portfire_core::job_error::Steer;
 use portfire_core::{
-    AfterFailure, BoxFuture, CancelReason, Cause, ClaimedJob, Client, ErrorRecord, Finish,
-    HistoryEntry, JobError, Outcome, RetryPolicy, Timestamp,
+    AfterFailure, Annotation, BoxFuture, CancelReason, Cause, ClaimedJob, Client, ErrorRecord,
+    Finish, HistoryEntry, JobError, Level, Notes, Outcome, RetryPolicy, Timestamp,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tracing::Instrument;
 
-use crate::context::{CancellationToken, JobContext};
+use crate::cancellation::CancellationToken;
+use crate::context::{JobContext, Place};
+use crate::desk::Desk;
 use crate::filter::{ElectFilter, Next, ServerFilter};
-use crate::handler::{Handler, HandlerResult, Invocation};
+use crate::handler::{Handler, HandlerResult, Invocation, UnencodableResult};
+use crate::lane::Seat;
 use crate::panics::{caught, caught_in};
 use crate::registry::{Registered, Registry};
 use crate::runtime::Runtime;
@@ -40,6 +43,9 @@ pub(crate) const UNKNOWN_KIND_DELAY: Duration = Duration::from_secs(30);
 /// Default time for which a job without a handler waits for one.
 pub(crate) const UNKNOWN_KIND_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Default for the largest result that is kept, in bytes.
+pub(crate) const RESULT_BYTES_MAX: usize = 1024 * 1024;
+
 /// Turns claimed jobs into finishes: handlers, services and filters put together.
 pub struct Performer {
     registry: Registry,
@@ -51,6 +57,18 @@ pub struct Performer {
     retry: RetryPolicy,
     unknown_kind_delay: Duration,
     unknown_kind_grace: Duration,
+    result_bytes_max: usize,
+    /// Of jobs that no pool has in hand.
+    desk: Arc<Desk>,
+}
+
+/// A performed job: what to tell the storage of it, in one cycle.
+#[derive(Clone, Debug)]
+pub struct Performed {
+    /// How the attempt ended.
+    pub finish: Finish,
+    /// What it said.
+    pub notes: Vec<Annotation>,
 }
 
 impl Performer {
@@ -62,16 +80,19 @@ impl Performer {
         client: Client,
         runtime: Arc<dyn Runtime>,
     ) -> Performer {
+        let desk = Desk::new(None, Arc::clone(&runtime), Arc::new(Notify::new()));
         Performer {
             registry,
             services: Arc::new(services),
             client,
             runtime,
+            desk: Arc::new(desk),
             filters: Vec::new(),
             elect: Vec::new(),
             retry: RetryPolicy::default(),
             unknown_kind_delay: UNKNOWN_KIND_DELAY,
             unknown_kind_grace: UNKNOWN_KIND_GRACE,
+            result_bytes_max: RESULT_BYTES_MAX,
         }
     }
 
@@ -110,6 +131,14 @@ impl Performer {
         self
     }
 
+    /// The largest result that is kept, in bytes of JSON. Default: 1 MiB. See
+    /// [`ServerBuilder::result_bytes_max`](crate::ServerBuilder::result_bytes_max).
+    #[must_use]
+    pub fn result_bytes_max(mut self, bytes: usize) -> Performer {
+        self.result_bytes_max = bytes;
+        self
+    }
+
     /// The handlers.
     pub fn registry(&self) -> &Registry {
         &self.registry
@@ -131,28 +160,43 @@ impl Performer {
     /// # Cancel safety
     /// Dropping the future drops an async handler at the await where it stands; a blocking one runs
     /// on, unheard.
-    pub async fn perform(&self, job: ClaimedJob, token: CancellationToken) -> Finish {
-        self.attempt(job, token).await.finish
+    pub async fn perform(&self, job: ClaimedJob, token: CancellationToken) -> Performed {
+        let attempt = self.attempt(job, token, &self.desk, None).await;
+        let claim = attempt.finish.claim;
+        let notes = attempt.notes.map(|notes| Annotation { claim, notes: *notes });
+        Performed { finish: attempt.finish, notes: notes.into_iter().collect() }
     }
 
     /// As [`perform`](Self::perform), with what its worker needs to know besides.
-    pub(crate) async fn attempt(&self, job: ClaimedJob, token: CancellationToken) -> Attempt {
+    pub(crate) async fn attempt(
+        &self,
+        job: ClaimedJob,
+        token: CancellationToken,
+        desk: &Arc<Desk>,
+        seat: Option<Seat>,
+    ) -> Attempt {
         let claim = job.claim;
-        let context = JobContext::new(job, token, self.client.clone());
-        let Some(entry) = self.registry.find(context.kind().as_str()) else {
-            let outcome = self.elected(&context, self.unknown_kind(&context).await);
-            let finish = Finish { claim, outcome, duration: Duration::ZERO };
-            return Attempt { finish, context, thread: None };
-        };
-        let thread = ThreadSlot::default();
         let started = self.runtime.elapsed();
-        let span = tracing::info_span!(
-            "portfire.job",
-            job_id = %context.id(),
-            kind = %context.kind(),
-            queue = %context.queue(),
-            attempt = context.attempt(),
-        );
+        let place = Place { desk: Arc::clone(desk), seat, started };
+        let context = JobContext::placed(job, token, self.client.clone(), Some(place));
+        let unstarted = match (too_late(&context), self.registry.find(context.kind().as_str())) {
+            (None, Some(entry)) => return self.start(entry, context, started).await,
+            (None, None) => self.unknown_kind(&context).await,
+            (Some(reason), _) => {
+                tracing::warn!(job_id = %context.id(), kind = %context.kind(), reason, "job discarded");
+                Outcome::Discarded { reason, error: None }
+            }
+        };
+        let outcome = self.fitted(&context, self.elected(&context, unstarted));
+        let finish = Finish { claim, outcome, duration: Duration::ZERO };
+        let notes = context.close().map(Box::new);
+        Attempt { finish, notes, context, thread: None }
+    }
+
+    /// Runs the handler of a job to the end of the attempt.
+    async fn start(&self, entry: &Registered, context: JobContext, started: Duration) -> Attempt {
+        let thread = ThreadSlot::default();
+        let span = job_span(&context);
         // All code of the user's runs in here, also what is dropped and what is put into words.
         let decided = caught_in(async {
             let ended = self.run(entry, &context, &thread).await;
@@ -164,15 +208,13 @@ impl Performer {
             let panicked = |message| ErrorRecord::new("panic", message);
             let outcome = decided
                 .unwrap_or_else(|message| self.failure(entry, &context, panicked(message), None));
-            let outcome = self.elected(&context, outcome);
+            let outcome = self.fitted(&context, self.elected(&context, outcome));
             log_outcome(&context, &outcome);
             outcome
         });
-        Attempt {
-            finish: Finish { claim, outcome, duration },
-            context,
-            thread: thread.into_inner(),
-        }
+        let finish = Finish { claim: context.claim(), outcome, duration };
+        let notes = context.close().map(Box::new);
+        Attempt { finish, notes, context, thread: thread.into_inner() }
     }
 
     /// Runs the handler inside the filters until it has ended, or must be dropped.
@@ -249,6 +291,10 @@ impl Performer {
 
     /// Decides how an attempt ended.
     fn outcome(&self, entry: &Registered, job: &JobContext, ended: Ended) -> Outcome {
+        // Whatever came after that changes nothing any more.
+        if let Some(result) = job.completed() {
+            return Outcome::Succeeded { result: result.clone() };
+        }
         let stopped = job.cancellation().reason();
         let error = match ended {
             Ended::Returned(Ok(result)) => return Outcome::Succeeded { result },
@@ -353,6 +399,28 @@ impl Performer {
     }
 }
 
+impl Performer {
+    /// The outcome without a result that is too large to keep. The handler has done its work, and
+    /// running it again would give the same: so the job succeeds, and its log says what is missing.
+    fn fitted(&self, job: &JobContext, outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::Succeeded { result: Some(result) }
+                if result.as_str().len() > self.result_bytes_max =>
+            {
+                let (size, limit) = (result.as_str().len(), self.result_bytes_max);
+                job.log_at(
+                    Level::Warn,
+                    format_args!(
+                        "the result was dropped: it has {size} bytes, and at most {limit} are kept"
+                    ),
+                );
+                Outcome::Succeeded { result: None }
+            }
+            outcome => outcome,
+        }
+    }
+}
+
 impl fmt::Debug for Performer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Performer").field("registry", &self.registry).finish_non_exhaustive()
@@ -362,6 +430,8 @@ impl fmt::Debug for Performer {
 /// The end of an attempt, as its worker gets it.
 pub(crate) struct Attempt {
     pub(crate) finish: Finish,
+    /// What it said last.
+    pub(crate) notes: Option<Box<Notes>>,
     pub(crate) context: JobContext,
     /// Ends when the thread of a blocking handler has returned. Only an attempt that timed out ends
     /// before its thread.
@@ -386,15 +456,30 @@ pub(crate) struct Innermost<'a> {
 
 impl<'a> Innermost<'a> {
     pub(crate) fn run(self) -> BoxFuture<'a, HandlerResult> {
+        let job = self.invocation.context.clone();
         match self.handler {
             Handler::Async(handler) => match caught(|| handler(self.invocation)) {
-                Ok(run) => Box::pin(Caught(run)),
+                Ok(run) => Box::pin(Caught { run, job }),
                 Err(message) => Box::pin(std::future::ready(Err(panic_error(message)))),
             },
-            Handler::Blocking(handler) => {
-                Box::pin(on_thread(handler, self.invocation, self.runtime, self.thread))
-            }
+            Handler::Blocking(handler) => Box::pin(async move {
+                let result = on_thread(handler, self.invocation, self.runtime, self.thread).await;
+                without_unencodable(&job, result)
+            }),
         }
+    }
+}
+
+/// A result that cannot be stored is dropped, as one that is too large: the job has succeeded all the
+/// same, and its log says why there is no result.
+fn without_unencodable(job: &JobContext, result: HandlerResult) -> HandlerResult {
+    let Err(error) = &result else { return result };
+    match error.source().and_then(|source| source.downcast_ref::<UnencodableResult>()) {
+        Some(unencodable) => {
+            job.log_at(Level::Warn, format_args!("the result was dropped: {unencodable}"));
+            Ok(None)
+        }
+        None => result,
     }
 }
 
@@ -438,15 +523,19 @@ async fn on_thread(
 }
 
 /// A handler whose panic is its error, so that filters see it as one.
-struct Caught<'a>(BoxFuture<'a, HandlerResult>);
+struct Caught<'a> {
+    run: BoxFuture<'a, HandlerResult>,
+    job: JobContext,
+}
 
 impl Future for Caught<'_> {
     type Output = HandlerResult;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<HandlerResult> {
         // A future that panicked is never polled again: its attempt has ended.
-        caught(|| self.0.as_mut().poll(cx))
+        caught(|| self.run.as_mut().poll(cx))
             .unwrap_or_else(|message| Poll::Ready(Err(panic_error(message))))
+            .map(|result| without_unencodable(&self.job, result))
     }
 }
 
@@ -462,6 +551,34 @@ async fn poll_once<T>(mut future: Pin<&mut (dyn Future<Output = T> + Send)>) -> 
 
 fn panic_error(message: String) -> JobError {
     JobError::new(message).with_class("panic")
+}
+
+/// Why a job is not to start any more, if it is not.
+fn too_late(job: &JobContext) -> Option<String> {
+    let (options, claimed_at) = (job.options(), job.claimed_at());
+    let waited = claimed_at.since(job.job().enqueued_at);
+    match (options.start_deadline, options.expires_at) {
+        (Some(deadline), _) if waited > deadline => Some(format!(
+            "it was to start within {deadline:?} of being enqueued, and was claimed after {waited:?}"
+        )),
+        (_, Some(expires_at)) if claimed_at > expires_at => {
+            Some(format!("it was to start by {expires_at}, and was claimed at {claimed_at}"))
+        }
+        _ => None,
+    }
+}
+
+/// The span that everything of an attempt happens in. Its name and fields are documented in the crate.
+fn job_span(job: &JobContext) -> tracing::Span {
+    tracing::info_span!(
+        "portfire.job",
+        job_id = %job.id(),
+        kind = %job.kind(),
+        queue = %job.queue(),
+        attempt = job.attempt(),
+        server = job.server_id().map(tracing::field::display),
+        traceparent = job.traceparent(),
+    )
 }
 
 /// Time since the job was first parked in its present run; a requeue or a new instant begins anew.

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use portfire_core::storage::BATCH_MAX;
 use portfire_core::{
-    BoxFuture, ClaimRequest, ClaimedJob, Client, CycleRequest, Finish, MemoryStorage, Monitor,
-    NewServer, QueueName, RetryPolicy, ServerId, Storage, StorageError, Verdict,
+    Annotation, BoxFuture, ClaimRequest, ClaimedJob, Client, CycleRequest, Finish, MemoryStorage,
+    Monitor, NewServer, QueueName, RetryPolicy, ServerId, Storage, StorageError, Verdict,
 };
 use portfire_server::{
-    CancellationToken, ElectFilter, JobDescriptor, Performer, Registry, ServerFilter, Services,
+    CancellationToken, ElectFilter, JobDescriptor, Performed, Performer, Registry, ServerFilter,
+    Services,
 };
 
 use super::drained::{Drained, Run};
@@ -120,13 +121,17 @@ impl Runner {
 
     async fn perform(&self, job: ClaimedJob) -> Result<Run, StorageError> {
         let (token, held) = (CancellationToken::never(), job.clone());
-        let finish = self.performer.perform(job, token).await;
-        let verdict = self.finish(finish.clone()).await?;
+        let Performed { finish, notes, .. } = self.performer.perform(job, token).await;
+        let verdict = self.finish(finish.clone(), notes).await?;
         Ok(Run::new(held, finish.outcome, verdict == Some(Verdict::Applied)))
     }
 
-    async fn finish(&self, finish: Finish) -> Result<Option<Verdict>, StorageError> {
-        let request = CycleRequest { finished: vec![finish], ..self.request() };
+    async fn finish(
+        &self,
+        finish: Finish,
+        notes: Vec<Annotation>,
+    ) -> Result<Option<Verdict>, StorageError> {
+        let request = CycleRequest { notes, finished: vec![finish], ..self.request() };
         Ok(self.memory.cycle(request).await?.verdicts.pop())
     }
 

@@ -7,6 +7,8 @@ use portfire_core::{Bucket, Cleaned};
 
 use crate::error::Failure;
 use crate::expiry;
+use crate::locks;
+use crate::notes;
 use crate::row::{Body, Stand};
 use crate::servers::processes;
 use crate::write::{Write, bucket_code};
@@ -33,6 +35,7 @@ pub(crate) fn clean(write: &mut Write<'_>, max: u32) -> Result<Cleaned, Failure>
         write.conn.prepare_cached(DELETE_JOB)?.execute([seq])?;
         write.count_cleaned(body.queue, body.kind, stand.standing.state);
     }
+    notes::remove(write.conn, &expired)?;
     let more = expiry::has_more(write.conn, write.now)?;
     forget_old(write)?;
     Ok(Cleaned { jobs: expired.len() as u32, more })
@@ -40,7 +43,7 @@ pub(crate) fn clean(write: &mut Write<'_>, max: u32) -> Result<Cleaned, Failure>
 
 fn forget_old(write: &mut Write<'_>) -> Result<(), Failure> {
     let died_by = write.now.saturating_sub(DEAD_SHOWN).as_micros();
-    let mut gone = 0;
+    let mut gone = locks::clean(write)?;
     // Before the first day is over nothing can have died a day ago.
     if died_by > 0 {
         gone += write.conn.prepare_cached(DELETE_SERVERS)?.execute([died_by])?;

@@ -17,7 +17,7 @@ use crate::options::{SqliteOptions, Synchronous};
 pub(crate) const APPLICATION_ID: i64 = 0x5046_4952;
 
 /// Statements that a connection keeps prepared; all there are.
-const STATEMENTS_KEPT: usize = 160;
+const STATEMENTS_KEPT: usize = 400;
 
 /// The first version in which a commit that meets the restart of the log cannot damage the file, and
 /// the later one that had the defect again. Source: sqlite.org/wal.html, "The WAL-Reset Bug".

@@ -4,7 +4,7 @@ use portfire_core::storage::BATCH_MAX;
 use portfire_core::{Created, InvalidJob, NewJob, StateName, StorageError, Timestamp};
 use rusqlite::params;
 
-use crate::error::Failure;
+use crate::error::{Failure, corrupt};
 use crate::row::cause_code;
 use crate::ties;
 use crate::write::Write;
@@ -34,6 +34,12 @@ pub(crate) fn create(write: &mut Write<'_>, jobs: &[NewJob]) -> Result<Vec<Creat
         [job] if write.names.know(&job.queue, &job.kind) => insert_all(write, jobs),
         _ => write.all_or_nothing(|write| insert_all(write, jobs)),
     }
+}
+
+/// Stores a job that the storage itself makes, with what else the call does.
+pub(crate) fn create_one(write: &mut Write<'_>, job: &NewJob) -> Result<Created, Failure> {
+    let mut created = create(write, std::slice::from_ref(job))?;
+    created.pop().ok_or_else(|| corrupt("a job was created and is not told of"))
 }
 
 fn insert_all(write: &mut Write<'_>, jobs: &[NewJob]) -> Result<Vec<Created>, Failure> {

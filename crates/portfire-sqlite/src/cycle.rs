@@ -1,16 +1,20 @@
 //! Finishing and claiming, the two halves of a server's cycle.
 
+use std::collections::HashMap;
+
 use portfire_core::storage::BATCH_MAX;
 use portfire_core::transition::{Standing, next};
 use portfire_core::{
-    Claim, ClaimRequest, ClaimedJob, Cycle, CycleRequest, ErrorRecord, Event, Finish, JobId,
-    JobOptions, Json, KindName, Outcome, QueueName, ServerId, StateName, Ties, Timestamp, Verdict,
+    Annotation, Claim, ClaimRequest, ClaimedJob, Cycle, CycleRequest, ErrorRecord, Event, Finish,
+    JobId, JobOptions, Json, KindName, Outcome, QueueName, ServerId, StateName, Ties, Timestamp,
+    Verdict,
 };
 use rusqlite::Row as SqlRow;
 
 use crate::error::{Failure, corrupt};
 use crate::history;
 use crate::names::Queue;
+use crate::notes;
 use crate::row::{At, Body, Facts, Stand, body_columns, instant, maybe_instant, options, transit};
 use crate::servers::alive;
 use crate::ties;
@@ -45,9 +49,14 @@ const SELECT_CLAIMED: &str = "SELECT -j.priority, r.place, r.seq, r.enqueued_at,
 /// Records what a server finished, and claims more for it.
 pub(crate) fn cycle(write: &mut Write<'_>, request: &CycleRequest) -> Result<Cycle, Failure> {
     let server = alive(write.conn, &request.server)?;
+    let mut speakers = annotate(write, server, &request.notes)?;
     let mut verdicts = Vec::with_capacity(request.finished.len());
     for done in &request.finished {
-        verdicts.push(finish(write, &request.server, server, done)?);
+        let found = match speakers.remove(&done.claim.job) {
+            Some(found) => Some(found),
+            None => find(write, done.claim)?,
+        };
+        verdicts.push(finish(write, &request.server, server, done, found)?);
     }
     let claimed = match &request.claim {
         None => Vec::new(),
@@ -62,26 +71,38 @@ pub(crate) fn cycle(write: &mut Write<'_>, request: &CycleRequest) -> Result<Cyc
     Ok(Cycle { verdicts, claimed })
 }
 
-fn finish(
+/// Takes down what running jobs say. Answers where they stand, for the finishes that follow.
+fn annotate(
+    write: &mut Write<'_>,
+    server: i64,
+    annotations: &[Annotation],
+) -> Result<HashMap<JobId, (Body, Stand)>, Failure> {
+    let mut speakers = HashMap::new();
+    for Annotation { claim, notes } in annotations {
+        let found = match speakers.remove(&claim.job) {
+            Some(found) => Some(found),
+            None => find(write, *claim)?,
+        };
+        let Some((body, stand)) = found else { continue };
+        if is_held(&stand, server, claim.attempt) {
+            notes::annotate(write, body.seq, claim.attempt, notes)?;
+        }
+        speakers.insert(claim.job, (body, stand));
+    }
+    Ok(speakers)
+}
+
+/// Records the end of an attempt of a job, which was found as it stands.
+pub(crate) fn finish(
     write: &mut Write<'_>,
     id: &ServerId,
     server: i64,
     done: &Finish,
+    found: Option<(Body, Stand)>,
 ) -> Result<Verdict, Failure> {
-    let Claim { job, attempt, locator } = done.claim;
-    let held = match held(write, locator, job)? {
-        Some(held) => Some(held),
-        None => match Body::find(write.conn, job)? {
-            None => return Ok(Verdict::Missing),
-            Some(body) => {
-                let stand = Stand::find(write.conn, &body)?;
-                Some((body, stand))
-            }
-        },
-    };
-    let Some((body, stand)) = held else { return Ok(Verdict::Missing) };
-    let is_held = matches!(stand.at, At::Running { server: holder, .. } if holder == server);
-    if !is_held || stand.standing.attempt != attempt {
+    let Some((body, stand)) = found else { return Ok(Verdict::Missing) };
+    let attempt = done.claim.attempt;
+    if !is_held(&stand, server, attempt) {
         let already = history::stands_where_finished(write.conn, &body, &stand, id, attempt)?;
         return Ok(if already { Verdict::Already } else { Verdict::Fenced });
     }
@@ -90,6 +111,21 @@ fn finish(
         Ok(_) => Ok(Verdict::Applied),
         Err(refusal) => Err(corrupt(refusal)),
     }
+}
+
+fn is_held(stand: &Stand, server: i64, attempt: u32) -> bool {
+    let held = matches!(stand.at, At::Running { server: holder, .. } if holder == server);
+    held && stand.standing.attempt == attempt
+}
+
+/// Where the job of a claim stands.
+pub(crate) fn find(write: &Write<'_>, claim: Claim) -> Result<Option<(Body, Stand)>, Failure> {
+    if let Some(held) = held(write, claim.locator, claim.job)? {
+        return Ok(Some(held));
+    }
+    let Some(body) = Body::find(write.conn, claim.job)? else { return Ok(None) };
+    let stand = Stand::find(write.conn, &body)?;
+    Ok(Some((body, stand)))
 }
 
 /// The job, when it stands where the claim says and is held by anyone.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use portfire_core::{InvalidJob, StorageError};
+use portfire_core::{Cursor, InvalidJob, StorageError};
 use rusqlite::ErrorCode;
 
 /// Why an operation did not do what it was asked.
@@ -88,6 +88,14 @@ impl Lost {
 /// A stored value that this version does not write.
 pub(crate) fn corrupt(what: impl std::fmt::Display) -> Failure {
     Failure::Lost(Lost::Corrupt(what.to_string()))
+}
+
+/// A cursor that no page of this list ended with.
+pub(crate) fn foreign_cursor(cursor: &Cursor) -> Failure {
+    let shown: String = cursor.0.chars().take(80).flat_map(char::escape_debug).collect();
+    let refusal =
+        format!("`{shown}` is not where a page of this list ended; begin again without it");
+    StorageError::Unsupported(refusal).into()
 }
 
 /// Sorts an error of SQLite's. Takes it by reference, because one error answers a whole group.

@@ -45,9 +45,11 @@ mod error;
 mod expiry;
 mod history;
 mod inbox;
+mod locks;
 mod migrate;
 mod monitor;
 mod names;
+mod notes;
 mod options;
 mod pages;
 #[cfg(test)]
@@ -55,6 +57,7 @@ mod plans;
 mod process;
 mod promote;
 mod reader;
+mod recurring;
 mod row;
 mod servers;
 mod ties;
@@ -70,10 +73,12 @@ use std::thread::ThreadId;
 
 use portfire_core::client::block_on;
 use portfire_core::{
-    Answer, Bucket, Change, Changed, Claim, Cleaned, Counts, Created, Cycle, CycleRequest,
-    HistoryEntry, JobFilter, JobId, JobPage, JobRecord, Lost, Monitor, NewJob, NewServer, Promoted,
-    QueueName, QueueRecord, RescueRequest, Rescued, ServerId, ServerRecord, StatisticsRecord,
-    Storage, StorageError, StorageInfo, Timestamp, WakeupHub, Wakeups,
+    Answer, Bucket, Change, Changed, Claim, Cleaned, Counts, Created, Cursor, Cycle, CycleRequest,
+    DueRecurring, Fire, Fired, HistoryEntry, JobFilter, JobId, JobPage, JobRecord, LockAnswer,
+    LockRecord, LockRequest, LogPage, Lost, Monitor, NewJob, NewServer, NotesRecord, Promoted,
+    QueueName, QueueRecord, RecurringChange, RecurringChanged, RecurringFilter, RecurringId,
+    RecurringPage, RecurringRecord, RescueRequest, Rescued, RunRecord, ServerId, ServerRecord,
+    StatisticsRecord, Storage, StorageError, StorageInfo, Timestamp, WakeupHub, Wakeups,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -196,6 +201,18 @@ impl SqliteStorage {
         })
     }
 
+    /// Reads what depends on the present.
+    fn read_now<'a, T: Send + 'static>(
+        &'a self,
+        act: impl FnOnce(&rusqlite::Connection, Timestamp) -> Result<T, Failure> + Send + 'static,
+    ) -> Answer<'a, T> {
+        let clock = Arc::clone(&self.inner.clock);
+        self.read(move |conn| {
+            let now = clock.now(monitor::high_water(conn)?);
+            act(conn, now)
+        })
+    }
+
     /// Reads on a connection of its own.
     fn read<'a, T: Send + 'static>(
         &'a self,
@@ -278,6 +295,25 @@ impl Storage for SqliteStorage {
         self.write(Line::First, 1, Always, act)
     }
 
+    fn change_recurring(&self, change: RecurringChange) -> Answer<'_, RecurringChanged> {
+        let act = move |write: &mut Write<'_>| recurring::change_recurring(write, &change);
+        self.write(Line::First, 1, Always, act)
+    }
+
+    fn due_recurring(&self, max: u32) -> Answer<'_, DueRecurring> {
+        self.read_now(move |conn, now| recurring::due_recurring(conn, now, max))
+    }
+
+    fn fire(&self, plans: Vec<Fire>) -> Answer<'_, Vec<Fired>> {
+        let weight = plans.len();
+        self.write(Line::First, weight, Always, move |write| recurring::fire(write, &plans))
+    }
+
+    fn lock(&self, request: LockRequest) -> Answer<'_, LockAnswer> {
+        // A grant that a power failure undid would be given out again under the same fence.
+        self.write(Line::First, 1, Always, move |write| locks::lock(write, &request))
+    }
+
     fn wakeups(&self) -> Wakeups {
         let wakeups = self.inner.hub.subscribe();
         self.inner.inbox.nudge();
@@ -318,11 +354,31 @@ impl Monitor for SqliteStorage {
     }
 
     fn servers(&self) -> Answer<'_, Vec<ServerRecord>> {
-        let clock = Arc::clone(&self.inner.clock);
-        self.read(move |conn| {
-            let now = clock.now(monitor::high_water(conn)?);
-            monitor::servers(conn, now)
-        })
+        self.read_now(monitor::servers)
+    }
+
+    fn recurring(&self, id: RecurringId) -> Answer<'_, Option<RecurringRecord>> {
+        self.read(move |conn| recurring::recurring(conn, &id))
+    }
+
+    fn recurring_jobs(&self, filter: RecurringFilter) -> Answer<'_, RecurringPage> {
+        self.read(move |conn| recurring::page(conn, &filter))
+    }
+
+    fn runs(&self, id: RecurringId, max: u32) -> Answer<'_, Vec<RunRecord>> {
+        self.read(move |conn| recurring::runs(conn, &id, max))
+    }
+
+    fn locks(&self) -> Answer<'_, Vec<LockRecord>> {
+        self.read_now(locks::locks)
+    }
+
+    fn notes(&self, id: JobId) -> Answer<'_, NotesRecord> {
+        self.read(move |conn| notes::notes(conn, id))
+    }
+
+    fn log(&self, id: JobId, after: Option<Cursor>, max: u32) -> Answer<'_, LogPage> {
+        self.read(move |conn| notes::log(conn, id, after, max))
     }
 
     fn statistics(&self, bucket: Bucket, since: Timestamp) -> Answer<'_, Vec<StatisticsRecord>> {

@@ -25,7 +25,7 @@ pub struct Migration {
     pub sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 2] = [
+const MIGRATIONS: [Migration; 3] = [
     Migration {
         version: 1,
         name: "initial",
@@ -37,6 +37,12 @@ const MIGRATIONS: [Migration; 2] = [
         name: "ties",
         compatible_from: 2,
         sql: include_str!("../migrations/0002_ties.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "rules",
+        compatible_from: 3,
+        sql: include_str!("../migrations/0003_rules.sql"),
     },
 ];
 

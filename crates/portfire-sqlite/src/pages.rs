@@ -3,10 +3,10 @@
 //! A page looks at a bounded number of rows, in the order of an index, and reads whole jobs only for
 //! those that match.
 
-use portfire_core::{Cursor, JobFilter, JobId, JobPage, QueueName, StateName, StorageError};
+use portfire_core::{Cursor, JobFilter, JobId, JobPage, QueueName, StateName};
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, Statement, params};
 
-use crate::error::Failure;
+use crate::error::{Failure, foreign_cursor};
 use crate::monitor::record;
 
 /// Most jobs that are looked at for one page.
@@ -107,12 +107,7 @@ impl Mark {
             }),
             _ => cursor.0.parse().ok().map(Mark::Created),
         };
-        mark.ok_or_else(|| {
-            let shown: String = cursor.0.chars().take(80).flat_map(char::escape_debug).collect();
-            let refusal =
-                format!("`{shown}` is not where a page of this list ended; begin again without it");
-            StorageError::Unsupported(refusal).into()
-        })
+        mark.ok_or_else(|| foreign_cursor(cursor))
     }
 }
 

@@ -4,12 +4,12 @@ use rusqlite::Connection;
 
 use crate::migrate::migrations;
 use crate::{
-    change, clean, create, cycle, expiry, history, monitor, names, pages, promote, row, servers,
-    ties, transaction, write,
+    change, clean, create, cycle, expiry, history, locks, monitor, names, notes, pages, promote,
+    recurring, row, servers, ties, transaction, write,
 };
 
 /// Statements that look at a whole table, which is small by its nature.
-const SMALL: [&str; 7] = [
+const SMALL: [&str; 8] = [
     "FROM portfire_queue q", // one row for each queue
     "FROM portfire_queue WHERE name >=",
     "FROM portfire_server s", // servers that are alive or died within a day
@@ -17,6 +17,7 @@ const SMALL: [&str; 7] = [
     "DELETE FROM portfire_server WHERE",
     "FROM portfire_running WHERE server = ?1", // what servers hold
     "FROM portfire_running r CROSS JOIN portfire_job j ON j.seq = r.seq JOIN portfire_queue",
+    "FROM portfire_lock WHERE +until", // locks that are held
 ];
 
 fn plan(conn: &Connection, sql: &str) -> Vec<String> {
@@ -36,10 +37,13 @@ fn every_statement_finds_its_rows_by_an_index() {
         cycle::STATEMENTS,
         expiry::STATEMENTS,
         history::STATEMENTS,
+        locks::STATEMENTS,
         monitor::STATEMENTS,
         names::STATEMENTS,
+        notes::STATEMENTS,
         pages::STATEMENTS,
         promote::STATEMENTS,
+        recurring::STATEMENTS,
         row::STATEMENTS,
         servers::STATEMENTS,
         ties::STATEMENTS,

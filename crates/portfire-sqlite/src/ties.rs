@@ -7,6 +7,7 @@ use portfire_core::transition::Transition;
 use portfire_core::{ClaimedJob, InvalidJob, ParentOutcome, Ties};
 
 use crate::error::{Failure, corrupt};
+use crate::recurring;
 use crate::row::{Body, Facts, Stand};
 use crate::write::Write;
 
@@ -61,14 +62,20 @@ pub(crate) fn complete(
 /// Called after the job stands where it was moved to. Claims do not come here: they move many jobs
 /// at once, and have their own way.
 pub(crate) fn moved(
-    _write: &mut Write<'_>,
+    write: &mut Write<'_>,
     body: &Body,
     _from: &Stand,
-    _made: &Transition,
+    made: &Transition,
     _facts: &Facts<'_>,
 ) -> Result<(), Failure> {
     if body.is_plain() {
         return Ok(());
+    }
+    let occurrence = body.ties.as_ref().and_then(|ties| ties.occurrence.as_ref());
+    if let Some(occurrence) = occurrence
+        && made.to.state.is_final()
+    {
+        recurring::ended(write, body.seq, occurrence, made.to.state)?;
     }
     Ok(())
 }

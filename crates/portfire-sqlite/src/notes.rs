@@ -1,0 +1,331 @@
+//! What running jobs say: log lines, bars, metadata, tags. A row for each piece, however many lines it has.
+
+use std::collections::BTreeMap;
+
+use portfire_core::monitor::PAGE_MAX;
+use portfire_core::notes::{
+    BARS_MAX, LINE_BYTES_MAX, LOG_BYTES_MAX, NOTED_KEYS_MAX, NOTED_VALUE_BYTES_MAX,
+};
+use portfire_core::{
+    Cursor, JobId, JobOptions, Json, Level, LogLine, LogPage, Notes, NotesRecord, Progress,
+    Timestamp,
+};
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::de::DeserializeOwned;
+
+use crate::error::{Failure, corrupt, foreign_cursor};
+use crate::row::options;
+use crate::write::Write;
+
+// A piece that is there already changes nothing.
+const INSERT_PIECE: &str = "INSERT INTO portfire_log (seq, attempt, piece, lines) \
+    VALUES (?1, ?2, ?3, ?4) ON CONFLICT (seq, attempt, piece) DO NOTHING";
+const SELECT_NOTE: &str = "SELECT attempt, bytes, bars, tags FROM portfire_note WHERE seq = ?1";
+const UPSERT_NOTE: &str = "INSERT INTO portfire_note (seq, attempt, bytes, bars, tags) \
+    VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (seq) DO UPDATE SET attempt = ?2, bytes = ?3, \
+    bars = ?4, tags = ?5";
+const SELECT_OPTIONS: &str = "SELECT options FROM portfire_job WHERE seq = ?1";
+const SELECT_NAMES: &str = "SELECT name FROM portfire_metadata WHERE seq = ?1";
+const UPSERT_METADATA: &str = "INSERT INTO portfire_metadata (seq, name, value) \
+    VALUES (?1, ?2, ?3) ON CONFLICT (seq, name) DO UPDATE SET value = ?3";
+const SELECT_METADATA: &str = "SELECT name, value FROM portfire_metadata WHERE seq = ?1";
+const SELECT_LINES: &str = "SELECT attempt, piece, lines FROM portfire_log \
+    WHERE seq = ?1 AND (attempt, piece) >= (?2, ?3) ORDER BY attempt, piece";
+const SELECT_SEQ: &str = "SELECT seq FROM portfire_job WHERE id = ?1";
+const SELECT_NEXT: &str = "SELECT seq FROM portfire_note WHERE seq >= ?1 ORDER BY seq LIMIT 1";
+const DELETE_NOTE: &str = "DELETE FROM portfire_note WHERE seq = ?1";
+const DELETE_LOG: &str = "DELETE FROM portfire_log WHERE seq = ?1";
+const DELETE_METADATA: &str = "DELETE FROM portfire_metadata WHERE seq = ?1";
+
+/// Longest name of a bar, and longest tag, in bytes.
+const NAME_BYTES_MAX: usize = 64;
+/// Most tags of a job, with those of its call.
+const TAGS_MAX: usize = 16;
+
+/// A stored line: when, its level's place in [`LEVELS`], what.
+type Line<T> = (i64, u8, T);
+/// A stored bar: its name, how far it is, how far it goes.
+type Bar = (String, u64, u64);
+
+const LEVELS: [Level; 4] = [Level::Debug, Level::Info, Level::Warn, Level::Error];
+
+/// Takes down what an attempt says. The caller has made sure that it may speak.
+pub(crate) fn annotate(
+    write: &mut Write<'_>,
+    seq: i64,
+    attempt: u32,
+    notes: &Notes,
+) -> Result<(), Failure> {
+    let mut note = Note::find(write.conn, seq)?;
+    if note.attempt != attempt {
+        note.attempt = attempt;
+        note.bytes = 0;
+    }
+    let lines = note.take_lines(&notes.lines);
+    let lines = encode(&lines)?;
+    let values = params![seq, attempt, notes.piece, lines];
+    if write.conn.prepare_cached(INSERT_PIECE)?.execute(values)? == 0 {
+        return Ok(());
+    }
+    note.take_bars(&notes.progress)?;
+    if !notes.tags.is_empty() {
+        note.take_tags(write.conn, seq, &notes.tags)?;
+    }
+    note.store(write.conn, seq)?;
+    if !notes.metadata.is_empty() {
+        take_metadata(write.conn, seq, &notes.metadata)?;
+    }
+    write.touch();
+    Ok(())
+}
+
+/// The row of a job that has said anything.
+#[derive(Default)]
+struct Note {
+    attempt: u32,
+    /// Bytes of log text that the attempt has used.
+    bytes: i64,
+    bars: Option<String>,
+    tags: Option<String>,
+}
+
+impl Note {
+    fn find(conn: &Connection, seq: i64) -> Result<Note, Failure> {
+        let mut select = conn.prepare_cached(SELECT_NOTE)?;
+        let found = select.query_row([seq], |row| {
+            Ok(Note {
+                attempt: row.get(0)?,
+                bytes: row.get(1)?,
+                bars: row.get(2)?,
+                tags: row.get(3)?,
+            })
+        });
+        Ok(found.optional()?.unwrap_or_default())
+    }
+
+    fn store(&self, conn: &Connection, seq: i64) -> Result<(), Failure> {
+        let values = params![seq, self.attempt, self.bytes, self.bars, self.tags];
+        conn.prepare_cached(UPSERT_NOTE)?.execute(values)?;
+        Ok(())
+    }
+
+    /// The lines that the attempt may still say.
+    fn take_lines<'a>(&mut self, lines: &'a [LogLine]) -> Vec<Line<&'a str>> {
+        let mut taken = Vec::with_capacity(lines.len());
+        for line in lines {
+            let text = cut(&line.text, LINE_BYTES_MAX);
+            let bytes = self.bytes + text.len() as i64;
+            if bytes <= LOG_BYTES_MAX as i64 {
+                self.bytes = bytes;
+                taken.push((line.at.as_micros(), level_code(line.level), text));
+            }
+        }
+        taken
+    }
+
+    fn take_bars(&mut self, progress: &[Progress]) -> Result<(), Failure> {
+        if progress.is_empty() {
+            return Ok(());
+        }
+        let mut bars: Vec<Bar> = decode_or_default(self.bars.as_deref())?;
+        for moved in progress {
+            let done = moved.done.min(moved.total);
+            match bars.iter().position(|(name, ..)| *name == moved.bar) {
+                Some(at) => (bars[at].1, bars[at].2) = (done, moved.total),
+                None if bars.len() < BARS_MAX && is_name(&moved.bar) => {
+                    bars.push((moved.bar.clone(), done, moved.total));
+                }
+                None => {}
+            }
+        }
+        self.bars = Some(encode(&bars)?);
+        Ok(())
+    }
+
+    fn take_tags(&mut self, conn: &Connection, seq: i64, tags: &[String]) -> Result<(), Failure> {
+        let of_call = tags_of_call(conn, seq)?;
+        let mut own: Vec<String> = decode_or_default(self.tags.as_deref())?;
+        for tag in tags {
+            let is_new = !of_call.contains(tag) && !own.contains(tag);
+            if is_new && of_call.len() + own.len() < TAGS_MAX && is_name(tag) {
+                own.push(tag.clone());
+            }
+        }
+        self.tags = Some(encode(&own)?);
+        Ok(())
+    }
+}
+
+fn tags_of_call(conn: &Connection, seq: i64) -> Result<Vec<String>, Failure> {
+    let mut select = conn.prepare_cached(SELECT_OPTIONS)?;
+    let text: Option<String> = select.query_row([seq], |row| row.get(0))?;
+    let options = text.map_or(Ok(JobOptions::default()), |text| options(seq, &text));
+    Ok(options?.tags)
+}
+
+fn take_metadata(
+    conn: &Connection,
+    seq: i64,
+    metadata: &BTreeMap<String, Json>,
+) -> Result<(), Failure> {
+    let mut known: Vec<String> = {
+        let mut select = conn.prepare_cached(SELECT_NAMES)?;
+        let rows = select.query_map([seq], |row| row.get(0))?;
+        rows.collect::<rusqlite::Result<_>>()?
+    };
+    for (name, value) in metadata {
+        if value.as_str().len() > NOTED_VALUE_BYTES_MAX {
+            continue;
+        }
+        if !known.contains(name) {
+            if known.len() == NOTED_KEYS_MAX {
+                continue;
+            }
+            known.push(name.clone());
+        }
+        let values = params![seq, name, value.as_str()];
+        conn.prepare_cached(UPSERT_METADATA)?.execute(values)?;
+    }
+    Ok(())
+}
+
+/// What a job has said about itself, without its log.
+pub(crate) fn notes(conn: &Connection, id: JobId) -> Result<NotesRecord, Failure> {
+    let Some(seq) = seq_of(conn, id)? else { return Ok(NotesRecord::default()) };
+    let note = Note::find(conn, seq)?;
+    let bars: Vec<Bar> = decode_or_default(note.bars.as_deref())?;
+    let bar = |(bar, done, total)| Progress { bar, done, total };
+    let mut select = conn.prepare_cached(SELECT_METADATA)?;
+    let rows =
+        select.query_map([seq], |row| Ok((row.get(0)?, Json::stored(row.get::<_, String>(1)?))))?;
+    Ok(NotesRecord {
+        progress: bars.into_iter().map(bar).collect(),
+        metadata: rows.collect::<rusqlite::Result<_>>()?,
+        tags: decode_or_default(note.tags.as_deref())?,
+    })
+}
+
+/// A page of a job's log.
+pub(crate) fn log(
+    conn: &Connection,
+    id: JobId,
+    after: Option<Cursor>,
+    max: u32,
+) -> Result<LogPage, Failure> {
+    // The first line that is wanted.
+    let (attempt, piece, first) = match &after {
+        Some(cursor) => {
+            let (attempt, piece, line) = parse(cursor).ok_or_else(|| foreign_cursor(cursor))?;
+            (attempt, piece, line.saturating_add(1))
+        }
+        None => (0, 0, 0),
+    };
+    let Some(seq) = seq_of(conn, id)? else { return Ok(LogPage::default()) };
+    let max = max.min(PAGE_MAX) as usize;
+    let mut page = LogPage { lines: Vec::new(), next: after };
+    let mut select = conn.prepare_cached(SELECT_LINES)?;
+    let mut rows = select.query(params![seq, attempt, piece])?;
+    while page.lines.len() < max
+        && let Some(row) = rows.next()?
+    {
+        let place: (u32, u32) = (row.get(0)?, row.get(1)?);
+        let text = row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?;
+        let lines: Vec<Line<String>> = decode(text)?;
+        let skipped = if place == (attempt, piece) { first } else { 0 };
+        let room = max - page.lines.len();
+        let wanted = lines.into_iter().enumerate().skip(skipped).take(room);
+        for (number, (at, level, text)) in wanted {
+            let (attempt, piece) = place;
+            let level = level_of(level);
+            page.lines.push(LogLine { attempt, at: Timestamp::from_micros(at), level, text });
+            page.next = Some(Cursor(format!("{attempt}.{piece}.{number}")));
+        }
+    }
+    Ok(page)
+}
+
+fn parse(cursor: &Cursor) -> Option<(u32, u32, usize)> {
+    let mut parts = cursor.0.split('.');
+    let place = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    let line = parts.next()?.parse().ok()?;
+    parts.next().is_none().then_some((place.0, place.1, line))
+}
+
+fn seq_of(conn: &Connection, id: JobId) -> rusqlite::Result<Option<i64>> {
+    conn.prepare_cached(SELECT_SEQ)?.query_row([id.as_bytes()], |row| row.get(0)).optional()
+}
+
+/// Removes what these jobs have said. Those that have said nothing cost nothing: only the rows
+/// of the others are met.
+pub(crate) fn remove(conn: &Connection, jobs: &[i64]) -> rusqlite::Result<()> {
+    let mut jobs = jobs.to_vec();
+    jobs.sort_unstable();
+    let mut rest = jobs.as_slice();
+    while let [first, ..] = rest {
+        let mut select = conn.prepare_cached(SELECT_NEXT)?;
+        let next: Option<i64> = select.query_row([first], |row| row.get(0)).optional()?;
+        let Some(speaker) = next else { return Ok(()) };
+        rest = &rest[rest.partition_point(|&seq| seq < speaker)..];
+        if let [seq, after @ ..] = rest
+            && *seq == speaker
+        {
+            for sql in [DELETE_NOTE, DELETE_LOG, DELETE_METADATA] {
+                conn.prepare_cached(sql)?.execute([speaker])?;
+            }
+            rest = after;
+        }
+    }
+    Ok(())
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&text.len())
+}
+
+/// The beginning of a text, up to so many bytes and to the end of a character.
+fn cut(text: &str, bytes: usize) -> &str {
+    if text.len() <= bytes {
+        return text;
+    }
+    let end = (0..=bytes).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    &text[..end]
+}
+
+fn level_code(level: Level) -> u8 {
+    let at = LEVELS.iter().position(|listed| *listed == level);
+    at.and_then(|at| u8::try_from(at).ok()).unwrap_or(1)
+}
+
+fn level_of(code: u8) -> Level {
+    LEVELS.get(usize::from(code)).copied().unwrap_or_default()
+}
+
+fn encode<T: serde::Serialize>(value: &T) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|error| corrupt(format!("notes: {error}")))
+}
+
+fn decode<T: DeserializeOwned>(text: &str) -> Result<T, Failure> {
+    serde_json::from_str(text).map_err(|error| corrupt(format!("the notes of a job: {error}")))
+}
+
+fn decode_or_default<T: DeserializeOwned + Default>(text: Option<&str>) -> Result<T, Failure> {
+    text.map_or_else(|| Ok(T::default()), decode)
+}
+
+/// For the test that each of them finds its rows by an index.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[
+    INSERT_PIECE,
+    SELECT_NOTE,
+    UPSERT_NOTE,
+    SELECT_OPTIONS,
+    SELECT_NAMES,
+    UPSERT_METADATA,
+    SELECT_METADATA,
+    SELECT_LINES,
+    SELECT_SEQ,
+    SELECT_NEXT,
+    DELETE_NOTE,
+    DELETE_LOG,
+    DELETE_METADATA,
+];

@@ -1,0 +1,657 @@
+//! Recurring jobs: their definitions, what is due, firing, and the runs that are remembered.
+
+use std::time::Duration;
+
+use portfire_core::monitor::PAGE_MAX;
+use portfire_core::recurring::{FAULTS_MAX, Fault, Paused, RUNS_KEPT, jitter_of};
+use portfire_core::storage::BATCH_MAX;
+use portfire_core::{
+    After, Created, Cursor, Dependency, DueRecurring, Event, Fire, FireAction, Fired, JobId,
+    JobOptions, Json, KindName, Misfire, NewJob, NewRecurring, Occurrence, Overlap, QueueName,
+    RecurringChange, RecurringChanged, RecurringFilter, RecurringId, RecurringPage,
+    RecurringRecord, RunRecord, Schedule, StateName, StorageError, Ties, Timestamp, When,
+};
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
+use serde::{Deserialize, Serialize};
+
+use crate::create::create_one;
+use crate::error::{Failure, corrupt, foreign_cursor};
+use crate::row::{At, Body, Facts, Stand, instant, maybe_instant, state, transit};
+use crate::write::{Write, code};
+
+/// The columns of [`Row::read`].
+macro_rules! columns {
+    () => {
+        "recurring, id, app, declared, definition, args, revision, created_at, next_at, paused, \
+         paused_until, fault, faults, fault_retry_at, last_planned_at, last_job, runs"
+    };
+}
+
+const SELECT_ONE: &str = concat!("SELECT ", columns!(), " FROM portfire_recurring WHERE id = ?1");
+const SELECT_DUE: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM portfire_recurring WHERE due_at <= ?1 ORDER BY due_at, id LIMIT ?2"
+);
+const SELECT_DUE_AT: &str = "SELECT due_at FROM portfire_recurring WHERE due_at IS NOT NULL \
+    ORDER BY due_at, id LIMIT 1 OFFSET ?1";
+const SELECT_PAGE: &str =
+    concat!("SELECT ", columns!(), " FROM portfire_recurring WHERE id > ?1 ORDER BY id LIMIT ?2");
+const SELECT_PAGE_OF_APP: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM portfire_recurring WHERE app = ?3 AND id > ?1 ORDER BY id LIMIT ?2"
+);
+const SELECT_DECLARED: &str =
+    "SELECT recurring, id FROM portfire_recurring WHERE app = ?1 AND declared = 1 ORDER BY id";
+const INSERT: &str = "INSERT INTO portfire_recurring (id, app, declared, definition, args, \
+    revision, created_at, due_at, next_at, paused, paused_until, fault, faults, fault_retry_at, \
+    last_planned_at, last_job, runs) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, 0)";
+const UPDATE_DEFINITION: &str = "UPDATE portfire_recurring SET declared = ?2, definition = ?3, \
+    args = ?4 WHERE recurring = ?1";
+const UPDATE: &str = "UPDATE portfire_recurring SET revision = ?2, due_at = ?3, next_at = ?4, \
+    paused = ?5, paused_until = ?6, fault = ?7, faults = ?8, fault_retry_at = ?9, \
+    last_planned_at = ?10, last_job = ?11, runs = ?12 WHERE recurring = ?1";
+const DELETE: &str = "DELETE FROM portfire_recurring WHERE recurring = ?1";
+
+const INSERT_RUN: &str = "INSERT INTO portfire_run (recurring, run, planned_at, fired_at, job, \
+    skipped, outcome, ended_at, triggered) VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, ?7)";
+const UPDATE_RUN: &str = "UPDATE portfire_run SET outcome = ?3, ended_at = ?4 \
+    WHERE recurring = (SELECT recurring FROM portfire_recurring WHERE id = ?1) AND run = ?2";
+const SELECT_RUNS: &str = "SELECT r.planned_at, r.fired_at, r.job, r.skipped, r.outcome, \
+    r.ended_at, r.triggered FROM portfire_recurring d \
+    CROSS JOIN portfire_run r ON r.recurring = d.recurring \
+    WHERE d.id = ?1 ORDER BY r.run DESC LIMIT ?2";
+const DELETE_OLDEST_RUN: &str = "DELETE FROM portfire_run WHERE recurring = ?1 AND run = \
+    (SELECT min(run) FROM portfire_run WHERE recurring = ?1)";
+const DELETE_RUNS: &str = "DELETE FROM portfire_run WHERE recurring = ?1";
+
+/// How long a schedule that cannot be read here is left alone.
+const FAULT_RETRY: Duration = Duration::from_secs(60);
+
+/// Changes recurring jobs.
+pub(crate) fn change_recurring(
+    write: &mut Write<'_>,
+    change: &RecurringChange,
+) -> Result<RecurringChanged, Failure> {
+    match change {
+        RecurringChange::Upsert(definition) => upsert(write, definition),
+        RecurringChange::Remove(id) => {
+            let Some(row) = Row::find(write.conn, id)? else {
+                return Ok(RecurringChanged::Missing);
+            };
+            remove(write, row.number)?;
+            Ok(RecurringChanged::Applied { next_at: None })
+        }
+        RecurringChange::Trigger { id, job } => trigger(write, id, *job),
+        RecurringChange::Pause { id, until } => pause(write, id, Paused { until: *until }),
+        RecurringChange::Resume(id) => resume(write, id),
+        RecurringChange::Prune { app, keep } => prune(write, app, keep),
+        unknown => {
+            let text = format!("this version of the storage does not know the change {unknown:?}");
+            Err(StorageError::Unsupported(text).into())
+        }
+    }
+}
+
+fn upsert(write: &mut Write<'_>, new: &NewRecurring) -> Result<RecurringChanged, Failure> {
+    new.validate(&write.limits)?;
+    let Some(mut row) = Row::find(write.conn, &new.id)? else { return insert(write, new) };
+    let record = &mut row.record;
+    if record.definition.app != new.app {
+        return Ok(RecurringChanged::Owned { app: record.definition.app.clone() });
+    }
+    if record.definition == *new && record.fault.is_none() {
+        return Ok(RecurringChanged::Unchanged);
+    }
+    let moves = record.definition.timing() != new.timing() || record.fault.is_some();
+    record.definition = new.clone();
+    if moves {
+        record.next_at = record.next_after(write.now)?;
+        record.fault = None;
+    }
+    record.revision += 1;
+    let (definition, args) = (encode(new)?, new.args.as_str());
+    let values = params![row.number, new.declared, definition, args];
+    write.conn.prepare_cached(UPDATE_DEFINITION)?.execute(values)?;
+    row.moved_on(write)
+}
+
+fn insert(write: &mut Write<'_>, new: &NewRecurring) -> Result<RecurringChanged, Failure> {
+    let mut record = RecurringRecord {
+        definition: new.clone(),
+        revision: 1,
+        created_at: write.now,
+        next_at: None,
+        paused: None,
+        fault: None,
+        last_planned_at: None,
+        last_job: None,
+    };
+    record.next_at = record.next_after(write.now)?;
+    write.conn.prepare_cached(INSERT)?.execute(params![
+        new.id.as_str(),
+        new.app,
+        new.declared,
+        encode(new)?,
+        new.args.as_str(),
+        record.revision.cast_signed(),
+        record.created_at.as_micros(),
+        micros(record.due_at()),
+        micros(record.next_at),
+        false,
+        None::<i64>,
+        None::<&str>,
+        0,
+        None::<i64>,
+        None::<i64>,
+        None::<&[u8]>
+    ])?;
+    write.touch();
+    write.hint_work();
+    Ok(RecurringChanged::Applied { next_at: record.next_at })
+}
+
+fn pause(
+    write: &mut Write<'_>,
+    id: &RecurringId,
+    paused: Paused,
+) -> Result<RecurringChanged, Failure> {
+    let Some(mut row) = Row::find(write.conn, id)? else { return Ok(RecurringChanged::Missing) };
+    if row.record.paused == Some(paused) {
+        return Ok(RecurringChanged::Unchanged);
+    }
+    row.record.paused = Some(paused);
+    row.record.revision += 1;
+    row.moved_on(write)
+}
+
+fn resume(write: &mut Write<'_>, id: &RecurringId) -> Result<RecurringChanged, Failure> {
+    let Some(mut row) = Row::find(write.conn, id)? else { return Ok(RecurringChanged::Missing) };
+    let record = &mut row.record;
+    if record.paused.is_none() && record.fault.is_none() {
+        return Ok(RecurringChanged::Unchanged);
+    }
+    record.next_at = record.next_after(write.now)?;
+    record.paused = None;
+    record.fault = None;
+    record.revision += 1;
+    row.moved_on(write)
+}
+
+fn prune(
+    write: &mut Write<'_>,
+    app: &str,
+    keep: &[RecurringId],
+) -> Result<RecurringChanged, Failure> {
+    let declared: Vec<(i64, String)> = {
+        let mut select = write.conn.prepare_cached(SELECT_DECLARED)?;
+        let rows = select.query_map([app], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect::<rusqlite::Result<_>>()?
+    };
+    let keep: std::collections::HashSet<&str> = keep.iter().map(RecurringId::as_str).collect();
+    let mut pruned = 0;
+    for (number, id) in declared {
+        if !keep.contains(id.as_str()) {
+            remove(write, number)?;
+            pruned += 1;
+        }
+    }
+    Ok(RecurringChanged::Pruned(pruned))
+}
+
+fn remove(write: &mut Write<'_>, number: i64) -> Result<(), Failure> {
+    write.conn.prepare_cached(DELETE_RUNS)?.execute([number])?;
+    write.conn.prepare_cached(DELETE)?.execute([number])?;
+    write.touch();
+    write.hint_work();
+    Ok(())
+}
+
+fn trigger(
+    write: &mut Write<'_>,
+    id: &RecurringId,
+    job: JobId,
+) -> Result<RecurringChanged, Failure> {
+    let Some(mut row) = Row::find(write.conn, id)? else { return Ok(RecurringChanged::Missing) };
+    if Body::find(write.conn, job)?.is_some() {
+        return Ok(RecurringChanged::Triggered(job));
+    }
+    let now = write.now;
+    let new = job_of(&row.record.definition, job, now, true);
+    let created = create_one(write, &new)?;
+    if !created.existing {
+        let run = Run::of_job(write, now, job, true)?;
+        row.remember(write, run)?;
+        row.record.last_job = Some(job);
+        row.store(write)?;
+    }
+    Ok(RecurringChanged::Triggered(created.id))
+}
+
+/// Fires what was planned, each plan on its own.
+pub(crate) fn fire(write: &mut Write<'_>, plans: &[Fire]) -> Result<Vec<Fired>, Failure> {
+    plans.iter().map(|plan| fire_one(write, plan)).collect()
+}
+
+fn fire_one(write: &mut Write<'_>, plan: &Fire) -> Result<Fired, Failure> {
+    let found = Row::find(write.conn, &plan.id)?;
+    let Some(mut row) = found.filter(|row| row.record.revision == plan.revision) else {
+        return Ok(Fired::Stale);
+    };
+    let mut jobs = Vec::new();
+    row.record.revision += 1;
+    match &plan.action {
+        FireAction::Run { planned, next_at } => {
+            for &planned in planned {
+                jobs.extend(row.run(write, planned)?);
+            }
+            row.record.next_at = *next_at;
+            row.record.fault = None;
+        }
+        FireAction::PassOver { planned, next_at } => {
+            let reason = "missed by more than 30 s".to_owned();
+            row.pass_over(write, *planned, reason)?;
+            row.record.next_at = *next_at;
+        }
+        FireAction::Resume { next_at } => {
+            row.record.paused = None;
+            row.record.next_at = *next_at;
+        }
+        FireAction::Fault { reason } => {
+            let count = row.record.fault.as_ref().map_or(0, |fault| fault.count) + 1;
+            row.record.fault = Some(Fault {
+                reason: reason.clone(),
+                count,
+                retry_at: write.now.saturating_add(FAULT_RETRY),
+                disabled: count >= FAULTS_MAX,
+            });
+        }
+    }
+    row.store(write)?;
+    write.hint_work();
+    Ok(Fired::Applied { jobs })
+}
+
+/// The job of a run.
+fn job_of(definition: &NewRecurring, id: JobId, planned_at: Timestamp, triggered: bool) -> NewJob {
+    let mut job = definition.job(id);
+    let recurring = definition.id.clone();
+    job.ties.occurrence = Some(Occurrence { recurring, planned_at, triggered });
+    job
+}
+
+/// A recurring job with its number.
+struct Row {
+    number: i64,
+    /// How many runs are remembered.
+    runs: u32,
+    record: RecurringRecord,
+}
+
+impl Row {
+    fn find(conn: &Connection, id: &RecurringId) -> Result<Option<Row>, Failure> {
+        let mut select = conn.prepare_cached(SELECT_ONE)?;
+        let mut rows = select.query([id.as_str()])?;
+        rows.next()?.map(Row::read).transpose()
+    }
+
+    fn read(row: &SqlRow<'_>) -> Result<Row, Failure> {
+        let text = row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?;
+        let id: String = row.get(1)?;
+        let stored: Definition = serde_json::from_str(text)
+            .map_err(|error| corrupt(format!("the recurring job {id}: {error}")))?;
+        let args = Json::stored(row.get::<_, String>(5)?);
+        let mut definition = stored.into_new(RecurringId::stored(id), args);
+        definition.app = row.get(2)?;
+        definition.declared = row.get(3)?;
+        let paused: bool = row.get(9)?;
+        let until = maybe_instant(row, 10)?;
+        let reason: Option<String> = row.get(11)?;
+        let count: u32 = row.get(12)?;
+        let retry_at = instant(row.get::<_, Option<i64>>(13)?.unwrap_or(0));
+        let fault = |reason| Fault { reason, count, retry_at, disabled: count >= FAULTS_MAX };
+        let record = RecurringRecord {
+            definition,
+            revision: row.get::<_, i64>(6)?.cast_unsigned(),
+            created_at: instant(row.get(7)?),
+            next_at: maybe_instant(row, 8)?,
+            paused: paused.then_some(Paused { until }),
+            fault: reason.map(fault),
+            last_planned_at: maybe_instant(row, 14)?,
+            last_job: row.get::<_, Option<[u8; 16]>>(15)?.map(JobId::from_bytes),
+        };
+        Ok(Row { number: row.get(0)?, runs: row.get(16)?, record })
+    }
+
+    /// Writes all but the definition.
+    fn store(&self, write: &mut Write<'_>) -> Result<(), Failure> {
+        let record = &self.record;
+        let fault = record.fault.as_ref();
+        write.conn.prepare_cached(UPDATE)?.execute(params![
+            self.number,
+            record.revision.cast_signed(),
+            micros(record.due_at()),
+            micros(record.next_at),
+            record.paused.is_some(),
+            micros(record.paused.and_then(|paused| paused.until)),
+            fault.map(|fault| fault.reason.as_str()),
+            fault.map_or(0, |fault| fault.count),
+            micros(fault.map(|fault| fault.retry_at)),
+            micros(record.last_planned_at),
+            record.last_job.map(|job| *job.as_bytes()),
+            self.runs
+        ])?;
+        write.touch();
+        Ok(())
+    }
+
+    /// Writes what an explicit change made of it, which may be due sooner now.
+    fn moved_on(&self, write: &mut Write<'_>) -> Result<RecurringChanged, Failure> {
+        self.store(write)?;
+        write.hint_work();
+        Ok(RecurringChanged::Applied { next_at: self.record.next_at })
+    }
+
+    /// Creates the run of an instant, or remembers why not.
+    fn run(&mut self, write: &mut Write<'_>, planned: Timestamp) -> Result<Option<JobId>, Failure> {
+        self.record.last_planned_at = Some(planned);
+        let id = JobId::of_occurrence(&self.record.definition.id, planned);
+        let mut job = job_of(&self.record.definition, id, planned, false);
+        if let Some(reason) = self.overlap(write, &mut job)? {
+            self.pass_over(write, planned, reason)?;
+            return Ok(None);
+        }
+        let jitter = self.record.definition.jitter;
+        if !jitter.is_zero() {
+            job.when = When::In(jitter_of(id, jitter));
+        }
+        let Created { id: holder, existing } = match create_one(write, &job) {
+            // A run that cannot be stored holds up no other.
+            Err(Failure::Refused(refusal)) => {
+                self.pass_over(write, planned, refusal.to_string())?;
+                return Ok(None);
+            }
+            created => created?,
+        };
+        if !existing {
+            let run = Run::of_job(write, planned, id, false)?;
+            self.remember(write, run)?;
+            self.record.last_job = Some(id);
+            return Ok(Some(id));
+        }
+        if holder != id {
+            let reason = format!("job {holder} holds its unique key");
+            self.pass_over(write, planned, reason)?;
+        }
+        Ok(None)
+    }
+
+    /// Looks at the run before: the reason to pass this one over, if it is one.
+    fn overlap(&self, write: &mut Write<'_>, job: &mut NewJob) -> Result<Option<String>, Failure> {
+        let overlap = self.record.definition.overlap;
+        let Some(last) = self.record.last_job.filter(|_| overlap != Overlap::Allow) else {
+            return Ok(None);
+        };
+        let Some(body) = Body::find(write.conn, last)? else { return Ok(None) };
+        let stand = Stand::find(write.conn, &body)?;
+        let state = stand.standing.state;
+        if state.is_final() {
+            return Ok(None);
+        }
+        match overlap {
+            Overlap::Allow => Ok(None),
+            Overlap::Skip => Ok(Some(format!("the run before, job {last}, is {state}"))),
+            Overlap::QueueOne if state == StateName::Awaiting => {
+                Ok(Some(format!("job {last} waits already")))
+            }
+            Overlap::QueueOne => {
+                job.ties.after = vec![Dependency::on(last).after(After::End)];
+                Ok(None)
+            }
+            Overlap::CancelPrevious => {
+                let reason = Some("its next occurrence is due");
+                let facts = Facts { reason, ..Facts::default() };
+                transit(write, &body, &stand, Event::Delete, &facts)?.map_err(corrupt)?;
+                if matches!(stand.at, At::Running { .. }) {
+                    write.hint_control();
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Remembers that there is no run at an instant, and why.
+    fn pass_over(
+        &mut self,
+        write: &mut Write<'_>,
+        planned_at: Timestamp,
+        reason: String,
+    ) -> Result<(), Failure> {
+        let number = write.draw();
+        let skipped = Some(reason);
+        self.remember(write, Run { number, planned_at, job: None, skipped, triggered: false })
+    }
+
+    /// Remembers a run, and forgets the oldest of too many.
+    fn remember(&mut self, write: &mut Write<'_>, run: Run) -> Result<(), Failure> {
+        write.conn.prepare_cached(INSERT_RUN)?.execute(params![
+            self.number,
+            run.number,
+            run.planned_at.as_micros(),
+            write.now.as_micros(),
+            run.job.map(|job| *job.as_bytes()),
+            run.skipped,
+            run.triggered
+        ])?;
+        if self.runs < RUNS_KEPT {
+            self.runs += 1;
+        } else {
+            write.conn.prepare_cached(DELETE_OLDEST_RUN)?.execute([self.number])?;
+        }
+        write.touch();
+        Ok(())
+    }
+}
+
+/// A run that is about to be remembered.
+struct Run {
+    number: i64,
+    planned_at: Timestamp,
+    job: Option<JobId>,
+    skipped: Option<String>,
+    triggered: bool,
+}
+
+impl Run {
+    /// A run with a job that was just created. It is numbered as its job, by which its end is found.
+    fn of_job(
+        write: &Write<'_>,
+        planned_at: Timestamp,
+        job: JobId,
+        triggered: bool,
+    ) -> Result<Run, Failure> {
+        let Some(body) = Body::find(write.conn, job)? else {
+            return Err(corrupt(format!("job {job} was just created and is not there")));
+        };
+        Ok(Run { number: body.seq, planned_at, job: Some(job), skipped: None, triggered })
+    }
+}
+
+/// A job of a recurring job has ended: what its run came to.
+pub(crate) fn ended(
+    write: &Write<'_>,
+    seq: i64,
+    occurrence: &Occurrence,
+    outcome: StateName,
+) -> Result<(), Failure> {
+    let id = occurrence.recurring.as_str();
+    let values = params![id, seq, code(outcome) as i64, write.now.as_micros()];
+    write.conn.prepare_cached(UPDATE_RUN)?.execute(values)?;
+    Ok(())
+}
+
+/// What is due, the earliest first.
+pub(crate) fn due_recurring(
+    conn: &Connection,
+    now: Timestamp,
+    max: u32,
+) -> Result<DueRecurring, Failure> {
+    let max = (max as usize).min(BATCH_MAX);
+    let mut due = Vec::new();
+    let mut select = conn.prepare_cached(SELECT_DUE)?;
+    let mut rows = select.query(params![now.as_micros(), max as i64])?;
+    while let Some(row) = rows.next()? {
+        due.push(Row::read(row)?.record);
+    }
+    let mut select = conn.prepare_cached(SELECT_DUE_AT)?;
+    let next: Option<i64> = select.query_row([due.len() as i64], |row| row.get(0)).optional()?;
+    let next_in = next.map(|at| instant(at).since(now));
+    Ok(DueRecurring { now, due, next_in })
+}
+
+/// Everything about a recurring job.
+pub(crate) fn recurring(
+    conn: &Connection,
+    id: &RecurringId,
+) -> Result<Option<RecurringRecord>, Failure> {
+    Ok(Row::find(conn, id)?.map(|row| row.record))
+}
+
+/// A page of recurring jobs, by id.
+pub(crate) fn page(conn: &Connection, filter: &RecurringFilter) -> Result<RecurringPage, Failure> {
+    let after = match &filter.after {
+        Some(cursor) => {
+            RecurringId::new(cursor.0.as_str()).map_err(|_| foreign_cursor(cursor))?;
+            cursor.0.as_str()
+        }
+        None => "",
+    };
+    let size = if filter.max == 0 { 50 } else { filter.max.min(PAGE_MAX) as usize };
+    let limit = size as i64 + 1;
+    let mut select;
+    let mut rows = match &filter.app {
+        None => {
+            select = conn.prepare_cached(SELECT_PAGE)?;
+            select.query(params![after, limit])?
+        }
+        Some(app) => {
+            select = conn.prepare_cached(SELECT_PAGE_OF_APP)?;
+            select.query(params![after, limit, app])?
+        }
+    };
+    let mut page = RecurringPage::default();
+    while let Some(row) = rows.next()? {
+        if page.recurring.len() == size {
+            let last = page.recurring.last();
+            page.next = last.map(|record| Cursor(record.definition.id.as_str().to_owned()));
+            break;
+        }
+        page.recurring.push(Row::read(row)?.record);
+    }
+    Ok(page)
+}
+
+/// The last runs of a recurring job, the newest first.
+pub(crate) fn runs(
+    conn: &Connection,
+    id: &RecurringId,
+    max: u32,
+) -> Result<Vec<RunRecord>, Failure> {
+    let mut select = conn.prepare_cached(SELECT_RUNS)?;
+    let rows = select.query_map(params![id.as_str(), max], |row| {
+        Ok(RunRecord {
+            planned_at: instant(row.get(0)?),
+            fired_at: instant(row.get(1)?),
+            job: row.get::<_, Option<[u8; 16]>>(2)?.map(JobId::from_bytes),
+            skipped: row.get(3)?,
+            outcome: row.get::<_, Option<i64>>(4)?.map(state),
+            ended_at: maybe_instant(row, 5)?,
+            triggered: row.get(6)?,
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// A definition as it is stored; its name, owner and args have columns of their own.
+#[derive(Serialize, Deserialize)]
+struct Definition {
+    schedule: Schedule,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    starts_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ends_at: Option<Timestamp>,
+    #[serde(default)]
+    jitter: Duration,
+    #[serde(default)]
+    misfire: Misfire,
+    #[serde(default)]
+    overlap: Overlap,
+    kind: KindName,
+    queue: QueueName,
+    #[serde(default)]
+    priority: i16,
+    #[serde(default, skip_serializing_if = "JobOptions::is_default")]
+    options: JobOptions,
+    #[serde(default, skip_serializing_if = "Ties::is_empty")]
+    ties: Ties,
+}
+
+fn encode(new: &NewRecurring) -> Result<String, Failure> {
+    let definition = Definition {
+        schedule: new.schedule.clone(),
+        starts_at: new.starts_at,
+        ends_at: new.ends_at,
+        jitter: new.jitter,
+        misfire: new.misfire,
+        overlap: new.overlap,
+        kind: new.kind.clone(),
+        queue: new.queue.clone(),
+        priority: new.priority,
+        options: new.options.clone(),
+        ties: new.ties.clone(),
+    };
+    let encoded = serde_json::to_string(&definition);
+    encoded.map_err(|error| corrupt(format!("the recurring job {}: {error}", new.id)))
+}
+
+impl Definition {
+    fn into_new(self, id: RecurringId, args: Json) -> NewRecurring {
+        let mut new = NewRecurring::new(id, self.schedule, self.kind, args);
+        new.starts_at = self.starts_at;
+        new.ends_at = self.ends_at;
+        new.jitter = self.jitter;
+        new.misfire = self.misfire;
+        new.overlap = self.overlap;
+        new.queue = self.queue;
+        new.priority = self.priority;
+        new.options = self.options;
+        new.ties = self.ties;
+        new
+    }
+}
+
+fn micros(at: Option<Timestamp>) -> Option<i64> {
+    at.map(Timestamp::as_micros)
+}
+
+/// For the test that each of them finds its rows by an index.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[
+    SELECT_ONE,
+    SELECT_DUE,
+    SELECT_DUE_AT,
+    SELECT_PAGE,
+    SELECT_PAGE_OF_APP,
+    SELECT_DECLARED,
+    INSERT,
+    UPDATE_DEFINITION,
+    UPDATE,
+    DELETE,
+    INSERT_RUN,
+    UPDATE_RUN,
+    SELECT_RUNS,
+    DELETE_OLDEST_RUN,
+    DELETE_RUNS,
+];

@@ -1,16 +1,37 @@
 //! The client: creates jobs and steers them. Processes that only enqueue need nothing else.
+//!
+//! What is more than one call has a builder of its own: [`ContinueWith`], [`Batch`], [`Recurring`],
+//! [`Lock`].
+
+mod batch;
+mod blocking;
+mod continuation;
+mod ids;
+mod lock;
+mod recurring;
 
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::call::{Call, JobFn};
+use crate::batch::{BatchChange, BatchChanged, BatchId, BatchRecord, NewBatch};
+use crate::call::{AnyCall, Call, Enqueue, JobFn};
 use crate::clock::{Clock, SystemClock};
-use crate::error::StorageError;
+use crate::continuation::{After, Antecedent};
+use crate::error::{BoxError, StorageError};
 use crate::job::{InvalidJob, JobId, NewJob, When};
+use crate::limit::{LimitRule, LimitTarget};
+use crate::recurring::{RecurringId, Schedule};
 use crate::state::{JobRecord, StateName};
 use crate::storage::{Action, BATCH_MAX, Change, Changed, Created, Expect, Storage};
+
+pub use batch::{Batch, BatchHandle};
+pub use blocking::{BlockingClient, BlockingRecurringJob, block_on};
+pub use continuation::ContinueWith;
+pub use lock::{Lock, LockGuard};
+pub use recurring::{Recurring, RecurringJob, Upserted};
+
+use ids::{IdSource, os_random};
 
 /// Creates jobs and steers them. Cheap to clone; all clones share the storage.
 ///
@@ -49,6 +70,50 @@ pub enum ClientError {
     /// The storage did not do it; [`StorageError::is_definite`] tells whether it may have after all.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// An iterator that a batch was made from failed. Nothing of the batch runs.
+    #[error("the batch was not created, because what it was made from failed: {0}")]
+    Source(#[source] BoxError),
+    /// A job of a chain was not stored, because another one holds its unique key; so what runs after it
+    /// could not be stored either. Nothing was stored.
+    #[error(
+        "the chain was not stored: another job holds the unique key of job {job}, which others of the chain wait for"
+    )]
+    ChainRejected {
+        /// The id that the job would have had.
+        job: JobId,
+    },
+    /// There is no recurring job of this name.
+    #[error("there is no recurring job `{id}`")]
+    NoRecurring {
+        /// The name.
+        id: RecurringId,
+    },
+    /// The recurring job of this name belongs to another application. Nothing was changed.
+    #[error(
+        "the recurring job `{id}` belongs to the application `{app}`: take another name, or name that application"
+    )]
+    Owned {
+        /// The name.
+        id: RecurringId,
+        /// Who owns it.
+        app: String,
+    },
+    /// Someone else held the lock all the time.
+    #[error("the lock `{name}` is held by someone else; waited {waited:?}")]
+    LockTaken {
+        /// The lock.
+        name: String,
+        /// How long was waited.
+        waited: std::time::Duration,
+    },
+    /// The lease of the lock had ended.
+    #[error(
+        "the lock `{name}` was lost: its lease had ended, and someone else may have held it since"
+    )]
+    LockLost {
+        /// The lock.
+        name: String,
+    },
     /// No global client was set.
     #[error("no global client: call `portfire::set_global(client)` when the program starts")]
     NoGlobal,
@@ -100,25 +165,43 @@ impl Client {
         &self.inner.storage
     }
 
-    /// Stores a call. A server with a free worker usually starts it within a millisecond; without
-    /// one it waits, for as long as it takes.
+    /// Stores a call, or a [`Chain`](crate::Chain) in one commit. A server with a free worker usually
+    /// starts it within a millisecond; without one it waits, for as long as it takes.
+    ///
+    /// Answers the id of the job; of a chain that of the last one. When another job holds the call's
+    /// [unique key](Call::unique), nothing is stored and the answer is the id of that job.
     ///
     /// # Errors
-    /// [`ClientError::Invalid`] for a mistake in the call: nothing is stored.
+    /// [`ClientError::Invalid`] for a mistake in the call, also when it is to run
+    /// [after](Call::after) something that is not stored: nothing is stored.
     /// [`ClientError::Storage`] when the write failed; when the connection broke after the commit the
     /// job may be stored. To repeat safely give the call an [id](Call::id).
     ///
     /// # Cancel safety
     /// Dropping the future leaves the job either stored or not; never half.
-    pub async fn enqueue<J: JobFn>(&self, call: Call<J>) -> Result<JobId, ClientError> {
-        let job = call.into_new_job(|| self.next_id())?;
-        let id = job.id;
-        self.create(vec![job]).await?;
-        Ok(id)
+    pub async fn enqueue(&self, call: impl Enqueue) -> Result<JobId, ClientError> {
+        let mut jobs = Vec::with_capacity(1);
+        self.jobs_of(call, None, &mut jobs)?;
+        self.create_and_name_last(jobs).await
+    }
+
+    /// As [`enqueue`](Self::enqueue), and tells whether the job was there before: because it has the id
+    /// or holds the unique key of the call. Of a chain it tells of the last job.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    ///
+    /// # Cancel safety
+    /// As [`enqueue`](Self::enqueue).
+    pub async fn enqueue_unique(&self, call: impl Enqueue) -> Result<Created, ClientError> {
+        let mut jobs = Vec::with_capacity(1);
+        self.jobs_of(call, None, &mut jobs)?;
+        self.create_chain(jobs).await
     }
 
     /// Stores a call to run later: after a `Duration`, or at a `SystemTime` or
-    /// [`Timestamp`](crate::Timestamp). An instant that is past means now.
+    /// [`Timestamp`](crate::Timestamp). An instant that is past means now. Of a chain this is about the
+    /// first call.
     ///
     /// # Errors
     /// As [`enqueue`](Self::enqueue); an instant beyond the year 9999 is
@@ -126,36 +209,142 @@ impl Client {
     ///
     /// # Cancel safety
     /// As [`enqueue`](Self::enqueue).
-    pub async fn schedule<J: JobFn>(
+    pub async fn schedule(
         &self,
-        call: Call<J>,
+        mut call: impl Enqueue,
         when: impl Into<When>,
     ) -> Result<JobId, ClientError> {
-        self.enqueue(call.delay(when)).await
+        call.head().when = when.into();
+        self.enqueue(call).await
     }
 
-    /// Stores many calls in one commit: all or none. They keep their order.
+    /// Stores many calls in one commit: all or none. They keep their order. The answers are those of
+    /// [`enqueue`](Self::enqueue).
     ///
     /// # Errors
-    /// As [`enqueue`](Self::enqueue). More than 10,000 calls are stored in several commits, in order;
+    /// As [`enqueue`](Self::enqueue). More than 10,000 jobs are stored in several commits, in order;
     /// an error then means that a beginning of them may be stored.
     ///
     /// # Cancel safety
     /// As [`enqueue`](Self::enqueue), for each commit.
-    pub async fn enqueue_many<J: JobFn>(
+    pub async fn enqueue_many<E: Enqueue>(
         &self,
-        calls: impl IntoIterator<Item = Call<J>>,
+        calls: impl IntoIterator<Item = E>,
     ) -> Result<Vec<JobId>, ClientError> {
-        let jobs: Result<Vec<NewJob>, InvalidJob> =
-            calls.into_iter().map(|call| call.into_new_job(|| self.next_id())).collect();
-        let mut jobs = jobs?;
-        let ids = jobs.iter().map(|job| job.id).collect();
-        while jobs.len() > BATCH_MAX {
-            let rest = jobs.split_off(BATCH_MAX);
-            self.create(std::mem::replace(&mut jobs, rest)).await?;
-        }
-        self.create(jobs).await?;
-        Ok(ids)
+        self.enqueue_all(calls, None).await
+    }
+
+    /// Stores a call that runs after a job or a batch: after its success, unless
+    /// [`on`](ContinueWith::on) says otherwise. Awaiting what this returns stores it.
+    ///
+    /// The parent may have ended already, or may be ending right now: then its end decides at once. When
+    /// it ended, or ends, otherwise, the continuation is deleted.
+    ///
+    /// ```
+    /// # use portfire_core::{After, Call, Client, ClientError, JobFn};
+    /// # struct job;
+    /// # impl JobFn for job { const KIND: &'static str = "job"; type Output = (); }
+    /// # async fn f(client: Client, welcome: fn(u64) -> Call<job>, audit: fn(&str) -> Call<job>) -> Result<(), ClientError> {
+    /// let id = client.enqueue(welcome(42)).await?;
+    /// client.continue_with(id, audit("welcomed")).await?;
+    /// client.continue_with(id, audit("not welcomed")).on(After::Failure).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// For several parents name them in the call: `merge().after(left).after(right)`.
+    pub fn continue_with<E: Enqueue>(
+        &self,
+        parent: impl Into<Antecedent>,
+        call: E,
+    ) -> ContinueWith<'_, E> {
+        let (parent, after) = (parent.into(), After::Success);
+        ContinueWith { client: self, parent, after, what: call }
+    }
+
+    /// A batch in the making: see [`Batch`]. The description is for people: at most 200 bytes.
+    pub fn batch<'a>(&self, description: impl Into<String>) -> Batch<'a, Client> {
+        Batch::with(self.clone(), description.into())
+    }
+
+    /// The batch of this id, to add members, to watch and to cancel it.
+    pub fn batch_handle(&self, batch: BatchId) -> BatchHandle {
+        BatchHandle::new(self.clone(), batch)
+    }
+
+    /// Adds a member to a batch: see [`BatchHandle::add`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub async fn add_to_batch(
+        &self,
+        batch: BatchId,
+        call: impl Enqueue,
+    ) -> Result<JobId, ClientError> {
+        self.batch_handle(batch).add(call).await
+    }
+
+    /// Cancels a batch with all that is in it: from now on no member starts, and those that run are asked
+    /// to stop. One write, however many members there are.
+    ///
+    /// # Errors
+    /// [`ClientError::Storage`] when the write failed.
+    pub async fn cancel_batch(&self, batch: BatchId) -> Result<BatchChanged, ClientError> {
+        let reason = "cancelled by a client".to_owned();
+        Ok(self.inner.storage.change_batch(batch, BatchChange::Cancel { reason }).await?)
+    }
+
+    /// Everything about a batch; `None` when it is not stored (any more).
+    ///
+    /// # Errors
+    /// [`ClientError::Storage`] when the read failed.
+    pub async fn batch_record(&self, batch: BatchId) -> Result<Option<BatchRecord>, ClientError> {
+        Ok(self.inner.storage.batch(batch).await?)
+    }
+
+    /// A recurring job in the making: see [`Recurring`]. Its name has 1 to 128 characters. The schedule is
+    /// a cron text, `cron!("0 8 * * *")`, a `Duration`, or a [`Schedule`].
+    pub fn recurring<J: JobFn>(
+        &self,
+        id: &str,
+        schedule: impl Into<Schedule>,
+        call: Call<J>,
+    ) -> Recurring<Client> {
+        Recurring::with(self.clone(), id, schedule.into(), call)
+    }
+
+    /// The recurring job of this name, to trigger, pause, watch and remove it.
+    pub fn recurring_job(&self, id: &str) -> RecurringJob {
+        RecurringJob::new(self.clone(), id)
+    }
+
+    /// Sets what a limit allows, at once and whatever the code declares; `None` hands it back to the code.
+    /// Raising it wakes those who wait.
+    ///
+    /// ```
+    /// # use portfire_core::{Client, ClientError, LimitName, LimitRule, LimitTarget};
+    /// # async fn f(client: Client) -> Result<(), ClientError> {
+    /// let mail = LimitTarget::Named(LimitName::new("mail")?);
+    /// client.set_limit(mail, LimitRule::concurrency(5)).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`StorageError::Invalid`] in [`ClientError::Storage`] for a rule that breaks a bound, such as a
+    /// concurrency of 0.
+    pub async fn set_limit(
+        &self,
+        target: LimitTarget,
+        rule: impl Into<Option<LimitRule>>,
+    ) -> Result<(), ClientError> {
+        Ok(self.inner.storage.set_limit(target, rule.into()).await?)
+    }
+
+    /// A lock that is to be taken: see [`Lock`]. Its name is any text of 1 to 255 bytes.
+    pub fn lock(&self, name: impl Into<String>) -> Lock {
+        Lock::new(self.clone(), name.into())
     }
 
     /// Stores jobs that were put together by hand, all or none, through the filters.
@@ -165,16 +354,33 @@ impl Client {
     ///
     /// # Cancel safety
     /// As [`enqueue`](Self::enqueue).
-    pub async fn create(&self, mut jobs: Vec<NewJob>) -> Result<Vec<Created>, ClientError> {
+    pub async fn create(&self, jobs: Vec<NewJob>) -> Result<Vec<Created>, ClientError> {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
-        self.filter(&mut jobs)?;
-        if self.inner.filters.is_empty() {
-            return Ok(self.inner.storage.create(jobs).await?);
-        }
-        let created = self.inner.storage.create(jobs.clone()).await?;
-        for (job, &created) in jobs.iter().zip(&created) {
+        self.create_batches(Vec::new(), jobs).await
+    }
+
+    /// As [`create`](Self::create), with batches before the jobs.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    ///
+    /// # Cancel safety
+    /// As [`enqueue`](Self::enqueue).
+    pub async fn create_batches(
+        &self,
+        batches: Vec<NewBatch>,
+        mut jobs: Vec<NewJob>,
+    ) -> Result<Vec<Created>, ClientError> {
+        self.complete(&mut jobs)?;
+        let heard = (!self.inner.filters.is_empty()).then(|| jobs.clone());
+        let storage = &self.inner.storage;
+        let created = match batches.is_empty() {
+            true => storage.create(jobs).await?,
+            false => storage.create_batches(batches, jobs).await?,
+        };
+        for (job, &created) in heard.iter().flatten().zip(&created) {
             self.inner.filters.iter().for_each(|filter| filter.created(job, created));
         }
         Ok(created)
@@ -184,10 +390,10 @@ impl Client {
     /// that write it in a transaction of the user's.
     ///
     /// # Errors
-    /// [`ClientError::Invalid`] or [`ClientError::Refused`].
+    /// [`ClientError::Invalid`] and [`ClientError::Refused`].
     pub fn prepare<J: JobFn>(&self, call: Call<J>) -> Result<NewJob, ClientError> {
         let mut jobs = [call.into_new_job(|| self.next_id())?];
-        self.filter(&mut jobs)?;
+        self.complete(&mut jobs)?;
         let [job] = jobs;
         Ok(job)
     }
@@ -201,15 +407,17 @@ impl Client {
     ///
     /// # Cancel safety
     /// As the transaction's.
-    pub async fn enqueue_in<S, T: CreateIn<S> + ?Sized, J: JobFn>(
+    pub async fn enqueue_in<S, T: CreateIn<S> + ?Sized>(
         &self,
         transaction: &mut T,
-        call: Call<J>,
+        call: impl Enqueue,
     ) -> Result<JobId, ClientError> {
-        let job = self.prepare(call)?;
-        let id = job.id;
-        transaction.create_in(vec![job]).await?;
-        Ok(id)
+        let mut jobs = Vec::with_capacity(1);
+        self.jobs_of(call, None, &mut jobs)?;
+        self.complete(&mut jobs)?;
+        let Some(last) = jobs.last().map(|job| job.id) else { return Err(nothing()) };
+        let created = transaction.create_in(jobs).await?;
+        Ok(created.last().map_or(last, |created| created.id))
     }
 
     /// Runs a job again, at the end of its queue: a final one anew, a scheduled one at once.
@@ -280,12 +488,79 @@ impl Client {
 
     /// The same client for code without a runtime: its methods wait by blocking the thread.
     pub fn blocking(&self) -> BlockingClient<'_> {
-        BlockingClient { client: self }
+        BlockingClient::new(self)
     }
 
     /// A fresh id, later than all that this client made before.
     pub fn next_id(&self) -> JobId {
         self.inner.ids.next(self.inner.clock.now())
+    }
+
+    /// As [`next_id`](Self::next_id), for a batch.
+    pub fn next_batch_id(&self) -> BatchId {
+        BatchId::new(self.next_id())
+    }
+
+    fn random(&self) -> u64 {
+        self.inner.ids.random()
+    }
+
+    /// Adds the jobs of what is to be enqueued, as members of a batch if there is one.
+    fn jobs_of(
+        &self,
+        what: impl Enqueue,
+        batch: Option<BatchId>,
+        jobs: &mut Vec<NewJob>,
+    ) -> Result<(), InvalidJob> {
+        let (mut previous, mut mistake) = (None, None);
+        what.for_each_call(&mut |call: AnyCall| {
+            if mistake.is_some() {
+                return;
+            }
+            match call.into_new_job(|| self.next_id(), previous) {
+                Ok(mut job) => {
+                    job.ties.batch = batch;
+                    previous = Some(job.id);
+                    jobs.push(job);
+                }
+                Err(refusal) => mistake = Some(refusal),
+            }
+        });
+        mistake.map_or(Ok(()), Err)
+    }
+
+    /// Stores what [`jobs_of`](Self::jobs_of) made of one thing to enqueue.
+    async fn create_chain(&self, jobs: Vec<NewJob>) -> Result<Created, ClientError> {
+        let ids: Vec<JobId> = match jobs.len() {
+            0 | 1 => Vec::new(),
+            _ => jobs.iter().map(|job| job.id).collect(),
+        };
+        let created = self.create(jobs).await.map_err(|error| chain_rejected(error, &ids))?;
+        created.last().copied().ok_or_else(nothing)
+    }
+
+    async fn create_and_name_last(&self, jobs: Vec<NewJob>) -> Result<JobId, ClientError> {
+        Ok(self.create_chain(jobs).await?.id)
+    }
+
+    async fn enqueue_all<E: Enqueue>(
+        &self,
+        calls: impl IntoIterator<Item = E>,
+        batch: Option<BatchId>,
+    ) -> Result<Vec<JobId>, ClientError> {
+        // Which job answers for each call: of a chain the last.
+        let (mut jobs, mut last) = (Vec::new(), Vec::new());
+        for call in calls {
+            self.jobs_of(call, batch, &mut jobs)?;
+            last.push(jobs.len().saturating_sub(1));
+        }
+        let mut ids = Vec::with_capacity(jobs.len());
+        while !jobs.is_empty() {
+            let rest = jobs.split_off(jobs.len().min(BATCH_MAX));
+            let created = self.create(std::mem::replace(&mut jobs, rest)).await?;
+            ids.extend(created.into_iter().map(|created| created.id));
+        }
+        Ok(last.into_iter().filter_map(|at| ids.get(at).copied()).collect())
     }
 
     async fn change_one(
@@ -298,11 +573,17 @@ impl Client {
         Ok(changed.first().copied().unwrap_or(Changed::Missing))
     }
 
-    fn filter(&self, jobs: &mut [NewJob]) -> Result<(), ClientError> {
-        for job in jobs {
+    fn complete(&self, jobs: &mut [NewJob]) -> Result<(), ClientError> {
+        for job in &mut *jobs {
             if job.options.traceparent.is_none() {
                 job.options.traceparent = self.present_traceparent();
             }
+        }
+        self.filter(jobs)
+    }
+
+    fn filter(&self, jobs: &mut [NewJob]) -> Result<(), ClientError> {
+        for job in jobs {
             for filter in &self.inner.filters {
                 filter.creating(job).map_err(|reason| ClientError::Refused { reason })?;
             }
@@ -381,8 +662,8 @@ impl ClientBuilder {
 
     /// The client.
     pub fn build(self) -> Client {
-        let ids = IdSource { last: AtomicU64::new(0), entropy: self.entropy };
-        let ClientBuilder { storage, filters, clock, traceparent, .. } = self;
+        let ClientBuilder { storage, filters, clock, entropy, traceparent } = self;
+        let ids = IdSource::new(entropy);
         let inner = Arc::new(Inner { storage, filters, clock, ids, traceparent });
         Client { inner, traceparent: None }
     }
@@ -394,192 +675,25 @@ impl fmt::Debug for ClientBuilder {
     }
 }
 
-/// Makes UUIDv7 ids that rise within the process, also within a millisecond and when the clock
-/// steps back (RFC 9562, section 6.2, method 3: more precise time in the leading random bits).
-struct IdSource {
-    /// The last instant that was used, in units of 1/4096 ms.
-    last: AtomicU64,
-    entropy: Box<dyn Fn() -> u64 + Send + Sync>,
+/// An error for what stood for no job at all.
+fn nothing() -> ClientError {
+    ClientError::Storage(StorageError::Corrupt("a create without an answer".to_owned()))
 }
 
-impl IdSource {
-    fn next(&self, now: crate::clock::Timestamp) -> JobId {
-        let now = u64::try_from(now.as_micros()).unwrap_or(0).saturating_mul(4096) / 1000;
-        let rise = |last: u64| now.max(last + 1);
-        let last = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |l| Some(rise(l)));
-        let tick = rise(last.unwrap_or_default());
-        let at = crate::clock::Timestamp::from_micros(((tick / 4096) * 1000) as i64);
-        // Of 80 bits the uuid takes 12 + 62: the version and variant overwrite six.
-        let fine = u128::from(tick % 4096) << 64;
-        JobId::from_parts(at, fine | u128::from((self.entropy)()))
-    }
-}
-
-/// Randomness of the operating system, as the standard library hands it out for hash maps.
-fn os_random() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    // A new state differs from the last; hashing a constant with its keys gives 64 mixed bits.
-    RandomState::new().hash_one(0u64)
-}
-
-/// A [`Client`] for code without a runtime. Made by [`Client::blocking`].
-///
-/// Do not call it from async code: it blocks the thread.
-#[derive(Clone, Copy, Debug)]
-pub struct BlockingClient<'a> {
-    client: &'a Client,
-}
-
-impl BlockingClient<'_> {
-    /// As [`Client::enqueue`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn enqueue<J: JobFn>(&self, call: Call<J>) -> Result<JobId, ClientError> {
-        block_on(self.client.enqueue(call))
-    }
-
-    /// As [`Client::schedule`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn schedule<J: JobFn>(
-        &self,
-        call: Call<J>,
-        when: impl Into<When>,
-    ) -> Result<JobId, ClientError> {
-        block_on(self.client.schedule(call, when))
-    }
-
-    /// As [`Client::enqueue_many`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn enqueue_many<J: JobFn>(
-        &self,
-        calls: impl IntoIterator<Item = Call<J>>,
-    ) -> Result<Vec<JobId>, ClientError> {
-        block_on(self.client.enqueue_many(calls))
-    }
-
-    /// As [`Client::create`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn create(&self, jobs: Vec<NewJob>) -> Result<Vec<Created>, ClientError> {
-        block_on(self.client.create(jobs))
-    }
-
-    /// As [`Client::enqueue_in`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn enqueue_in<S, T: CreateIn<S> + ?Sized, J: JobFn>(
-        &self,
-        transaction: &mut T,
-        call: Call<J>,
-    ) -> Result<JobId, ClientError> {
-        block_on(self.client.enqueue_in(transaction, call))
-    }
-
-    /// As [`Client::change_if`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn change_if(
-        &self,
-        job: JobId,
-        action: Action,
-        states: impl IntoIterator<Item = StateName>,
-    ) -> Result<Changed, ClientError> {
-        block_on(self.client.change_if(job, action, states))
-    }
-
-    /// As [`Client::requeue`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn requeue(&self, job: JobId) -> Result<Changed, ClientError> {
-        block_on(self.client.requeue(job))
-    }
-
-    /// As [`Client::delete`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn delete(&self, job: JobId) -> Result<Changed, ClientError> {
-        block_on(self.client.delete(job))
-    }
-
-    /// As [`Client::reschedule`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn reschedule(&self, job: JobId, when: impl Into<When>) -> Result<Changed, ClientError> {
-        block_on(self.client.reschedule(job, when))
-    }
-
-    /// As [`Client::job`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn job(&self, job: JobId) -> Result<Option<JobRecord>, ClientError> {
-        block_on(self.client.job(job))
-    }
-}
-
-/// Runs a future on this thread, parking it while the future waits.
-///
-/// For futures that need no runtime, as those of the embedded storages.
-pub fn block_on<F: Future>(future: F) -> F::Output {
-    use std::task::{Context, Poll, Wake, Waker};
-
-    struct Unpark(std::thread::Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-        fn wake_by_ref(self: &Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-
-    let mut future = std::pin::pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut context = Context::from_waker(&waker);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
-        }
+/// A job that waits for one of its own call finds it missing only when that was rejected.
+fn chain_rejected(error: ClientError, chain: &[JobId]) -> ClientError {
+    match error {
+        ClientError::Storage(StorageError::Invalid(InvalidJob::NoAntecedent {
+            on: Antecedent::Job(job),
+            ..
+        })) if chain.contains(&job) => ClientError::ChainRejected { job },
+        error => error,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
-
-    fn ids() -> IdSource {
-        IdSource { last: AtomicU64::new(0), entropy: Box::new(|| 7) }
-    }
-
-    #[test]
-    fn ids_rise_within_a_millisecond_and_against_the_clock() {
-        let clock = ManualClock::default();
-        let ids = ids();
-        let first = ids.next(clock.now());
-        let second = ids.next(clock.now());
-        clock.set(clock.now().saturating_sub(std::time::Duration::from_secs(3600)));
-        let third = ids.next(clock.now());
-        assert!(first < second && second < third);
-    }
-
-    #[test]
-    fn the_randomness_differs_from_call_to_call() {
-        let drawn: std::collections::BTreeSet<u64> = (0..100).map(|_| os_random()).collect();
-        assert_eq!(drawn.len(), 100);
-    }
 
     #[test]
     fn the_trace_context_is_the_calls_then_the_sources_then_the_inherited_one() {
@@ -588,7 +702,7 @@ mod tests {
             let mut job = NewJob::new(client.next_id(), kind, crate::job::Json::empty());
             job.options.traceparent = own.map(str::to_owned);
             let mut jobs = [job];
-            client.filter(&mut jobs).unwrap();
+            client.complete(&mut jobs).unwrap();
             jobs[0].options.traceparent.clone()
         };
         let storage: Arc<dyn Storage> = Arc::new(crate::memory::MemoryStorage::new());
@@ -599,13 +713,5 @@ mod tests {
         assert_eq!(job(&heir, Some("own")).as_deref(), Some("own"));
         let told = Client::builder(storage).traceparent(|| Some("told".to_owned())).build();
         assert_eq!(job(&told.with_traceparent("inherited"), None).as_deref(), Some("told"));
-    }
-
-    #[test]
-    fn blocking_waits_for_another_thread() {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        let thread = std::thread::spawn(move || sender.send(5).ok());
-        assert_eq!(block_on(receiver), Ok(5));
-        thread.join().unwrap();
     }
 }

@@ -645,6 +645,36 @@ pub enum InvalidJob {
         /// What is wrong.
         reason: String,
     },
+    /// A job that takes something from its parents, and has too few.
+    #[error(
+        "`{kind}` takes what its parents return: it needs {needed} of them and names {given}; enqueue it by `continue_with`, `then` or `pipe`, or name its parents by `after`"
+    )]
+    NoParent {
+        /// The kind.
+        kind: KindName,
+        /// How many parents it needs.
+        needed: usize,
+        /// How many it names.
+        given: usize,
+    },
+    /// A key or a limit made from an argument that is not there.
+    #[error("`{kind}`: {reason}")]
+    Argument {
+        /// The kind.
+        kind: KindName,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A text that is no duration.
+    #[error(
+        "`{text}` is not a duration: {reason}; write a number and a unit (ms, s, m, h, d, w), such as `10m` or `1h30m`"
+    )]
+    Duration {
+        /// What was given, shortened.
+        text: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A retry policy that makes no sense.
     #[error("retry policy: {reason}")]
     Retry {

@@ -13,6 +13,7 @@ pub mod call;
 pub mod client;
 pub mod clock;
 pub mod continuation;
+pub mod duration;
 pub mod error;
 pub mod job;
 pub mod job_error;
@@ -25,6 +26,7 @@ pub mod recurring;
 pub mod retry;
 pub mod state;
 pub mod storage;
+pub mod tick;
 pub mod ties;
 pub mod transition;
 pub mod unique;
@@ -34,10 +36,16 @@ pub use batch::{
     BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage, BatchRecord, BatchState, NewBatch,
     Progression,
 };
-pub use call::{Call, Inline, JobFn};
-pub use client::{Client, ClientError};
+pub use call::{
+    AnyCall, Call, Chain, Enqueue, Inline, JobFn, Limit, ParentError, ParentResult, Takes, Unique,
+};
+pub use client::{
+    Batch, BatchHandle, Client, ClientError, ContinueWith, Lock, LockGuard, Recurring, RecurringJob,
+    Upserted,
+};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use continuation::{After, Antecedent, Continuation, Dependency, ParentOutcome};
+pub use duration::IntoDuration;
 pub use error::{BoxError, StorageError};
 pub use job::{InvalidJob, JobId, JobOptions, Json, KindName, Limits, NewJob, QueueName, When};
 pub use job_error::{CancelReason, Cancelled, JobError};
@@ -63,6 +71,7 @@ pub use storage::{
     Cycle, CycleRequest, Expect, Finish, Lost, LostReason, NewServer, Outcome, Promoted,
     RescueRequest, Rescued, Storage, StorageInfo, Verdict,
 };
+pub use tick::Tick;
 pub use ties::{Occurrence, Ties};
 pub use transition::{Event, Place, Refusal, Retention, Standing, Transition};
 pub use unique::{Conflict, UniqueKey, UniqueScope};

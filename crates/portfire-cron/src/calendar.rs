@@ -25,16 +25,6 @@ pub(crate) const fn civil_from_days(days: i64) -> (i64, u32, u32) {
     (era * 400 + year + if month <= 2 { 1 } else { 0 }, month, day)
 }
 
-/// How many days a month has.
-pub(crate) const fn days_in_month(year: i64, month: u32) -> u32 {
-    match month {
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
 /// The day of the week of a day's number; Sunday is 0.
 pub(crate) const fn weekday(days: i64) -> u32 {
     (days + 4).rem_euclid(7) as u32
@@ -43,6 +33,7 @@ pub(crate) const fn weekday(days: i64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::days_in_month;
 
     #[test]
     fn days_and_dates_are_each_others_inverse_over_four_centuries() {

@@ -146,7 +146,11 @@ impl CronError {
 
 /// Terminals and error messages get no control characters.
 fn printable(c: char) -> char {
-    if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }
+    match c {
+        '\t' => ' ',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    }
 }
 
 impl fmt::Display for CronError {

@@ -8,9 +8,7 @@ use std::str::FromStr;
 use crate::error::CronError;
 use crate::field::{Field, Weekday};
 use crate::parse::{self, CronFormat, Sink, Term};
-use crate::schedule::{
-    INTERVAL, LAST_DAY, LAST_WEEKDAY, NEAREST_WEEKDAY, NTH_WEEKDAY, Schedule,
-};
+use crate::schedule::{INTERVAL, LAST_DAY, LAST_WEEKDAY, NEAREST_WEEKDAY, NTH_WEEKDAY, Schedule};
 use crate::seed::Seed;
 
 /// A checked cron text.
@@ -140,6 +138,11 @@ impl CronExpression {
     /// an expression runs in both passes of an hour that the clock repeats; any other runs once.
     pub const fn is_interval(&self) -> bool {
         self.schedule.has(INTERVAL)
+    }
+
+    /// Whether there is a day that matches. `0 0 31 2 *` never occurs.
+    pub fn is_reachable(&self) -> bool {
+        self.schedule.is_reachable()
     }
 
     /// The expression in words, such as `every weekday at 08:00`.

@@ -93,6 +93,12 @@ impl Field {
         }
     }
 
+    /// The value of a name; case does not count.
+    pub(crate) fn value_named(self, name: &str) -> Option<u8> {
+        let index = self.value_names().iter().position(|known| known.eq_ignore_ascii_case(name))?;
+        Some(self.first() + index as u8)
+    }
+
     /// What values may be, in words.
     pub(crate) const fn allowed(self) -> &'static str {
         match self {

@@ -38,10 +38,7 @@ fn distance(typed: &[char], candidate: &str) -> usize {
             let same = usize::from(typed[column - 1] != letter);
             let mut least =
                 (above[column] + 1).min(line[column - 1] + 1).min(above[column - 1] + same);
-            if column > 1
-                && previous == Some(typed[column - 1])
-                && typed[column - 2] == letter
-            {
+            if column > 1 && previous == Some(typed[column - 1]) && typed[column - 2] == letter {
                 least = least.min(before[column - 2] + 1);
             }
             line[column] = least;

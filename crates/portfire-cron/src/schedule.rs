@@ -1,14 +1,4 @@
-//! What an expression means: sets of seconds, minutes, hours, days and months, and the next local
-//! time that is in all of them.
-
-use crate::calendar::{civil_from_days, days_from_civil, days_in_month, weekday};
-
-/// Seconds of a day.
-const DAY: i64 = 86_400;
-/// The last year that is searched.
-const LAST_YEAR: i64 = 9_999;
-/// The calendar, weekdays included, repeats after so many years: what does not occur in them never does.
-const CYCLE_YEARS: i64 = 400;
+//! What an expression means: sets of seconds, minutes, hours, days and months.
 
 /// A `*`, range or step stands in the second, minute or hour.
 pub(crate) const INTERVAL: u8 = 1;
@@ -100,62 +90,17 @@ impl Schedule {
         self.flags & flag != 0
     }
 
-    /// The first local time at or after `at` that matches; both in seconds since 1970-01-01T00:00:00
-    /// on the same wall clock. `None` when there is none before the year 10000.
-    pub(crate) fn next_local(&self, at: i64) -> Option<i64> {
-        let earliest = const { days_from_civil(1, 1, 1) * DAY };
-        let at = at.max(earliest);
-        let (today, time) = (at.div_euclid(DAY), at.rem_euclid(DAY) as u32);
-        let (year, month, day) = civil_from_days(today);
-        if year > LAST_YEAR {
-            return None;
-        }
-        if self.months & (1 << month) != 0 {
-            let mut days = self.days_of(year, month, today - i64::from(day - 1)) & (!0 << day);
-            if days & (1 << day) != 0 {
-                if let Some(time) = self.time_from(time) {
-                    return Some(today * DAY + i64::from(time));
-                }
-                days &= !(1 << day);
-            }
-            if days != 0 {
-                let date = today + i64::from(days.trailing_zeros()) - i64::from(day);
-                return Some(date * DAY + i64::from(self.first_time()));
-            }
-        }
-        let date = self.date_after_month(year, month)?;
-        Some(date * DAY + i64::from(self.first_time()))
+    /// Whether there is a matching day at all. A month may begin on any day of the week, and its
+    /// length is that of a leap year or of another one: no more is to be tried.
+    pub(crate) fn is_reachable(&self) -> bool {
+        (1..=12).filter(|month| self.months & (1 << month) != 0).any(|month| {
+            let lengths = [days_in_month(2_000, month), days_in_month(2_001, month)];
+            lengths.into_iter().any(|last| (0..7).any(|day| self.days_of(last, day) != 0))
+        })
     }
 
-    /// The first matching day after a month.
-    fn date_after_month(&self, from_year: i64, from_month: u32) -> Option<i64> {
-        let (mut year, mut month) = (from_year, from_month);
-        loop {
-            let later = u32::from(self.months) & (!0 << (month + 1));
-            if later == 0 {
-                year += 1;
-                month = u32::from(self.months).trailing_zeros();
-                if year > LAST_YEAR {
-                    return None;
-                }
-            } else {
-                month = later.trailing_zeros();
-            }
-            let first = days_from_civil(year, month, 1);
-            let days = self.days_of(year, month, first);
-            if days != 0 {
-                return Some(first + i64::from(days.trailing_zeros()) - 1);
-            }
-            if (year, month) >= (from_year + CYCLE_YEARS, from_month) {
-                return None;
-            }
-        }
-    }
-
-    /// The matching days of a month; bit 1 is its first day, whose number is `first`.
-    fn days_of(&self, year: i64, month: u32, first: i64) -> u32 {
-        let last = days_in_month(year, month);
-        let starts_on = weekday(first);
+    /// The matching days of a month of `last` days that begins on a day of the week; bit 1 is its first.
+    pub(crate) fn days_of(&self, last: u32, starts_on: u32) -> u32 {
         let mut days = if self.has(LAST_DAY) {
             match last.checked_sub(u32::from(self.before_last)) {
                 None | Some(0) => return 0,
@@ -181,36 +126,15 @@ impl Schedule {
         }
         days
     }
+}
 
-    /// The first matching time of a day at or after a time of it, in seconds.
-    fn time_from(&self, time: u32) -> Option<u32> {
-        let (hour, minute, second) = (time / 3_600, time / 60 % 60, time % 60);
-        if self.hours & (1 << hour) != 0 {
-            if self.minutes & (1 << minute) != 0 {
-                let seconds = self.seconds & (!0 << second);
-                if seconds != 0 {
-                    return Some(hour * 3_600 + minute * 60 + seconds.trailing_zeros());
-                }
-            }
-            let minutes = self.minutes & (!0 << (minute + 1));
-            if minutes != 0 {
-                let minute = minutes.trailing_zeros();
-                return Some(hour * 3_600 + minute * 60 + self.seconds.trailing_zeros());
-            }
-        }
-        let hours = self.hours & (!0 << (hour + 1));
-        if hours == 0 {
-            return None;
-        }
-        let of_hour = self.minutes.trailing_zeros() * 60 + self.seconds.trailing_zeros();
-        Some(hours.trailing_zeros() * 3_600 + of_hour)
-    }
-
-    /// The first matching time of a day, in seconds.
-    fn first_time(&self) -> u32 {
-        self.hours.trailing_zeros() * 3_600
-            + self.minutes.trailing_zeros() * 60
-            + self.seconds.trailing_zeros()
+/// How many days a month has.
+pub(crate) const fn days_in_month(year: i64, month: u32) -> u32 {
+    match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
     }
 }
 

@@ -6,7 +6,13 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::calendar::civil_from_days;
 use crate::nearest::{nearest, question};
+
+/// 0001-01-02T00:00:00Z.
+const EARLIEST: i64 = -62_135_510_400;
+/// 9999-12-30T21:59:59Z.
+const LATEST: i64 = 253_402_207_199;
 
 /// A time zone, such as `Europe/Amsterdam` or `UTC`.
 ///
@@ -74,11 +80,46 @@ impl Zone {
         }
     }
 
+    /// An instant as the zone's clock shows it, by RFC 3339: `2026-11-21T08:00:00+01:00`; in universal
+    /// time with `Z`. Fractions of a second stand there only when there are any. Instants beyond the
+    /// years 1 to 9999 are written as the nearest that is within.
+    pub fn rfc3339(&self, micros: i64) -> String {
+        let micros = micros.clamp(EARLIEST * 1_000_000, LATEST * 1_000_000);
+        let offset = i64::from(self.offset_at(micros));
+        let local = micros.div_euclid(1_000_000) + offset;
+        let (year, month, day) = civil_from_days(local.div_euclid(86_400));
+        let time = local.rem_euclid(86_400);
+        let (hour, minute, second) = (time / 3_600, time / 60 % 60, time % 60);
+        let mut text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+        let fraction = micros.rem_euclid(1_000_000);
+        if fraction != 0 {
+            let digits = format!("{fraction:06}");
+            text.push('.');
+            text.push_str(digits.trim_end_matches('0'));
+        }
+        if matches!(self.0, Kind::Utc) {
+            text.push('Z');
+        } else {
+            let sign = if offset < 0 { '-' } else { '+' };
+            // Offsets of the nineteenth century have seconds, which RFC 3339 cannot say.
+            let minutes = (offset.abs() + 30) / 60;
+            text.push_str(&format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60));
+        }
+        text
+    }
+
     /// The stretch in which an instant lies.
     pub(crate) fn stretch(&self, at: i64) -> Stretch {
-        let whole =
-            Stretch { from: i64::MIN, until: i64::MAX, offset: 0, offset_before: 0, offset_after: 0 };
-        let Kind::Rules(rules) = &self.0 else { return whole };
+        let whole = Stretch {
+            from: i64::MIN,
+            until: i64::MAX,
+            offset: 0,
+            offset_before: 0,
+            offset_after: 0,
+        };
+        let Kind::Rules(rules) = &self.0 else {
+            return whole;
+        };
         let offset = i64::from(rules.to_offset(instant(at)).seconds());
         let mut stretch = Stretch { offset, offset_before: offset, offset_after: offset, ..whole };
         for change in rules.following(instant(at)) {

@@ -26,7 +26,6 @@ pub mod recurring;
 pub mod retry;
 pub mod state;
 pub mod storage;
-pub mod tick;
 pub mod ties;
 pub mod transition;
 pub mod unique;
@@ -71,7 +70,6 @@ pub use storage::{
     Cycle, CycleRequest, Expect, Finish, Lost, LostReason, NewServer, Outcome, Promoted,
     RescueRequest, Rescued, Storage, StorageInfo, Verdict,
 };
-pub use tick::Tick;
 pub use ties::{Occurrence, Ties};
 pub use transition::{Event, Place, Refusal, Retention, Standing, Transition};
 pub use unique::{Conflict, UniqueKey, UniqueScope};

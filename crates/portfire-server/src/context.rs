@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use portfire_core::{
-    Annotation, BatchId, Claim, ClaimedJob, Client, ClientError, ErrorRecord, InvalidJob, JobError,
-    JobId, JobOptions, Json, KindName, Level, Occurrence, ParentOutcome, QueueName, ServerId, Ties,
-    Timestamp,
+    Annotation, BatchHandle, Claim, ClaimedJob, Client, ClientError, ErrorRecord, InvalidJob,
+    JobError, JobId, JobOptions, Json, KindName, Level, Occurrence, ParentOutcome, QueueName,
+    ServerId, Ties, Timestamp,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -125,9 +125,9 @@ impl JobContext {
     }
 
     /// The batch it is a member of. It takes more members while this job runs, because it cannot end
-    /// before its members have.
-    pub fn batch(&self) -> Option<BatchId> {
-        self.ties().batch
+    /// before its members have: `batch.add(import_row(9)).await?`.
+    pub fn batch(&self) -> Option<BatchHandle> {
+        Some(self.client().batch_handle(self.ties().batch?))
     }
 
     /// Which run of a recurring job it is; `None` when it is none.

@@ -18,6 +18,7 @@ use portfire_core::{
 use crate::core::Core;
 use crate::in_hand::{Errands, InHand};
 use crate::lease::Holder;
+use crate::meters::Call;
 use crate::service::Service;
 
 /// Time between two looks while nothing is in doubt.
@@ -62,7 +63,7 @@ impl Auditor {
         let max = portfire_core::monitor::PAGE_MAX;
         let mut filter = JobFilter { max, ..JobFilter::state(StateName::Processing) };
         loop {
-            let page = self.core.storage.jobs(filter.clone()).await?;
+            let page = self.core.ask(Call::Read, self.core.storage.jobs(filter.clone())).await?;
             for job in page.jobs {
                 if matches!(&job.state, JobState::Processing { server: by, .. } if by == server) {
                     held.insert((job.id, job.attempt));
@@ -99,7 +100,7 @@ impl Auditor {
             jobs = strays.len(),
             "jobs were held for this server that it never heard of; they go back to their queues"
         );
-        self.core.storage.cycle(request).await.map(|_| ())
+        self.core.ask(Call::Cycle, self.core.storage.cycle(request)).await.map(|_| ())
     }
 }
 

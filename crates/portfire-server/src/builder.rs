@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portfire_core::{Client, QueueName, RescueRequest, RetryPolicy, Storage};
+use portfire_core::{Client, Limits, QueueName, RescueRequest, RetryPolicy, Storage};
 
 use crate::core::Core;
+use crate::declared::Declared;
 use crate::filter::{AppliedFilter, ElectFilter, ServerFilter};
 use crate::handler::{JobDescriptor, linked_jobs};
-use crate::perform::{Performer, UNKNOWN_KIND_DELAY, UNKNOWN_KIND_GRACE};
+use crate::perform::{Performer, RESULT_BYTES_MAX, UNKNOWN_KIND_DELAY, UNKNOWN_KIND_GRACE};
 use crate::pool::{Pool, WORKERS_MAX};
 use crate::problem::{Problem, StartError};
 use crate::process::BackgroundProcess;
@@ -38,6 +39,8 @@ pub struct ServerBuilder {
     retry: RetryPolicy,
     unknown_kind_delay: Duration,
     unknown_kind_grace: Duration,
+    result_bytes_max: usize,
+    app: Option<String>,
     runtime: Option<Arc<dyn Runtime>>,
     client: Option<Client>,
 }
@@ -56,6 +59,9 @@ pub(crate) struct Options {
     pub(crate) poll_interval: Duration,
     pub(crate) clean_interval: Duration,
     pub(crate) recoveries_max: u32,
+    pub(crate) aging: Option<Duration>,
+    pub(crate) schedulers: bool,
+    pub(crate) sample_interval: Option<Duration>,
     pub(crate) stop_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
 }
@@ -67,10 +73,19 @@ pub(crate) struct CheckedPool {
     pub(crate) blocking_workers: usize,
 }
 
+/// What was checked, with what came of it.
+struct Checked {
+    registry: Registry,
+    pools: Vec<CheckedPool>,
+    declared: Declared,
+    runtime: Arc<dyn Runtime>,
+}
+
 /// A server whose settings are checked.
 pub(crate) struct Parts {
     pub(crate) core: Core,
     pub(crate) pools: Vec<CheckedPool>,
+    pub(crate) declared: Declared,
     pub(crate) processes: Vec<Arc<dyn BackgroundProcess>>,
 }
 
@@ -90,6 +105,8 @@ impl ServerBuilder {
             retry: RetryPolicy::default(),
             unknown_kind_delay: UNKNOWN_KIND_DELAY,
             unknown_kind_grace: UNKNOWN_KIND_GRACE,
+            result_bytes_max: RESULT_BYTES_MAX,
+            app: None,
             runtime: None,
             client: None,
         }
@@ -247,6 +264,49 @@ impl ServerBuilder {
         self
     }
 
+    /// Takes jobs that have waited so long in their queue before those of higher priority, the one that
+    /// has waited longest first, so that a flood of important jobs starves no other. Default: priorities
+    /// are strict.
+    pub fn aging(mut self, after: Duration) -> ServerBuilder {
+        self.options.aging = Some(after);
+        self
+    }
+
+    /// The name of the application: 1 to 128 bytes. It owns the recurring jobs that its code declares
+    /// (`#[job(cron = …)]`), so that applications on one storage do not touch each other's.
+    ///
+    /// When the server starts, recurring jobs that the application declared once and does not any more
+    /// are removed: so all servers of an application are to have the same jobs. Default: no name; what is
+    /// declared is stored, and nothing is removed.
+    pub fn app(mut self, name: impl Into<String>) -> ServerBuilder {
+        self.app = Some(name.into());
+        self
+    }
+
+    /// The largest result that is kept, in bytes of JSON. Default: 1 MiB.
+    ///
+    /// A job whose result is larger, or cannot be JSON at all, succeeds without one, because its handler
+    /// has done its work; its log says so.
+    pub fn result_bytes_max(mut self, bytes: usize) -> ServerBuilder {
+        self.result_bytes_max = bytes;
+        self
+    }
+
+    /// Whether the server promotes scheduled jobs, fires recurring ones, rescues the jobs of dead servers,
+    /// and cleans up. Default: it does. Without it the server only runs jobs, and needs another server of
+    /// the storage for the rest.
+    pub fn schedulers(mut self, schedulers: bool) -> ServerBuilder {
+        self.options.schedulers = schedulers;
+        self
+    }
+
+    /// Time between two looks at the queues for the gauges; `None` for never. Default: 15 s. Each is a few
+    /// small reads.
+    pub fn sample_interval(mut self, interval: impl Into<Option<Duration>>) -> ServerBuilder {
+        self.options.sample_interval = interval.into();
+        self
+    }
+
     /// Runs in this runtime. Default: the tokio runtime that [`start`](Self::start) is called in.
     pub fn runtime(mut self, runtime: Arc<dyn Runtime>) -> ServerBuilder {
         self.runtime = Some(runtime);
@@ -282,12 +342,13 @@ impl ServerBuilder {
     }
 
     fn into_parts(self) -> Result<Parts, Vec<Problem>> {
-        let (registry, pools, runtime) = self.checked()?;
+        let Checked { registry, pools, declared, runtime } = self.checked()?;
         let client = self.client.unwrap_or_else(|| Client::new(Arc::clone(&self.storage)));
         let mut performer = Performer::new(registry, self.services, client, Arc::clone(&runtime))
             .retry(self.retry)
             .unknown_kind_delay(self.unknown_kind_delay)
-            .unknown_kind_grace(self.unknown_kind_grace);
+            .unknown_kind_grace(self.unknown_kind_grace)
+            .result_bytes_max(self.result_bytes_max);
         performer = self.filters.into_iter().fold(performer, Performer::filter);
         performer = self.elect.into_iter().fold(performer, Performer::elect);
         let options = Options {
@@ -296,12 +357,15 @@ impl ServerBuilder {
             ..self.options
         };
         let core = Core::new(self.storage, runtime, performer, self.applied, options);
-        Ok(Parts { core, pools, processes: self.processes })
+        Ok(Parts { core, pools, declared, processes: self.processes })
     }
 
-    fn checked(&self) -> Result<(Registry, Vec<CheckedPool>, Arc<dyn Runtime>), Vec<Problem>> {
+    fn checked(&self) -> Result<Checked, Vec<Problem>> {
         let mut problems = Vec::new();
         let registry = self.checked_jobs(&mut problems);
+        let limits = Limits { args_bytes_max: self.storage.info().args_bytes_max };
+        let app = self.app.as_deref();
+        let declared = Declared::collect(&registry, app, &limits, &mut problems);
         let pools = self.checked_pools(&registry, &mut problems);
         self.options.check(&mut problems);
         self.check_retries(&mut problems);
@@ -312,7 +376,9 @@ impl ServerBuilder {
             problems.push(Problem::NoRuntime);
         }
         match runtime {
-            Some(runtime) if problems.is_empty() => Ok((registry, pools, runtime)),
+            Some(runtime) if problems.is_empty() => {
+                Ok(Checked { registry, pools, declared, runtime })
+            }
             _ => Err(problems),
         }
     }
@@ -387,6 +453,9 @@ impl Default for Options {
             poll_interval: Duration::from_secs(1),
             clean_interval: Duration::from_secs(60),
             recoveries_max: RescueRequest::default().recoveries_max,
+            aging: None,
+            schedulers: true,
+            sample_interval: Some(Duration::from_secs(15)),
             stop_timeout: Duration::from_millis(500),
             shutdown_timeout: Duration::from_secs(15),
         }
@@ -404,6 +473,7 @@ impl Options {
             ("rescue_interval", self.rescue_interval),
             ("poll_interval", self.poll_interval),
             ("clean_interval", self.clean_interval),
+            ("sample_interval", self.sample_interval.unwrap_or(Duration::MAX)),
         ];
         for (name, _) in intervals.iter().filter(|(_, interval)| interval.is_zero()) {
             problems.push(zero(name));

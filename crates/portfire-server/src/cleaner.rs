@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portfire_core::{BoxError, Storage};
+use portfire_core::BoxError;
 
-use crate::runtime::Runtime;
+use crate::core::Core;
+use crate::meters::Call;
 use crate::service::{Service, jittered};
 
 /// Jobs in one pass: bounds how long other writers wait for it.
@@ -13,18 +14,12 @@ const CLEAN_MAX: u32 = 1_000;
 
 /// Cleans in chunks, with room for other writers between them.
 pub(crate) struct Cleaner {
-    storage: Arc<dyn Storage>,
-    runtime: Arc<dyn Runtime>,
-    interval: Duration,
+    core: Arc<Core>,
 }
 
 impl Cleaner {
-    pub(crate) fn new(
-        storage: Arc<dyn Storage>,
-        runtime: Arc<dyn Runtime>,
-        interval: Duration,
-    ) -> Cleaner {
-        Cleaner { storage, runtime, interval }
+    pub(crate) fn new(core: Arc<Core>) -> Cleaner {
+        Cleaner { core }
     }
 }
 
@@ -34,13 +29,13 @@ impl Service for Cleaner {
     }
 
     async fn run_once(&mut self) -> Result<Duration, BoxError> {
-        let cleaned = self.storage.clean(CLEAN_MAX).await?;
+        let cleaned = self.core.ask(Call::Clean, self.core.storage.clean(CLEAN_MAX)).await?;
         if cleaned.jobs > 0 {
             tracing::debug!(jobs = cleaned.jobs, "expired jobs were removed");
         }
         match cleaned.more {
             true => Ok(Duration::from_millis(10)),
-            false => Ok(jittered(self.interval, self.runtime.random())),
+            false => Ok(jittered(self.core.options.clean_interval, self.core.runtime.random())),
         }
     }
 

@@ -4,14 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use portfire_core::{Answer, Finish, NewServer, ServerId, Storage, StorageError, Verdict};
+use portfire_core::{
+    Answer, Finish, KindName, NewServer, ServerId, Storage, StorageError, Verdict,
+};
 
 use tokio::sync::Notify;
 
 use crate::builder::Options;
 use crate::context::JobContext;
 use crate::filter::AppliedFilter;
+use crate::health::Pulse;
 use crate::lease::Lease;
+use crate::meters::{Call, Label, Meters};
 use crate::panics::{caught, caught_in};
 use crate::perform::Performer;
 use crate::runtime::Runtime;
@@ -25,6 +29,13 @@ pub(crate) struct Core {
     pub(crate) applied: Vec<Arc<dyn AppliedFilter>>,
     pub(crate) options: Options,
     pub(crate) tallies: Tallies,
+    pub(crate) meters: Meters,
+    /// Of the heartbeat's thread.
+    pub(crate) heart: Pulse,
+    /// Of the storage: when it last answered.
+    pub(crate) answered: Pulse,
+    /// That it has handlers of.
+    kinds: Vec<KindName>,
     /// Told when the outcome of a claim is unknown.
     pub(crate) doubts: Notify,
     /// Until when such a claim may still be applied, in nanoseconds of the runtime's clock.
@@ -53,6 +64,9 @@ impl Core {
     ) -> Core {
         let first = new_server_id(&options.name, &*runtime);
         let lease = Arc::new(Lease::new(first, options.lease));
+        let meters = Meters::new(performer.registry(), &options.queues);
+        let kinds = performer.registry().kinds().map(KindName::stored).collect();
+        let now = runtime.elapsed();
         Core {
             storage,
             runtime,
@@ -61,6 +75,10 @@ impl Core {
             applied,
             options,
             tallies: Tallies::default(),
+            meters,
+            heart: Pulse::begun(now),
+            answered: Pulse::begun(now),
+            kinds,
             doubts: Notify::new(),
             doubtful_until: AtomicU64::new(0),
             cycle_keys: AtomicU64::new(1),
@@ -80,7 +98,7 @@ impl Core {
     /// How the server announces itself under an id.
     pub(crate) fn announcement(&self, id: ServerId) -> NewServer {
         NewServer {
-            kinds: Vec::new(),
+            kinds: self.kinds.clone(),
             id,
             name: self.options.name.clone(),
             queues: self.options.queues.clone(),
@@ -90,11 +108,22 @@ impl Core {
     }
 
     /// Makes a call to the storage. When it panics, nobody knows whether it was applied.
-    pub(crate) async fn ask<T>(&self, call: Answer<'_, T>) -> Result<T, StorageError> {
-        let answer = caught_in(call).await;
+    pub(crate) async fn ask<T>(
+        &self,
+        call: Call,
+        answer: Answer<'_, T>,
+    ) -> Result<T, StorageError> {
+        let asked_at = self.runtime.elapsed();
+        let answer = caught_in(answer).await;
         let panicked =
             |message| StorageError::unavailable(format!("the storage panicked: {message}"));
-        answer.unwrap_or_else(|message| Err(panicked(message)))
+        let answer = answer.unwrap_or_else(|message| Err(panicked(message)));
+        let now = self.runtime.elapsed();
+        self.meters.called(call, now.saturating_sub(asked_at), answer.is_err());
+        if answer.is_ok() {
+            self.answered.beat(now, Duration::ZERO);
+        }
+        answer
     }
 
     /// The outcome of a claim is unknown: it may be applied at any time, though hardly after two leases.
@@ -112,11 +141,22 @@ impl Core {
     }
 
     /// Counts a verdict and tells those who want to hear of what was applied.
-    pub(crate) fn heard(&self, finish: &Finish, context: Option<&JobContext>, verdict: Verdict) {
+    pub(crate) fn heard(
+        &self,
+        finish: &Finish,
+        label: Option<Label>,
+        context: Option<&JobContext>,
+        verdict: Verdict,
+    ) {
         match verdict {
-            // Already: the answer to the first request was lost, and nobody has heard yet.
+            // Already: the answer to the first request was lost, or the handler has ended its attempt
+            // itself, in a transaction of its own. Either way nobody has heard yet.
             Verdict::Applied | Verdict::Already => {
                 self.tallies.finished.fetch_add(1, Ordering::Relaxed);
+                match label {
+                    Some(label) => self.meters.ended(label, &finish.outcome, finish.duration),
+                    None => self.meters.released(),
+                }
                 if let Some(context) = context {
                     self.tell(finish, context);
                 }
@@ -125,6 +165,7 @@ impl Core {
             // that is what fencing is for.
             Verdict::Fenced | Verdict::Missing => {
                 self.tallies.fenced.fetch_add(1, Ordering::Relaxed);
+                self.meters.fenced(1);
                 let (job_id, attempt) = (finish.claim.job, finish.claim.attempt);
                 tracing::debug!(%job_id, attempt, ?verdict, "an outcome came too late and is dropped");
             }
@@ -134,6 +175,7 @@ impl Core {
     /// Counts outcomes of an id that is dead: their jobs are others' by now.
     pub(crate) fn drop_outcomes(&self, finished: &[Finish]) {
         self.tallies.fenced.fetch_add(finished.len() as u64, Ordering::Relaxed);
+        self.meters.fenced(finished.len());
         if !finished.is_empty() {
             tracing::debug!(jobs = finished.len(), "outcomes of a dead server are dropped");
         }

@@ -15,9 +15,13 @@ use crate::core::Core;
 use crate::in_hand::{Errand, InHand};
 use crate::lane::LaneName;
 use crate::lease::Lease;
+use crate::meters::{Call, Label};
 use crate::queues::QueueOrder;
 use crate::service::Outage;
 use crate::shutdown::{Phase, Shutdown};
+
+/// Who is to hear what became of a finish.
+type Hearer = (Option<Label>, Option<JobContext>);
 
 /// One pool's way to the storage and back.
 pub(crate) struct Dispatcher {
@@ -88,12 +92,12 @@ impl Dispatcher {
     async fn deliver(&mut self, errand: Errand) {
         let Errand { incarnation, notes, done, want } = errand;
         let holder = self.core.lease.holder();
-        let (finished, contexts): (Vec<Finish>, Vec<_>) =
-            done.into_iter().map(|done| (done.finish, done.context)).unzip();
+        let (finished, hearers): (Vec<Finish>, Vec<Hearer>) =
+            done.into_iter().map(|done| (done.finish, (done.label, done.context))).unzip();
         let claim = (want > 0).then(|| ClaimRequest {
             queues: self.queues.next(),
             max: self.queues.bounded(want),
-            aging: None,
+            aging: self.core.options.aging,
         });
         let key = self.core.next_cycle_key();
         let mut request =
@@ -108,7 +112,7 @@ impl Dispatcher {
             match self.send(request.clone()).await {
                 Ok(answer) => {
                     self.outage.over("reporting and claiming jobs");
-                    self.hear(&request.finished, &contexts, &answer.verdicts);
+                    self.hear(&request.finished, &hearers, &answer.verdicts);
                     return self.take_in(answer, request.claim, incarnation);
                 }
                 Err(StorageError::ServerGone { .. }) => {
@@ -153,20 +157,20 @@ impl Dispatcher {
         // A storage that does not answer within a lease has lost the request or its answer.
         tokio::select! {
             biased;
-            answer = self.core.ask(self.core.storage.cycle(request)) => answer,
+            answer = self.core.ask(Call::Cycle, self.core.storage.cycle(request)) => answer,
             () = self.core.runtime.sleep(self.core.options.lease) => {
                 Err(StorageError::unavailable("no answer within the time of a lease"))
             }
         }
     }
 
-    fn hear(&self, finished: &[Finish], contexts: &[Option<JobContext>], verdicts: &[Verdict]) {
+    fn hear(&self, finished: &[Finish], hearers: &[Hearer], verdicts: &[Verdict]) {
         if verdicts.len() != finished.len() {
             let (sent, heard) = (finished.len(), verdicts.len());
             tracing::error!(sent, heard, "the storage does not say what became of each finish");
         }
-        for ((finish, context), verdict) in finished.iter().zip(contexts).zip(verdicts) {
-            self.core.heard(finish, context.as_ref(), *verdict);
+        for ((finish, (label, context)), verdict) in finished.iter().zip(hearers).zip(verdicts) {
+            self.core.heard(finish, *label, context.as_ref(), *verdict);
         }
     }
 
@@ -183,6 +187,7 @@ impl Dispatcher {
             return;
         }
         self.core.tallies.claimed.fetch_add(claimed as u64, Ordering::Relaxed);
+        answer.claimed.iter().for_each(|job| self.core.meters.claimed(job));
         let registry = self.core.performer.registry();
         self.in_hand.take_in(answer.claimed, incarnation, |job| {
             match registry.is_blocking(job.kind.as_str()) {

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::core::Core;
 use crate::in_hand::InHand;
 use crate::lease::Holder;
+use crate::meters::Call;
 use crate::service::{Outage, jittered};
 use crate::shutdown::{Phase, Shutdown};
 
@@ -72,6 +73,7 @@ impl Heartbeat {
             // has lapsed meanwhile.
             self.fence_if_lapsed();
             let now = self.core.runtime.elapsed();
+            self.core.heart.beat(now, self.core.options.heartbeat_interval);
             if self.core.lease.is_gone() {
                 self.begin_anew().await;
             } else if now >= self.next_beat {
@@ -109,7 +111,7 @@ impl Heartbeat {
         let core = Arc::clone(&self.core);
         let sent_at = core.runtime.elapsed();
         let call = core.storage.heartbeat(holder.server, self.held());
-        match self.ask(call).await {
+        match self.ask(Call::Heartbeat, call).await {
             Ok(lost) => {
                 self.outage.over("the heartbeat");
                 self.core.tallies.heartbeats.fetch_add(1, Ordering::Relaxed);
@@ -136,7 +138,7 @@ impl Heartbeat {
         }
         let holder = self.core.lease.holder();
         let core = Arc::clone(&self.core);
-        match self.ask(core.storage.verify(holder.server, held)).await {
+        match self.ask(Call::Verify, core.storage.verify(holder.server, held)).await {
             Ok(lost) => self.lose(&lost),
             Err(StorageError::ServerGone { .. }) => self.core.lease.gone(holder.incarnation),
             // The next heartbeat asks the same.
@@ -155,8 +157,9 @@ impl Heartbeat {
         loop {
             let core = Arc::clone(&self.core);
             let sent_at = core.runtime.elapsed();
+            core.heart.beat(sent_at, core.options.heartbeat_interval);
             let call = core.storage.announce(core.announcement(server.clone()));
-            match self.ask(call).await {
+            match self.ask(Call::Announce, call).await {
                 Ok(()) => {
                     self.outage.over("announcing the server");
                     self.renewed(incarnation, sent_at);
@@ -177,9 +180,9 @@ impl Heartbeat {
     }
 
     /// Makes a call, and keeps watch over the lease while it is under way.
-    async fn ask<T>(&mut self, call: Answer<'_, T>) -> Result<T, StorageError> {
+    async fn ask<T>(&mut self, call: Call, answer: Answer<'_, T>) -> Result<T, StorageError> {
         let core = Arc::clone(&self.core);
-        let mut call = std::pin::pin!(core.ask(call));
+        let mut call = std::pin::pin!(core.ask(call, answer));
         let runtime = &core.runtime;
         let limit = self.core.options.heartbeat_interval;
         let mut too_long = runtime.sleep(limit);
@@ -210,6 +213,7 @@ impl Heartbeat {
             return;
         }
         self.fenced = true;
+        self.core.meters.lease_lost();
         if !self.core.lease.is_gone() {
             tracing::error!(
                 "the lease could not be renewed in time: what runs is cancelled, and nothing is started until it is"
@@ -227,7 +231,8 @@ impl Heartbeat {
     fn lose(&self, lost: &[Lost]) {
         if !lost.is_empty() {
             tracing::debug!(jobs = lost.len(), "jobs were taken from this server");
-            self.pools.iter().for_each(|pool| pool.lose(lost));
+            let count = self.pools.iter().map(|pool| pool.lose(lost)).sum();
+            self.core.meters.lost(count);
         }
     }
 }

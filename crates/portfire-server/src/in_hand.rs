@@ -18,6 +18,7 @@ use crate::context::JobContext;
 use crate::desk::Desk;
 use crate::lane::{Lane, LaneName, Seat};
 use crate::lease::{Holder, Lease};
+use crate::meters::Label;
 use crate::notebook::weight;
 use crate::runtime::Runtime;
 
@@ -86,6 +87,8 @@ pub(crate) struct Assigned {
 pub(crate) struct Done {
     pub(crate) finish: Finish,
     pub(crate) incarnation: u64,
+    /// What it is counted under; none for a job that was not started.
+    pub(crate) label: Option<Label>,
     /// What it said last.
     pub(crate) notes: Option<Box<Notes>>,
     /// For those who want to hear of it once it is stored.
@@ -339,11 +342,13 @@ impl InHand {
         self.lock().errands
     }
 
-    /// Some claims are no longer good: what is ready is dropped, what runs is cancelled.
-    pub(crate) fn lose(&self, lost: &[Lost]) {
+    /// Some claims are no longer good: what is ready is dropped, what runs is cancelled. How many.
+    pub(crate) fn lose(&self, lost: &[Lost]) -> u64 {
         let mut state = self.lock();
-        state.lost += state.lanes.iter_mut().map(|lane| lane.lose(lost)).sum::<u64>();
+        let count = state.lanes.iter_mut().map(|lane| lane.lose(lost)).sum::<u64>();
+        state.lost += count;
         self.wake_dispatcher(state);
+        count
     }
 
     /// Cancels everything that runs.
@@ -501,7 +506,7 @@ impl State {
         let finish = Finish { claim, outcome: Outcome::Released, duration: Duration::ZERO };
         self.released += 1;
         let incarnation = self.incarnation;
-        self.done.push(Done { finish, incarnation, notes: None, context: None });
+        self.done.push(Done { finish, incarnation, label: None, notes: None, context: None });
     }
 
     /// What running jobs have said, if it is time for that.

@@ -14,14 +14,17 @@ pub mod cancellation;
 mod cleaner;
 pub mod context;
 mod core;
+mod declared;
 mod desk;
 mod dispatcher;
 pub mod filter;
 pub mod handler;
+pub mod health;
 mod heartbeat;
 mod in_hand;
 mod lane;
 mod lease;
+mod meters;
 mod notebook;
 mod panics;
 pub mod perform;
@@ -34,6 +37,8 @@ mod queues;
 pub mod registry;
 mod rescuer;
 pub mod runtime;
+mod sampler;
+mod scheduler;
 pub mod server;
 mod service;
 pub mod services;
@@ -49,6 +54,7 @@ pub use filter::{AppliedFilter, ElectFilter, Next, ServerFilter, filter_fn, filt
 pub use handler::{
     Handler, HandlerDefaults, HandlerResult, Invocation, JobDescriptor, JobSet, ParamShape,
 };
+pub use health::{Health, ServiceHealth};
 pub use perform::{Performed, Performer};
 pub use pool::Pool;
 pub use problem::{Problem, StartError};

@@ -100,6 +100,15 @@ pub enum Problem {
         /// What is wrong.
         reason: String,
     },
+    /// A recurring job that code declares cannot be stored.
+    BadRecurring {
+        /// Its name.
+        recurring: String,
+        /// Where it is declared.
+        location: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// There is no runtime to run in.
     NoRuntime,
 }
@@ -137,6 +146,9 @@ impl fmt::Display for Problem {
                  it must be more than twice as long, so that one lost heartbeat does no harm"
             ),
             Problem::BadSetting { name, reason } => write!(f, "`{name}`: {reason}"),
+            Problem::BadRecurring { recurring, location, reason } => {
+                write!(f, "recurring job `{recurring}`, declared at {location}: {reason}")
+            }
             Problem::NoRuntime => f.write_str(
                 "there is no runtime: start the server inside of tokio (`#[tokio::main]`), or give it one with `.runtime(…)`",
             ),

@@ -5,9 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portfire_core::{BoxError, Storage, Wakeups};
+use portfire_core::{BoxError, Wakeups};
 
-use crate::runtime::Runtime;
+use crate::core::Core;
+use crate::meters::Call;
 use crate::service::Service;
 
 /// Jobs in one pass.
@@ -19,20 +20,14 @@ const HINT_DELAY: Duration = Duration::from_millis(5);
 /// Sleeps until the next job is due, as the storage said last; at most `poll_interval`, because
 /// another process may have scheduled something sooner without a hint that was heard.
 pub(crate) struct Promoter {
-    storage: Arc<dyn Storage>,
-    runtime: Arc<dyn Runtime>,
+    core: Arc<Core>,
     wakeups: Wakeups,
-    poll_interval: Duration,
 }
 
 impl Promoter {
-    pub(crate) fn new(
-        storage: Arc<dyn Storage>,
-        runtime: Arc<dyn Runtime>,
-        poll_interval: Duration,
-    ) -> Promoter {
-        let wakeups = storage.wakeups();
-        Promoter { storage, runtime, wakeups, poll_interval }
+    pub(crate) fn new(core: Arc<Core>) -> Promoter {
+        let wakeups = core.storage.wakeups();
+        Promoter { core, wakeups }
     }
 }
 
@@ -42,17 +37,18 @@ impl Service for Promoter {
     }
 
     async fn run_once(&mut self) -> Result<Duration, BoxError> {
-        let promoted = self.storage.promote(PROMOTE_MAX).await?;
+        let call = self.core.storage.promote(PROMOTE_MAX);
+        let promoted = self.core.ask(Call::Promote, call).await?;
         if promoted.promoted > 0 {
             tracing::debug!(jobs = promoted.promoted, "jobs have become due");
         }
-        let next_in = promoted.next_in.unwrap_or(self.poll_interval);
-        Ok(next_in.min(self.poll_interval))
+        let poll_interval = self.core.options.poll_interval;
+        Ok(promoted.next_in.unwrap_or(poll_interval).min(poll_interval))
     }
 
     async fn hint(&mut self) {
         self.wakeups.work().await;
         // Most hints are of jobs that can be claimed at once: that call goes first.
-        self.runtime.sleep(HINT_DELAY).await;
+        self.core.runtime.sleep(HINT_DELAY).await;
     }
 }

@@ -60,6 +60,13 @@ impl Registry {
         self.entries.iter()
     }
 
+    /// All kinds that have a handler, former ones included, in the order in which they were given.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = &'static str> {
+        self.entries.iter().flat_map(|entry| {
+            std::iter::once(entry.descriptor.kind).chain(entry.descriptor.aliases.iter().copied())
+        })
+    }
+
     /// Whether there is no handler.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

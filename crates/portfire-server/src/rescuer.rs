@@ -3,29 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portfire_core::{BoxError, RescueRequest, Storage, Wakeups};
+use portfire_core::{BoxError, RescueRequest, Wakeups};
 
-use crate::runtime::Runtime;
+use crate::core::Core;
+use crate::meters::Call;
 use crate::service::{Service, jittered};
 
 /// Declares servers dead whose lease has lapsed and returns their jobs, in chunks.
 pub(crate) struct Rescuer {
-    storage: Arc<dyn Storage>,
-    runtime: Arc<dyn Runtime>,
+    core: Arc<Core>,
     wakeups: Wakeups,
-    request: RescueRequest,
-    interval: Duration,
 }
 
 impl Rescuer {
-    pub(crate) fn new(
-        storage: Arc<dyn Storage>,
-        runtime: Arc<dyn Runtime>,
-        request: RescueRequest,
-        interval: Duration,
-    ) -> Rescuer {
-        let wakeups = storage.wakeups();
-        Rescuer { storage, runtime, wakeups, request, interval }
+    pub(crate) fn new(core: Arc<Core>) -> Rescuer {
+        let wakeups = core.storage.wakeups();
+        Rescuer { core, wakeups }
     }
 }
 
@@ -35,7 +28,11 @@ impl Service for Rescuer {
     }
 
     async fn run_once(&mut self) -> Result<Duration, BoxError> {
-        let rescued = self.storage.rescue(self.request).await?;
+        let options = &self.core.options;
+        let recoveries_max = options.recoveries_max;
+        let request = RescueRequest { recoveries_max, ..RescueRequest::default() };
+        let rescued = self.core.ask(Call::Rescue, self.core.storage.rescue(request)).await?;
+        self.core.meters.rescued(&rescued);
         for server in &rescued.dead {
             tracing::warn!(%server, "server is dead: its lease ran out");
         }
@@ -45,7 +42,7 @@ impl Service for Rescuer {
         }
         match rescued.more {
             true => Ok(Duration::ZERO),
-            false => Ok(jittered(self.interval, self.runtime.random())),
+            false => Ok(jittered(options.rescue_interval, self.core.runtime.random())),
         }
     }
 

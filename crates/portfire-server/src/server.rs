@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use portfire_core::{Client, RescueRequest, ServerId, Storage};
+use portfire_core::{Client, ServerId, Storage, StorageError};
 use tokio::sync::watch;
 
 use crate::auditor::Auditor;
@@ -14,14 +14,18 @@ use crate::builder::{CheckedPool, Parts, ServerBuilder};
 use crate::cleaner::Cleaner;
 use crate::core::Core;
 use crate::dispatcher::Dispatcher;
+use crate::health::{Health, Pulse};
 use crate::heartbeat::Heartbeat;
 use crate::in_hand::InHand;
 use crate::lane::{LaneName, Seat};
+use crate::meters::Call;
 use crate::problem::StartError;
 use crate::process::{BackgroundProcess, ProcessContext, UserProcess};
 use crate::promoter::Promoter;
 use crate::rescuer::Rescuer;
 use crate::runtime::TaskHandle;
+use crate::sampler::Sampler;
+use crate::scheduler::Scheduler;
 use crate::service::{self, Service};
 use crate::shutdown::{Phase, Shutdown, ShutdownReport, second_signal};
 use crate::worker::Worker;
@@ -40,6 +44,8 @@ pub struct Server {
     pools: Vec<Arc<InHand>>,
     phase: watch::Sender<Phase>,
     tasks: Tasks,
+    /// Of the services, by their names.
+    pulses: Vec<(String, Arc<Pulse>)>,
 }
 
 /// What a server has done and does.
@@ -83,15 +89,19 @@ impl Server {
     }
 
     pub(crate) async fn start(parts: Parts) -> Result<Server, StartError> {
-        let Parts { core, pools: checked, processes } = parts;
+        let Parts { core, pools: checked, declared, processes } = parts;
         let core = Arc::new(core);
+        // First: a server that cannot store what it declares does not begin to run anything.
+        declared.store(&core).await?;
         let holder = core.lease.holder();
         let sent_at = core.runtime.elapsed();
-        core.ask(core.storage.announce(core.announcement(holder.server))).await?;
+        let announcement = core.announcement(holder.server);
+        core.ask(Call::Announce, core.storage.announce(announcement)).await?;
         core.lease.renewed(holder.incarnation, sent_at);
 
         let (pools, phase) = (Vec::new(), watch::Sender::new(Phase::Running));
-        let mut server = Server { core, pools, phase, tasks: Tasks::default() };
+        let (tasks, pulses) = (Tasks::default(), Vec::new());
+        let mut server = Server { core, pools, phase, tasks, pulses };
         for pool in checked {
             server.start_pool(pool);
         }
@@ -130,6 +140,25 @@ impl Server {
             stats.lost_total += counts.lost;
         }
         stats
+    }
+
+    /// How it is. Asks nobody.
+    pub fn health(&self) -> Health {
+        let core = &self.core;
+        let (now, phase) = (core.runtime.elapsed(), *self.phase.borrow());
+        let patience = core.options.lease;
+        let answered = core.answered.ago(now);
+        let in_time = answered.is_some_and(|ago| ago <= core.options.lease);
+        let services = self.pulses.iter();
+        Health {
+            live: phase < Phase::Ended && !core.heart.is_overdue(now, patience),
+            ready: phase == Phase::Running && core.lease.is_valid(now) && in_time,
+            server: self.id(),
+            phase: phase.as_str(),
+            lease: core.lease.valid_until().saturating_sub(now),
+            storage_answered_ago: answered,
+            services: services.map(|(name, pulse)| pulse.health(name, now, patience)).collect(),
+        }
     }
 
     /// Claims nothing more; what it has is run to its end. For good: end it with
@@ -213,7 +242,7 @@ impl Server {
         }
         let mut outage = service::Outage::new(Arc::clone(&self.core.runtime));
         let retired = self.within(LAST_STEPS, async {
-            while let Err(error) = self.core.ask(self.core.storage.retire(self.id())).await {
+            while let Err(error) = self.retired().await {
                 let wait = outage.wait_after("retiring the server", &error);
                 self.core.runtime.sleep(wait).await;
             }
@@ -227,6 +256,10 @@ impl Server {
             ),
         }
         retired
+    }
+
+    async fn retired(&self) -> Result<(), StorageError> {
+        self.core.ask(Call::Retire, self.core.storage.retire(self.id())).await
     }
 
     /// Waits until no pool has anything to run or to report.
@@ -284,13 +317,16 @@ impl Server {
     }
 
     fn start_services(&mut self, processes: Vec<Arc<dyn BackgroundProcess>>) {
-        let Core { storage, runtime, options, .. } = &*Arc::clone(&self.core);
-        let (storage, runtime) = (|| Arc::clone(storage), || Arc::clone(runtime));
-        self.start_service(Promoter::new(storage(), runtime(), options.poll_interval));
-        let recoveries_max = options.recoveries_max;
-        let request = RescueRequest { recoveries_max, ..RescueRequest::default() };
-        self.start_service(Rescuer::new(storage(), runtime(), request, options.rescue_interval));
-        self.start_service(Cleaner::new(storage(), runtime(), options.clean_interval));
+        let core = Arc::clone(&self.core);
+        if core.options.schedulers {
+            self.start_service(Promoter::new(Arc::clone(&core)));
+            self.start_service(Scheduler::new(Arc::clone(&core)));
+            self.start_service(Rescuer::new(Arc::clone(&core)));
+            self.start_service(Cleaner::new(Arc::clone(&core)));
+        }
+        if let Some(interval) = core.options.sample_interval {
+            self.start_service(Sampler::new(core, interval));
+        }
         self.start_service(Auditor::new(Arc::clone(&self.core), self.pools.clone()));
         for process in processes {
             let context = ProcessContext::new(self.client().clone(), self.shutdown_view());
@@ -306,7 +342,9 @@ impl Server {
 
     fn start_passes(&mut self, service: impl Service + 'static, limit: Option<Duration>) {
         let runtime = Arc::clone(&self.core.runtime);
-        let run = service::run(service, runtime, self.shutdown_view(), limit);
+        let pulse = Arc::new(Pulse::begun(runtime.elapsed()));
+        self.pulses.push((service.name().to_owned(), Arc::clone(&pulse)));
+        let run = service::run(service, runtime, self.shutdown_view(), limit, pulse);
         self.tasks.services.push(self.core.runtime.spawn("portfire service", Box::pin(run)));
     }
 

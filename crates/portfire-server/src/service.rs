@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use portfire_core::BoxError;
 
+use crate::health::Pulse;
 use crate::panics::caught_in;
 use crate::runtime::Runtime;
 use crate::shutdown::Shutdown;
@@ -42,10 +43,12 @@ pub(crate) async fn run(
     runtime: Arc<dyn Runtime>,
     shutdown: Shutdown,
     limit: Option<Duration>,
+    pulse: Arc<Pulse>,
 ) {
     let mut outage = Outage::new(Arc::clone(&runtime));
     while shutdown.is_running() {
         let began = runtime.elapsed();
+        pulse.awaited(began, limit.unwrap_or(Duration::MAX));
         let too_long = async {
             match limit {
                 Some(limit) => runtime.sleep(limit).await,
@@ -60,6 +63,7 @@ pub(crate) async fn run(
         let wait = match passed {
             Some(Ok(Ok(wait))) => {
                 outage.over(service.name());
+                pulse.beat(runtime.elapsed(), wait);
                 wait
             }
             Some(Ok(Err(error))) => outage.wait_after(service.name(), &error),
@@ -71,6 +75,9 @@ pub(crate) async fn run(
                 outage.wait_after(service.name(), &format!("no answer within {limit:?}"))
             }
         };
+        if outage.lasts() {
+            pulse.missed(runtime.elapsed());
+        }
         let gap = service.gap().saturating_sub(runtime.elapsed().saturating_sub(began));
         let next = async {
             runtime.sleep(gap.min(wait)).await;

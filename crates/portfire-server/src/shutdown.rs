@@ -32,6 +32,18 @@ pub enum Phase {
     Ended,
 }
 
+impl Phase {
+    /// The name in lower case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Phase::Running => "running",
+            Phase::Quiet => "quiet",
+            Phase::Stopping => "stopping",
+            Phase::Ended => "ended",
+        }
+    }
+}
+
 /// What a service sees of the server's end. Cheap to clone.
 #[derive(Clone)]
 pub struct Shutdown {

@@ -1,9 +1,10 @@
-//! The macros of Portfire: `#[job]`, `#[jobs]`, `#[derive(FromServices)]` and `#[portfire::test]`.
+//! The macros of Portfire: `#[job]`, `#[jobs]`, `cron!`, `#[derive(FromServices)]` and `#[portfire::test]`.
 //!
 //! Use them through `portfire`, which re-exports them: what they write stands on `portfire::__private`.
 //! Only signatures are read; bodies go through as they are.
 
 mod attribute;
+mod cron;
 mod duration;
 mod from_services;
 mod handler;
@@ -88,6 +89,22 @@ pub fn job(attribute: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn jobs(attribute: TokenStream, item: TokenStream) -> TokenStream {
     jobs::expand(attribute.into(), item.into()).into()
+}
+
+/// A cron text that is checked while the program is compiled: a constant of type `CronExpression`.
+///
+/// ```text
+/// const NIGHTLY: CronExpression = cron!("0 3 * * *");
+/// client.recurring("report", cron!("0 8 * * MON-FRI"), send_report()).upsert().await?;
+/// client.recurring("clean", cron!("H H * * *", seed = "clean"), clean()).upsert().await?;
+/// ```
+///
+/// The rules are those of `portfire::cron`. `seed` chooses the values that `H` stands for;
+/// `crate = path` says where a renamed `portfire` is. A text that is known only at run time is read by
+/// `CronExpression::parse`.
+#[proc_macro]
+pub fn cron(input: TokenStream) -> TokenStream {
+    cron::expand(input.into()).into()
 }
 
 /// Makes a struct from services: each field is one. `Arc<T>` and `Inject<T>` take the service `T`

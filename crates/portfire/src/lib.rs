@@ -94,7 +94,9 @@ pub use portfire_core::{
     ServerRecord, StateName, StatisticsRecord, Storage, StorageError, StorageInfo, SystemClock,
     Timestamp, When,
 };
-pub use portfire_macros::{FromServices, job, test};
+/// Cron texts and time zones; the macro [`cron!`] checks a text while the program is compiled.
+pub use portfire_cron as cron;
+pub use portfire_macros::{FromServices, cron, job, test};
 pub use portfire_server::{
     AppliedFilter, BackgroundProcess, CancellationToken, ElectFilter, FromServices, HandlerResult,
     JobContext, JobDescriptor, JobSet, Need, Next, Phase, Pool, Problem, ProcessContext, Scope,

@@ -18,16 +18,17 @@ pub(crate) struct Layer {
 
 /// The layers, from the bottom up. Arrows point down only, and never between neighbours.
 pub(crate) const LAYERS: &[Layer] = &[
+    Layer { name: "portfire-cron", shipped: true, inner: &[], outer: Some(&["jiff"]) },
     Layer {
         name: "portfire-core",
         shipped: true,
-        inner: &[],
+        inner: &["portfire-cron"],
         outer: Some(&["jiff", "serde", "serde_json", "thiserror", "tokio", "tracing", "uuid"]),
     },
     Layer {
         name: "portfire-macros",
         shipped: true,
-        inner: &[],
+        inner: &["portfire-cron"],
         outer: Some(&["proc-macro2", "quote", "syn"]),
     },
     Layer {
@@ -53,7 +54,13 @@ pub(crate) const LAYERS: &[Layer] = &[
     Layer {
         name: "portfire",
         shipped: true,
-        inner: &["portfire-core", "portfire-macros", "portfire-server", "portfire-sqlite"],
+        inner: &[
+            "portfire-core",
+            "portfire-cron",
+            "portfire-macros",
+            "portfire-server",
+            "portfire-sqlite",
+        ],
         outer: Some(&[
             "inventory",
             "serde",
@@ -67,7 +74,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     Layer {
         name: "portfire-cli",
         shipped: true,
-        inner: &["portfire", "portfire-core", "portfire-server"],
+        inner: &["portfire", "portfire-core", "portfire-cron", "portfire-server"],
         outer: None,
     },
     Layer { name: "portfire-conformance", shipped: false, inner: &["portfire-core"], outer: None },

@@ -1,6 +1,7 @@
 //! The macros and the facade as users meet them, in one binary.
 
 mod calls;
+mod cron;
 mod facade;
 mod lock;
 mod methods;

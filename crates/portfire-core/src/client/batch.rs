@@ -37,6 +37,7 @@ use crate::storage::BATCH_MAX;
 #[must_use = "a batch does nothing until it is enqueued (`client.batch(..).enqueue().await?`)"]
 pub struct Batch<'a, C = ()> {
     client: C,
+    id: Option<BatchId>,
     description: String,
     after: Vec<Dependency>,
     retention: Duration,
@@ -66,6 +67,7 @@ impl<'a, C> Batch<'a, C> {
     pub(super) fn with(client: C, description: String) -> Batch<'a, C> {
         Batch {
             client,
+            id: None,
             description,
             after: Vec::new(),
             retention: BATCH_RETENTION,
@@ -161,6 +163,12 @@ impl<'a, C> Batch<'a, C> {
         self
     }
 
+    /// Stores the batch under this id, so that creating it twice is creating it once, provided that its
+    /// jobs have ids of their own too ([`Call::key`](crate::Call::key)).
+    pub fn id(self, id: BatchId) -> Batch<'a, C> {
+        Batch { id: Some(id), ..self }
+    }
+
     /// Starts the batch after a job or another batch has succeeded. Named several times, it waits for
     /// all of them. When what it waits for ends otherwise, it is cancelled.
     pub fn after(self, antecedent: impl Into<Antecedent>) -> Batch<'a, C> {
@@ -189,8 +197,8 @@ impl<'a, C> Batch<'a, C> {
     }
 
     pub(super) fn without_client(self) -> (C, Batch<'a>) {
-        let Batch { client, description, after, retention, when, parts, callbacks } = self;
-        let rest = Batch { client: (), description, after, retention, when, parts, callbacks };
+        let Batch { client, id, description, after, retention, when, parts, callbacks } = self;
+        let rest = Batch { client: (), id, description, after, retention, when, parts, callbacks };
         (client, rest)
     }
 }
@@ -305,7 +313,7 @@ impl Reading<'_> {
 
 impl<'c, 'a> Feed<'c, 'a> {
     fn new(client: &'c Client, batch: Batch<'a>, parent: Option<BatchId>) -> Feed<'c, 'a> {
-        let root = client.next_batch_id();
+        let root = batch.id.unwrap_or_else(|| client.next_batch_id());
         let (stack, batches, callbacks) = (Vec::new(), Vec::new(), Vec::new());
         let mut feed = Feed { client, root, stack, batches, callbacks, held: None };
         feed.enter(batch, root, parent);
@@ -362,7 +370,7 @@ impl<'c, 'a> Feed<'c, 'a> {
                 Some(Part::Source(source)) => reading.source = Some(source),
                 Some(Part::Batch(batch)) => {
                     let parent = reading.id;
-                    let id = self.client.next_batch_id();
+                    let id = batch.id.unwrap_or_else(|| self.client.next_batch_id());
                     self.enter(batch, id, Some(parent));
                 }
                 None => self.leave()?,

@@ -36,6 +36,54 @@ pub(crate) fn describe(expression: &CronExpression) -> String {
     if schedule.is_reachable() { words } else { format!("never ({words})") }
 }
 
+/// The values of one field in words.
+pub(crate) fn describe_field(schedule: &Schedule, field: Field) -> String {
+    let every = || format!("every {}", if field == Field::DayOfWeek { "day" } else { unit(field) });
+    match field {
+        Field::Second => numbers(&Values::of(field, schedule.seconds)),
+        Field::Minute => numbers(&Values::of(field, schedule.minutes)),
+        Field::Hour => numbers(&Values::of(field, u64::from(schedule.hours))),
+        Field::DayOfMonth if schedule.has(LAST_DAY | NEAREST_WEEKDAY) => {
+            let days = Values::of(field, u64::from(schedule.days));
+            let words = day_of_month(schedule, &days, "of the month");
+            words.trim_start_matches("on ").to_owned()
+        }
+        Field::DayOfMonth => numbers(&Values::of(field, u64::from(schedule.days))),
+        Field::Month => {
+            let months = Values::of(field, u64::from(schedule.months));
+            if months.is_all() { every() } else { month_names(&months) }
+        }
+        Field::DayOfWeek => match weekday_rule(schedule) {
+            Some(rule) => format!("{rule} of the month"),
+            None if schedule.weekdays == 0x7F => every(),
+            None if schedule.weekdays == WORKDAYS => "Monday to Friday".to_owned(),
+            None => list(&weekday_names(schedule.weekdays, ""), "and"),
+        },
+    }
+}
+
+/// What one value of a field is.
+fn unit(field: Field) -> &'static str {
+    match field {
+        Field::DayOfMonth => "day",
+        field => field.name(),
+    }
+}
+
+fn numbers(values: &Values) -> String {
+    let unit = unit(values.field());
+    match values.shape() {
+        Shape::All => format!("every {unit}"),
+        Shape::Steps { step, .. } | Shape::Progression { step, .. } if values.count() > 6 => {
+            format!("every {} {unit} from {} to {}", ordinal(step), values.least(), values.most())
+        }
+        Shape::Steps { .. } | Shape::Progression { .. } => {
+            list(&values.iter().map(|value| value.to_string()).collect::<Vec<_>>(), "and")
+        }
+        _ => values.words("and"),
+    }
+}
+
 /// When in a day.
 enum Time {
     /// At some times: `at 08:00 and 12:00`.
@@ -229,14 +277,7 @@ fn date_of(schedule: &Schedule) -> Date {
     };
     let days = Values::of(Field::DayOfMonth, u64::from(schedule.days));
     let every_day = days.is_all() && !schedule.has(LAST_DAY);
-    let weekday = schedule.weekdays.trailing_zeros() as usize % 7;
-    let ruled = if schedule.has(LAST_WEEKDAY) {
-        Some(format!("the last {}", WEEKDAYS[weekday]))
-    } else if schedule.has(NTH_WEEKDAY) {
-        Some(format!("the {} {}", word_ordinal(schedule.nth), WEEKDAYS[weekday]))
-    } else {
-        None
-    };
+    let ruled = weekday_rule(schedule);
     match (every_day, schedule.weekdays == 0x7F, ruled) {
         (true, true, _) => Date::Daily { months: in_months },
         (true, _, Some(ruled)) => Date::Monthly(format!("on {ruled} {of_months}")),
@@ -254,6 +295,18 @@ fn date_of(schedule: &Schedule) -> Date {
             let day = day_of_month(schedule, &days, &of_months);
             Date::Monthly(format!("{day} when it is {}", a_weekday(schedule.weekdays)))
         }
+    }
+}
+
+/// `the last Friday`, `the second Friday`.
+fn weekday_rule(schedule: &Schedule) -> Option<String> {
+    let weekday = WEEKDAYS[schedule.weekdays.trailing_zeros() as usize % 7];
+    if schedule.has(LAST_WEEKDAY) {
+        Some(format!("the last {weekday}"))
+    } else if schedule.has(NTH_WEEKDAY) {
+        Some(format!("the {} {weekday}", word_ordinal(schedule.nth)))
+    } else {
+        None
     }
 }
 

@@ -121,10 +121,13 @@ impl CronError {
         self.0.span.clone()
     }
 
-    /// The message, the text, and carets under what is at fault. A long text is shown in part, and
+    /// The message, the text, and carets under what is at fault; of an empty text the message. A long text is shown in part, and
     /// control characters as `�`.
     pub fn render(&self) -> String {
-        let Inner { text, span, .. } = &*self.0;
+        let Inner { kind, text, span, .. } = &*self.0;
+        if *kind == CronErrorKind::Empty {
+            return self.to_string();
+        }
         let before = text.get(..span.start).unwrap_or(text).chars().count();
         let wide = text.get(span.clone()).unwrap_or("").chars().count().max(1);
         let (skip, cut_before) = if before + wide.min(LINE / 2) > LINE {
@@ -148,9 +151,16 @@ impl CronError {
 fn printable(c: char) -> char {
     match c {
         '\t' => ' ',
-        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c if is_unseen(c) => char::REPLACEMENT_CHARACTER,
         c => c,
     }
+}
+
+/// Control characters, and those that have no width or reorder a line.
+pub(crate) fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{feff}')
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
 }
 
 impl fmt::Display for CronError {

@@ -150,6 +150,11 @@ impl CronExpression {
         crate::describe::describe(self)
     }
 
+    /// The values of one field in words, such as `0, 15, 30 and 45`, or `every` for all of them.
+    pub fn describe_field(&self, field: Field) -> String {
+        crate::describe::describe_field(&self.schedule, field)
+    }
+
     /// What the macro `cron!` writes: an expression that was checked while the program was compiled.
     #[doc(hidden)]
     pub const fn __checked(text: &'static str, sets: [u64; 6], rules: [u8; 3]) -> CronExpression {

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::error::{CronError, CronErrorKind as Kind};
+use crate::error::{CronError, CronErrorKind as Kind, is_unseen};
 use crate::field::Field;
 use crate::nearest::{nearest, question};
 use crate::reader::FieldReader;
@@ -195,7 +195,7 @@ fn meaning_of(text: &str, place: Range<usize>, words: &Words) -> Result<&'static
 
 /// At most the first characters of a word, for a message.
 pub(crate) fn shown(word: &str) -> String {
-    let mut shown: String = word.chars().filter(|c| !c.is_control()).take(24).collect();
+    let mut shown: String = word.chars().filter(|c| !is_unseen(*c)).take(24).collect();
     if shown.len() < word.len() {
         shown.push('…');
     }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::error::{CronError, CronErrorKind as Kind};
+use crate::error::{CronError, CronErrorKind as Kind, is_unseen};
 use crate::field::Field;
 use crate::nearest::{nearest, question};
 use crate::parse::{Sink, Term, shown};
@@ -253,8 +253,8 @@ impl<S: Sink> FieldReader<'_, S> {
         let found = self.text[self.at..self.end].chars().next().unwrap_or_default();
         let place = self.at..self.at + found.len_utf8();
         let first = !self.text[..self.at].ends_with(|c: char| !c.is_whitespace());
-        let problem = if found.is_control() {
-            format!("the control character U+{:04X} has no meaning", u32::from(found))
+        let problem = if is_unseen(found) {
+            format!("the invisible character U+{:04X} has no meaning", u32::from(found))
         } else if first {
             format!("`{found}` cannot stand here")
         } else {

@@ -35,6 +35,10 @@ impl Values {
         (0..64).filter(move |value| bits & (1 << value) != 0)
     }
 
+    pub(crate) fn field(&self) -> Field {
+        self.field
+    }
+
     pub(crate) fn count(&self) -> u32 {
         self.bits.count_ones()
     }

@@ -1,6 +1,6 @@
 //! Texts and instants that nobody should give.
 
-use portfire_cron::{CronExpression, CronFormat, Zone};
+use portfire_cron::{CronErrorKind, CronExpression, CronFormat, Zone};
 
 use crate::random::{Random, expression};
 
@@ -68,6 +68,10 @@ fn check(text: &str) {
             assert_eq!(error.to_string().lines().count(), 1, "{text:?}");
             let rendered = error.render();
             let lines: Vec<&str> = rendered.split('\n').collect();
+            if error.kind() == CronErrorKind::Empty {
+                assert_eq!(rendered, error.to_string());
+                return;
+            }
             assert_eq!(lines.len(), 3, "{rendered}");
             let carets = lines[2].trim_start();
             assert!(!carets.is_empty() && carets.chars().all(|c| c == '^'), "{rendered}");

@@ -11,11 +11,11 @@ fn the_message_names_the_field_and_points_at_the_place() {
     let cases = [
         (
             "",
-            "the text is empty; expected five fields (minute, hour, day of month, month, day of week), or six with the second first\n  \n  ^",
+            "the text is empty; expected five fields (minute, hour, day of month, month, day of week), or six with the second first",
         ),
         (
             " \t ",
-            "the text is empty; expected five fields (minute, hour, day of month, month, day of week), or six with the second first\n     \n  ^",
+            "the text is empty; expected five fields (minute, hour, day of month, month, day of week), or six with the second first",
         ),
         (
             "0 8 * *",
@@ -148,11 +148,15 @@ fn the_message_names_the_field_and_points_at_the_place() {
         ),
         (
             "0 8\0 * * *",
-            "hour: the control character U+0000 has no meaning; expected `-`, `/`, `,` or the end of the field\n  0 8� * * *\n     ^",
+            "hour: the invisible character U+0000 has no meaning; expected `-`, `/`, `,` or the end of the field\n  0 8� * * *\n     ^",
+        ),
+        (
+            "0 \u{202e}8 * * *",
+            "hour: the invisible character U+202E has no meaning; expected a number between 0 and 23\n  0 �8 * * *\n    ^",
         ),
         (
             "0 8 * * *\n",
-            "day of week: the control character U+000A has no meaning; expected the end of the field\n  0 8 * * *�\n           ^",
+            "day of week: the invisible character U+000A has no meaning; expected the end of the field\n  0 8 * * *�\n           ^",
         ),
     ];
     for (text, expected) in cases {

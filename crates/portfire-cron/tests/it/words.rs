@@ -1,6 +1,6 @@
 //! Expressions in words.
 
-use portfire_cron::CronExpression;
+use portfire_cron::{CronExpression, Field};
 
 const WORDS: &[(&str, &str)] = &[
     ("* * * * * *", "every second"),
@@ -127,4 +127,40 @@ fn expressions_are_put_into_words() {
         let cron = CronExpression::parse(text).unwrap_or_else(|error| panic!("{error:#}"));
         assert_eq!(cron.describe(), *words, "{text}");
     }
+}
+
+#[test]
+fn fields_are_put_into_words() {
+    let words = |text: &str, fields: &[Field]| -> Vec<String> {
+        let cron = CronExpression::parse(text).unwrap();
+        fields.iter().map(|field| cron.describe_field(*field)).collect()
+    };
+    assert_eq!(
+        words("*/15 8-17 1,15 */3 MON-FRI", &Field::ALL),
+        [
+            "0",
+            "0, 15, 30 and 45",
+            "8 to 17",
+            "1 and 15",
+            "January, April, July and October",
+            "Monday to Friday"
+        ]
+    );
+    assert_eq!(
+        words("* * * * * *", &Field::ALL),
+        ["every second", "every minute", "every hour", "every day", "every month", "every day"]
+    );
+    let minutes = [Field::Minute, Field::DayOfMonth, Field::DayOfWeek];
+    assert_eq!(
+        words("*/2 8 L-3W * 5L", &minutes),
+        [
+            "every 2nd minute from 0 to 58",
+            "the weekday nearest to the day 3 days before the last day of the month",
+            "the last Friday of the month"
+        ]
+    );
+    assert_eq!(
+        words("0 8 */2 * SAT#3", &minutes),
+        ["0", "every 2nd day from 1 to 31", "the third Saturday of the month"]
+    );
 }

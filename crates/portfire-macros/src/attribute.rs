@@ -3,6 +3,10 @@
 //! A mistake does not stop the rest: it is collected, and the job is made as if the key were not
 //! there, so that one slip is one error and not one at every call of the job.
 
+mod limit;
+mod recurring;
+mod unique;
+
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
@@ -12,15 +16,18 @@ use syn::{Ident, LitFloat, LitInt, LitStr, Path, Token, parenthesized};
 
 use crate::duration;
 use crate::mistakes::Mistakes;
+use crate::parameter::{Parameters, Passed};
 use crate::root;
 
-const KEYS: &str =
-    "name, aliases, queue, priority, retry, timeout, retention, version, migrate, crate";
+const KEYS: &str = "name, aliases, queue, priority, retry, timeout, start_within, retention, unique, limit, cron, every, tz, misfire, overlap, jitter, version, migrate, crate";
 const RETRY_KEYS: &str = "max, backoff, jitter, only, except, exceeded";
 const RETENTION_KEYS: &str = "succeeded, failed, deleted";
 
 /// Most retries a policy may ask for; the same bound stands in portfire-core.
 const RETRIES_MAX: u32 = 1_000;
+
+/// Most limits that a job is under; the same bound stands in portfire-core.
+const LIMITS_MAX: usize = 4;
 
 /// What `#[job(..)]` says.
 #[derive(Default)]
@@ -31,7 +38,11 @@ pub(crate) struct JobAttribute {
     pub(crate) priority: Option<LitInt>,
     retry: Option<Retry>,
     timeout: Option<TokenStream>,
+    start_within: Option<TokenStream>,
     retention: Option<Retention>,
+    unique: Option<unique::Unique>,
+    limits: Vec<limit::Limit>,
+    recurring: recurring::Recurring,
     pub(crate) version: Option<(u32, Span)>,
     pub(crate) migrate: Option<Path>,
     pub(crate) root: Option<Path>,
@@ -90,13 +101,44 @@ impl JobAttribute {
             "priority" => self.priority = Some(priority(input)?),
             "retry" => self.retry = Some(Retry::parse(input)?),
             "timeout" => self.timeout = Some(timeout(input)?),
+            "start_within" => self.start_within = Some(start_within(input)?),
+            "unique" => self.unique = Some(unique::Unique::parse(input)?),
+            "limit" => self.limit(key, input)?,
             "retention" => self.retention = Some(Retention::parse(input)?),
             "version" => self.version = Some(version(input)?),
             "migrate" => self.migrate = Some(value(input)?),
             "crate" => self.root = Some(root::value(input)?),
-            _ => return Err(unknown(key, "job attribute", KEYS)),
+            _ => {
+                let taken = self.recurring.key(key, input);
+                return taken.unwrap_or_else(|| Err(unknown(key, "job attribute", KEYS)));
+            }
         }
         Ok(())
+    }
+
+    fn limit(&mut self, key: &Ident, input: ParseStream<'_>) -> syn::Result<()> {
+        self.limits.push(limit::Limit::parse(key.span(), input)?);
+        match self.limits.len() > LIMITS_MAX {
+            true => Err(syn::Error::new(key.span(), "a job is under at most 4 limits")),
+            false => Ok(()),
+        }
+    }
+
+    /// Checks what the attribute says against the parameters of the job.
+    pub(crate) fn check_parameters(&self, parameters: &Parameters, mistakes: &mut Mistakes) {
+        self.recurring.check_parameters(parameters, mistakes);
+        let arguments: Vec<String> = match self.recurring.is_declared() {
+            // The runs of its schedule have none, and hold the key and are under the limits too.
+            true => Vec::new(),
+            false => parameters.passed().map(Passed::name).collect(),
+        };
+        self.unique.iter().for_each(|unique| unique.check(&arguments, mistakes));
+        self.limits.iter().for_each(|limit| limit.check(&arguments, mistakes));
+    }
+
+    /// The recurring job that it declares.
+    pub(crate) fn recurring(&self, private: &TokenStream) -> Option<TokenStream> {
+        self.recurring.tokens(private)
     }
 
     fn check(&mut self, mistakes: &mut Mistakes) {
@@ -111,6 +153,7 @@ impl JobAttribute {
             )),
             _ => {}
         }
+        self.recurring.check(mistakes);
     }
 
     /// The expression of the handler's defaults.
@@ -135,15 +178,41 @@ impl JobAttribute {
         }}
     }
 
-    /// The function that says how long jobs are kept, when the attribute does.
-    pub(crate) fn retention(&self, root: &TokenStream) -> Option<TokenStream> {
+    /// The functions that say what is stored with each call of the kind.
+    pub(crate) fn stored_with_calls(&self, root: &TokenStream, kind: &str) -> TokenStream {
         let private = quote!(#root::__private);
-        let retention = self.retention.as_ref()?.tokens(&private);
-        Some(quote! {
-            fn retention() -> ::core::option::Option<#private::Retention> {
-                ::core::option::Option::Some(#retention)
+        let retention = self.retention.as_ref().map(|retention| {
+            let retention = retention.tokens(&private);
+            quote! {
+                fn retention() -> ::core::option::Option<#private::Retention> {
+                    ::core::option::Option::Some(#retention)
+                }
             }
-        })
+        });
+        let start_within = self.start_within.as_ref().map(|time| {
+            quote! {
+                fn start_within() -> ::core::option::Option<::core::time::Duration> {
+                    ::core::option::Option::Some(#time)
+                }
+            }
+        });
+        let unique = self.unique.as_ref().map(|unique| {
+            let unique = unique.tokens(&private);
+            quote! {
+                fn unique() -> ::core::option::Option<#private::Unique> {
+                    ::core::option::Option::Some(#unique)
+                }
+            }
+        });
+        let limits = (!self.limits.is_empty()).then(|| {
+            let limits = self.limits.iter().map(|limit| limit.tokens(&private, kind));
+            quote! {
+                fn limits() -> ::std::vec::Vec<#private::Limit> {
+                    ::std::vec![#(#limits),*]
+                }
+            }
+        });
+        quote!(#retention #start_within #unique #limits)
     }
 }
 
@@ -253,7 +322,8 @@ fn keys(
     let mut seen: Vec<Ident> = Vec::new();
     while !input.is_empty() {
         let key = input.call(Ident::parse_any)?;
-        if seen.contains(&key) {
+        // A job may be under several limits.
+        if seen.contains(&key) && key != "limit" {
             mistakes.push(syn::Error::new(key.span(), format!("`{key}` is given twice")));
         }
         if let Err(mistake) = read(&key, input) {
@@ -282,6 +352,17 @@ fn skip_to_comma(input: ParseStream<'_>) -> syn::Result<()> {
 fn value<T: Parse>(input: ParseStream<'_>) -> syn::Result<T> {
     input.parse::<Token![=]>()?;
     input.parse()
+}
+
+/// `= word` or `= "word"`.
+fn word(input: ParseStream<'_>) -> syn::Result<(String, Span)> {
+    input.parse::<Token![=]>()?;
+    if input.peek(LitStr) {
+        let text: LitStr = input.parse()?;
+        return Ok((text.value(), text.span()));
+    }
+    let word: Ident = input.parse()?;
+    Ok((word.to_string(), word.span()))
 }
 
 /// `("a", "b")`.
@@ -341,6 +422,15 @@ fn timeout(input: ParseStream<'_>) -> syn::Result<TokenStream> {
         0 => {
             Err(syn::Error::new(text.span(), "a timeout of zero would stop every attempt at once"))
         }
+        millis => Ok(duration::tokens(millis, &text)),
+    }
+}
+
+fn start_within(input: ParseStream<'_>) -> syn::Result<TokenStream> {
+    input.parse::<Token![=]>()?;
+    let text = duration::text(input)?;
+    match duration::parse_millis(&text)? {
+        0 => Err(syn::Error::new(text.span(), "a job that must start within no time never runs")),
         millis => Ok(duration::tokens(millis, &text)),
     }
 }

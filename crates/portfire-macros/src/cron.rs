@@ -55,15 +55,16 @@ impl Invocation {
     fn expression(&self) -> syn::Result<TokenStream> {
         let text = self.text.value();
         let seed = self.seed.as_ref().map(LitStr::value);
-        let cron = CronExpression::read(&text, CronFormat::Any, seed.as_deref()).map_err(|error| {
-            let seed = match error.kind() {
-                portfire_cron::CronErrorKind::MissingSeed => {
-                    "\n  write `cron!(\"..\", seed = \"the name of the job\")`"
-                }
-                _ => "",
-            };
-            syn::Error::new(self.text.span(), format!("{}{seed}", error.render()))
-        })?;
+        let cron =
+            CronExpression::read(&text, CronFormat::Any, seed.as_deref()).map_err(|error| {
+                let seed = match error.kind() {
+                    portfire_cron::CronErrorKind::MissingSeed => {
+                        "\n  write `cron!(\"..\", seed = \"the name of the job\")`"
+                    }
+                    _ => "",
+                };
+                syn::Error::new(self.text.span(), format!("{}{seed}", error.render()))
+            })?;
         Ok(tokens(&cron, &self.text, &self.root))
     }
 }

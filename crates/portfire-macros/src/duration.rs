@@ -37,7 +37,8 @@ pub(crate) fn tokens(millis: u64, at: &LitStr) -> TokenStream {
     quote_spanned!(at.span()=> ::core::time::Duration::from_millis(#millis))
 }
 
-fn millis(text: &str) -> Result<u64, String> {
+/// The milliseconds, or why there are none.
+pub(crate) fn millis(text: &str) -> Result<u64, String> {
     let mut rest = text.trim();
     if rest.is_empty() {
         return Err("it is empty".into());

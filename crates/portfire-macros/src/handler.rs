@@ -120,26 +120,48 @@ impl Job<'_> {
     fn job_fn(&self) -> TokenStream {
         let Job { marker, attribute, returned, kind, .. } = self;
         let private = self.private();
-        let kind = match &attribute.name {
-            Some(name) => name.to_token_stream(),
-            None => kind.to_token_stream(),
+        let (kind, kind_text) = match &attribute.name {
+            Some(name) => (name.to_token_stream(), name.value()),
+            None => (kind.to_token_stream(), kind.clone()),
         };
         let queue =
             attribute.queue.as_ref().map(|queue| quote!(const QUEUE: &'static str = #queue;));
         let priority =
             attribute.priority.as_ref().map(|priority| quote!(const PRIORITY: i16 = #priority;));
         let here = at(returned.span(), &private);
-        let retention = attribute.retention(&self.root);
+        let stored = attribute.stored_with_calls(&self.root, &kind_text);
+        let (parents, takes) = (self.parents(), self.takes());
         let output = quote_spanned!(returned.span()=> type Output = <#returned as #here::JobReturn>::Output;);
         quote! {
             impl #private::JobFn for #marker {
                 const KIND: &'static str = #kind;
                 #queue
                 #priority
+                #parents
                 #output
-                #retention
+                #stored
             }
+
+            #takes
         }
+    }
+
+    /// The constant that says how many parents it takes something from.
+    fn parents(&self) -> Option<TokenStream> {
+        self.parameters.parents().next()?;
+        let needed = self.parameters.parents().filter(|parent| parent.is_of_one()).count();
+        Some(quote! {
+            const PARENTS: ::core::option::Option<usize> = ::core::option::Option::Some(#needed);
+        })
+    }
+
+    /// What may be piped into it: what its one `#[parent]` takes.
+    fn takes(&self) -> Option<TokenStream> {
+        let mut parents = self.parameters.parents();
+        let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
+        let (input, marker) = (parent.input()?, &self.marker);
+        let private = self.private();
+        Some(quote_spanned!(input.span()=> impl #private::Takes<#input> for #marker {}))
     }
 
     /// The constant that says how the result is taken; it looks at the parts of the type.
@@ -271,6 +293,7 @@ impl Job<'_> {
         let defaults = attribute.defaults(&self.root);
         let shapes = self.parameters.passed().map(|passed| passed.shape(&private));
         let needs = self.needs(&private);
+        let recurring = self.recurring();
         quote! {
             const __PORTFIRE_DESCRIPTOR: #private::JobDescriptor = #private::JobDescriptor {
                 kind: <#marker as #private::JobFn>::KIND,
@@ -280,7 +303,7 @@ impl Job<'_> {
                 defaults: || #defaults,
                 params: || ::std::vec![#(#shapes),*],
                 needs: || #needs,
-                recurring: ::core::option::Option::None,
+                recurring: #recurring,
                 handler: #private::Handler::#handler,
                 location: ::core::concat!(::core::file!(), ":", ::core::line!()),
             };
@@ -293,6 +316,21 @@ impl Job<'_> {
             }
 
             #private::inventory::submit! { __PORTFIRE_DESCRIPTOR }
+        }
+    }
+
+    /// The recurring job that the attribute declares: a run of it is a call without arguments.
+    fn recurring(&self) -> TokenStream {
+        let (private, marker) = (self.private(), &self.marker);
+        let Some(declared) = self.attribute.recurring(&private) else {
+            return quote!(::core::option::Option::None);
+        };
+        let version = self.attribute.version();
+        quote! {
+            ::core::option::Option::Some(|| {
+                let call = #private::call::<#marker>(#private::ArgsWriter::new(#version));
+                #private::declare::<#marker>(call, #declared)
+            })
         }
     }
 

@@ -31,6 +31,7 @@ pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> TokenStream {
     function.check_as_job(&mut mistakes);
     check_receiver(&function, &mut mistakes);
     let parameters = Parameters::read(typed_inputs(&function.signature), &mut mistakes);
+    attribute.check_parameters(&parameters, &mut slips);
     let slips = slips.into_tokens();
     if !mistakes.is_empty() {
         let (mistakes, function) = (mistakes.into_tokens(), without_own_attributes(function));

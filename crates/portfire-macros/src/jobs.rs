@@ -158,6 +158,7 @@ impl Block {
         function.check_as_job(&mut slips);
         let receiver = receiver(&function, &mut slips);
         let parameters = Parameters::read(typed_inputs(&function.signature), &mut slips);
+        attribute.check_parameters(&parameters, mistakes);
         if let Err(slips) = slips.into_result() {
             mistakes.push(slips);
             return None;

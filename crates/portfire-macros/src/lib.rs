@@ -12,8 +12,10 @@ mod job;
 mod jobs;
 mod mistakes;
 mod parameter;
+mod parent;
 mod root;
 mod signature;
+mod template;
 mod test;
 
 use proc_macro::TokenStream;
@@ -32,7 +34,10 @@ use proc_macro::TokenStream;
 /// # Parameters
 /// Any type that serde writes and reads; `&T` and `Option<&T>` are written from the reference and lent
 /// to the body. The server supplies, and callers do not pass: `#[inject]` services as `&T`, `Arc<T>` or
-/// `Inject<T>`; `JobContext` and `CancellationToken`, by value or reference. A stored job may lack a
+/// `Inject<T>`; `JobContext`, `CancellationToken` and `Tick`, by value or reference; `#[parent]` what the
+/// job returned after which this one runs, as its own type, as `ParentResult<T>` (also when it did not
+/// succeed) or as `ParentError`; several `#[parent]` are several parents in the order in which the call
+/// names them, and `#[parents]` is a `Vec` or slice of all. A stored job may lack a
 /// parameter of type `Option<T>`, or one with `#[arg(default)]` or `#[arg(default = path)]`;
 /// `#[arg(alias = "old")]` keeps a renamed one readable.
 ///
@@ -50,7 +55,12 @@ use proc_macro::TokenStream;
 /// | `retry = 5`, `retry = none` | so many retries with Hangfire's waits |
 /// | `retry(max = 5, backoff = …, jitter = 0.2, only("…"), except("…"), exceeded = delete)` | a policy; `backoff` is `hangfire`, `fixed("10s")`, `exp("10s", "1h")` or `delays("1s", "5s")` |
 /// | `timeout = "10m"` | longest run of one attempt |
+/// | `start_within = "10m"` | longest wait in the queue; a job that is claimed later is deleted |
 /// | `retention(succeeded = "7d", failed = "forever", deleted = "1h")` | how long jobs are kept after their end |
+/// | `unique`, `unique(by = "args", until = started, on_conflict = replace)` | one call at a time holds a key: `by = "args"` (the default), `by("user_id", "lang")` or `key = "invoice:{order_id}"`; `until = finished` (the default), `until = started` or `within = "10m"`; `on_conflict` is `reject` (the default), `replace` or `debounce` |
+/// | `limit(concurrency = 1)`, `limit("tenant:{tenant_id}", concurrency = 2, rate = "10/s")` | how many run at a time and start in a time: of the kind, or of all that name the same limit and partition; `window = fixed` counts a rate in windows one after another; up to four |
+/// | `cron = "0 3 * * *", tz = "Europe/Amsterdam"`, `every = "90s"` | a recurring job of the same name, stored when a server starts; for jobs without arguments |
+/// | `misfire = skip`, `overlap = skip`, `jitter = "5m"` | its rules: `run_once` (the default), `all`, `skip`; `allow` (the default), `skip`, `queue_one`, `cancel_previous` |
 /// | `version = 2, migrate = f` | arguments of older versions go through `f(from, value)` first |
 /// | `crate = path` | where `portfire` is, when it is renamed |
 ///

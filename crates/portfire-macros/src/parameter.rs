@@ -5,13 +5,15 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::parse::ParseStream;
 use syn::spanned::Spanned;
-use syn::{Attribute, Ident, LitStr, Pat, PatType, Path, Token, Type};
+use syn::{Attribute, Ident, LitStr, Pat, PatType, Path, Token, Type, parse_quote_spanned};
 
 use crate::handler::at;
 use crate::mistakes::Mistakes;
+use crate::parent::Parent;
 use crate::signature::{Forbidden, forbidden, last_segment, plain, type_text, ungrouped};
 
-const ATTRIBUTES: &str = "#[inject], #[arg(default)], #[arg(alias = \"..\")]";
+const ATTRIBUTES: &str =
+    "#[inject], #[parent], #[parents], #[arg(default)], #[arg(alias = \"..\")]";
 
 /// A parameter of a job.
 pub(crate) enum Parameter {
@@ -32,9 +34,9 @@ pub(crate) struct Passed {
 }
 
 /// How a passed parameter is written and read.
-struct Form {
+pub(crate) struct Form {
     /// What is lent, without the reference and the `Option`.
-    target: Type,
+    pub(crate) target: Type,
     kind: Kind,
     /// `Option<&T>`.
     optional_reference: bool,
@@ -70,6 +72,9 @@ enum Source {
     Service(Type),
     /// `Inject<T>`.
     Wrapped(Type),
+    /// Which instant of its schedule the run is for.
+    Tick,
+    Parent(Box<Parent>),
 }
 
 impl Parameter {
@@ -85,6 +90,17 @@ impl Parameter {
                 ));
             }
             return Supplied::service(ident, &input.ty).map(Parameter::supplied);
+        }
+        if let Some(parent) = &attributes.parent {
+            if attributes.says_something() {
+                return Err(syn::Error::new_spanned(
+                    parent,
+                    "`#[parent]` and `#[arg]` exclude each other: what a parent returned is not passed by the caller",
+                ));
+            }
+            let parent = Parent::read(&input.ty, parent.path().is_ident("parents"))?;
+            let (by_reference, source) = (parent.by_reference(), Source::Parent(Box::new(parent)));
+            return Ok(Parameter::supplied(Supplied { ident, source, by_reference }));
         }
         if let Some(supplied) = Supplied::recognise(&ident, &input.ty) {
             if attributes.says_something() {
@@ -103,6 +119,16 @@ impl Parameter {
 
     fn supplied(supplied: Supplied) -> Parameter {
         Parameter::Supplied(Box::new(supplied))
+    }
+
+    fn parent_mut(&mut self) -> Option<&mut Parent> {
+        match self {
+            Parameter::Supplied(supplied) => match &mut supplied.source {
+                Source::Parent(parent) => Some(parent),
+                _ => None,
+            },
+            Parameter::Passed(_) => None,
+        }
     }
 
     /// What the body's function is called with.
@@ -132,6 +158,8 @@ fn ident(input: &PatType) -> syn::Result<Ident> {
 #[derive(Default)]
 struct ParameterAttributes {
     inject: Option<Attribute>,
+    /// `#[parent]` or `#[parents]`.
+    parent: Option<Attribute>,
     aliases: Vec<LitStr>,
     default: Option<Missing>,
 }
@@ -142,8 +170,9 @@ impl ParameterAttributes {
         for attribute in attributes {
             let path = attribute.path();
             if path.is_ident("inject") {
-                attribute.meta.require_path_only()?;
-                read.inject = Some(attribute.clone());
+                read.set(attribute, |read| &mut read.inject)?;
+            } else if path.is_ident("parent") || path.is_ident("parents") {
+                read.set(attribute, |read| &mut read.parent)?;
             } else if path.is_ident("arg") {
                 attribute.parse_args_with(|input: ParseStream<'_>| read.arg(input))?;
             } else if !is_own_business(path) {
@@ -157,6 +186,23 @@ impl ParameterAttributes {
             }
         }
         Ok(read)
+    }
+
+    /// Takes an attribute without anything in it that says who supplies the parameter.
+    fn set(
+        &mut self,
+        attribute: &Attribute,
+        slot: impl FnOnce(&mut ParameterAttributes) -> &mut Option<Attribute>,
+    ) -> syn::Result<()> {
+        attribute.meta.require_path_only()?;
+        if self.inject.is_some() || self.parent.is_some() {
+            return Err(syn::Error::new_spanned(
+                attribute,
+                "one of `#[inject]`, `#[parent]` and `#[parents]` says where a parameter comes from",
+            ));
+        }
+        *slot(self) = Some(attribute.clone());
+        Ok(())
     }
 
     fn says_something(&self) -> bool {
@@ -204,7 +250,7 @@ pub(crate) fn bare(input: &PatType) -> PatType {
 }
 
 impl Form {
-    fn read(ty: &Type) -> syn::Result<Form> {
+    pub(crate) fn read(ty: &Type) -> syn::Result<Form> {
         if let Some((name, Some(inner))) = last_segment(ty)
             && name == "Option"
         {
@@ -256,6 +302,31 @@ impl Form {
             },
         };
         Ok(Form::new(target.clone(), kind))
+    }
+
+    /// The type that is read back, of which the parameter is lent or taken.
+    pub(crate) fn owned(&self) -> Type {
+        let target = &self.target;
+        let owned = match &self.kind {
+            Kind::Value | Kind::Reference => target.clone(),
+            Kind::Text => parse_quote_spanned!(target.span()=> ::std::string::String),
+            Kind::List(item) => parse_quote_spanned!(target.span()=> ::std::vec::Vec<#item>),
+            Kind::Path => parse_quote_spanned!(target.span()=> ::std::path::PathBuf),
+        };
+        match self.optional_reference {
+            true => parse_quote_spanned!(target.span()=> ::core::option::Option<#owned>),
+            false => owned,
+        }
+    }
+
+    /// What the body's function is called with, when this holds what was read.
+    pub(crate) fn argument(&self, ident: &Ident) -> TokenStream {
+        match (&self.kind, self.optional_reference) {
+            (Kind::Value, _) => quote!(#ident),
+            (Kind::Reference, true) => quote!(#ident.as_ref()),
+            (_, true) => quote!(#ident.as_deref()),
+            (_, false) => quote!(&#ident),
+        }
     }
 
     fn new(target: Type, kind: Kind) -> Form {
@@ -364,13 +435,7 @@ impl Passed {
     }
 
     fn argument(&self) -> TokenStream {
-        let ident = &self.ident;
-        match (&self.form.kind, self.form.optional_reference) {
-            (Kind::Value, _) => quote!(#ident),
-            (Kind::Reference, true) => quote!(#ident.as_ref()),
-            (_, true) => quote!(#ident.as_deref()),
-            (_, false) => quote!(&#ident),
-        }
+        self.form.argument(&self.ident)
     }
 
     /// The entry in the descriptor's parameters.
@@ -401,6 +466,7 @@ impl Supplied {
         let source = match last_segment(bare)? {
             (name, None) if name == "JobContext" => Source::Context,
             (name, None) if name == "CancellationToken" => Source::Cancellation,
+            (name, None) if name == "Tick" => Source::Tick,
             (name, Some(inner)) if name == "Inject" => Source::Wrapped(inner.clone()),
             _ => return None,
         };
@@ -440,6 +506,8 @@ impl Supplied {
         let value = match &self.source {
             Source::Context => quote!(#context.clone()),
             Source::Cancellation => quote!(#context.cancellation().clone()),
+            Source::Tick => quote!(#context.tick()),
+            Source::Parent(parent) => parent.supply(private, context),
             Source::Service(ty) => {
                 let private = at(ty.span(), private);
                 quote_spanned!(ty.span()=> #private::inject::<#ty>(&#services)?)
@@ -454,14 +522,18 @@ impl Supplied {
 
     fn argument(&self) -> TokenStream {
         let ident = &self.ident;
-        if self.by_reference { quote!(&#ident) } else { quote!(#ident) }
+        match (&self.source, self.by_reference) {
+            (Source::Parent(parent), _) => parent.argument(ident),
+            (_, true) => quote!(&#ident),
+            (_, false) => quote!(#ident),
+        }
     }
 
     /// The service it needs, if it is one.
     pub(crate) fn need(&self, private: &TokenStream) -> Option<TokenStream> {
         match &self.source {
             Source::Service(ty) | Source::Wrapped(ty) => Some(quote!(#private::Need::of::<#ty>())),
-            Source::Context | Source::Cancellation => None,
+            Source::Context | Source::Cancellation | Source::Tick | Source::Parent(_) => None,
         }
     }
 }
@@ -478,9 +550,15 @@ impl Parameters {
         mistakes: &mut Mistakes,
     ) -> Parameters {
         let mut parameters = Parameters::default();
+        let mut parents = 0;
         for input in inputs {
             match Parameter::read(input) {
-                Ok(parameter) => parameters.all.push(parameter),
+                Ok(mut parameter) => {
+                    if let Some(parent) = parameter.parent_mut() {
+                        parent.place(&mut parents);
+                    }
+                    parameters.all.push(parameter);
+                }
                 Err(mistake) => mistakes.push(mistake),
             }
         }
@@ -499,6 +577,18 @@ impl Parameters {
         self.all.iter().filter_map(|parameter| match parameter {
             Parameter::Supplied(supplied) => Some(&**supplied),
             Parameter::Passed(_) => None,
+        })
+    }
+
+    /// The names of those that a stored object must have.
+    pub(crate) fn needed(&self) -> impl Iterator<Item = String> {
+        self.passed().filter(|passed| !passed.is_optional()).map(Passed::name)
+    }
+
+    pub(crate) fn parents(&self) -> impl Iterator<Item = &Parent> {
+        self.supplied().filter_map(|supplied| match &supplied.source {
+            Source::Parent(parent) => Some(&**parent),
+            _ => None,
         })
     }
 

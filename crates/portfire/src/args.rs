@@ -26,7 +26,7 @@ const NEWER_WAIT: Duration = Duration::from_secs(60);
     message = "`{Self}` cannot be an argument of a job",
     label = "not both `Serialize` and `DeserializeOwned`",
     note = "arguments are stored as JSON: derive `serde::Serialize` and `serde::Deserialize` for `{Self}`",
-    note = "what the server supplies is marked `#[inject]`, or has the type `JobContext` or `CancellationToken`"
+    note = "what the server supplies is marked `#[inject]` or `#[parent]`, or has the type `JobContext`, `CancellationToken` or `Tick`"
 )]
 pub trait Arg: Serialize + DeserializeOwned {}
 

@@ -10,12 +10,16 @@ use portfire_server::{HandlerResult, Scope};
 use serde::Serialize;
 
 pub use crate::args::{Arg, ArgsReader, ArgsWriter, Field, Migrate, Migrated, decode};
+pub use crate::declared::{Declared, declare};
 pub use crate::inject::Inject;
 pub use crate::methods::JobService;
+pub use crate::parents::{
+    ParentValue, parent, parent_error, parent_result, parent_results, parents,
+};
 pub use inventory;
 pub use portfire_core::{
-    Backoff, BoxFuture, Exceeded, Inline, JobError, JobFn, Json as StoredJson, Retention,
-    RetryPolicy,
+    Backoff, BoxFuture, Conflict, Exceeded, Inline, JobError, JobFn, Json as StoredJson, Limit,
+    Misfire, Overlap, Retention, RetryPolicy, Schedule, Takes, Unique,
 };
 pub use portfire_server::{
     FromServices, Handler, HandlerDefaults, Invocation, JobContext, JobDescriptor, JobSet, Need,

@@ -39,7 +39,8 @@
 //! for [another time](JobError::snooze), or to be [discarded](JobError::discard).
 //!
 //! What the server supplies is not passed by the caller: services with `#[inject]`, the
-//! [`JobContext`], the [`CancellationToken`]. Methods of a service are jobs with
+//! [`JobContext`], the [`CancellationToken`], the [`Tick`] of a schedule, and with `#[parent]` what the
+//! job before has returned. Methods of a service are jobs with
 //! [`#[jobs]`](macro@prelude::jobs).
 //!
 //! # Client
@@ -71,11 +72,13 @@
 #[path = "generated.rs"]
 pub mod __private;
 mod args;
+mod declared;
 mod global;
 mod inject;
 pub mod lock;
 mod methods;
 mod open;
+mod parents;
 pub mod prelude;
 pub mod testing;
 
@@ -84,15 +87,24 @@ pub use inject::Inject;
 pub use methods::{ClientExt, JobService, On};
 pub use open::open;
 
-pub use portfire_core::client::{BlockingClient, ClientBuilder, ClientFilter, CreateIn, block_on};
+pub use portfire_core::client::{
+    BlockingClient, BlockingRecurringJob, ClientBuilder, ClientFilter, CreateIn, block_on,
+};
 pub use portfire_core::{
-    Action, AfterFailure, Backoff, BoxError, BoxFuture, Bucket, Call, CancelReason, Cancelled,
-    Cause, Change, Changed, Client, ClientError, Clock, Counts, Created, Cursor, ErrorRecord,
-    Exceeded, Expect, Finish, HistoryEntry, Inline, InvalidJob, JobError, JobFilter, JobFn, JobId,
-    JobOptions, JobPage, JobRecord, JobState, Json, KindName, Limits, ManualClock, MemoryStorage,
-    Monitor, NewJob, Outcome, QueueName, QueueRecord, Retention, RetryPolicy, ServerId,
-    ServerRecord, StateName, StatisticsRecord, Storage, StorageError, StorageInfo, SystemClock,
-    Timestamp, When,
+    Action, After, AfterFailure, Antecedent, AnyCall, Backoff, Batch, BatchChanged, BatchFilter,
+    BatchHandle, BatchId, BatchPage, BatchRecord, BatchState, BoxError, BoxFuture, Bucket, Call,
+    CancelReason, Cancelled, Cause, Chain, Change, Changed, Client, ClientError, Clock, Conflict,
+    Continuation, ContinueWith, Counts, Created, Cursor, Dependency, Enqueue, ErrorRecord,
+    Exceeded, Expect, Finish, HistoryEntry, Inline, IntoDuration, InvalidJob, JobError, JobFilter,
+    JobFn, JobId, JobOptions, JobPage, JobRecord, JobState, Json, KeyRecord, KindName, KindRecord,
+    Level, Limit, LimitName, LimitRecord, LimitRule, LimitTarget, LimitUse, Limits, Lock,
+    LockGuard, LockRecord, LogLine, LogPage, ManualClock, MemoryStorage, Misfire, Monitor,
+    NewBatch, NewJob, NewRecurring, NotesRecord, Occurrence, Outcome, Overlap, ParentError,
+    ParentOutcome, ParentResult, Progress, Progression, QueueName, QueueRecord, Rate, Recurring,
+    RecurringFilter, RecurringId, RecurringJob, RecurringPage, RecurringRecord, Retention,
+    RetryPolicy, RunRecord, Schedule, ServerId, ServerRecord, StateName, StatisticsRecord, Storage,
+    StorageError, StorageInfo, SystemClock, Takes, Ties, Timestamp, Unique, UniqueKey, UniqueScope,
+    Upserted, WaitingRecord, When, Window,
 };
 /// Cron texts and time zones; the macro [`cron!`] checks a text while the program is compiled.
 pub use portfire_cron as cron;
@@ -101,7 +113,7 @@ pub use portfire_server::{
     AppliedFilter, BackgroundProcess, CancellationToken, ElectFilter, FromServices, HandlerResult,
     JobContext, JobDescriptor, JobSet, Need, Next, Phase, Pool, Problem, ProcessContext, Scope,
     Server, ServerBuilder, ServerFilter, ServerStats, ServiceError, Services, Shutdown,
-    ShutdownReport, StartError, filter_fn, filter_with, process_fn, shutdown_signal,
+    ShutdownReport, StartError, Tick, filter_fn, filter_with, process_fn, shutdown_signal,
 };
 /// The SQLite storage with its settings, for what a URL cannot say.
 #[cfg(feature = "sqlite")]

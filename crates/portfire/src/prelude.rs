@@ -1,7 +1,8 @@
 //! What most programs with jobs use: `use portfire::prelude::*;`.
 
 pub use crate::{
-    CancellationToken, Client, ClientExt, FromServices, Inject, JobContext, JobError, JobId, Next,
-    RetryPolicy, Server, Services, filter_fn, job, shutdown_signal,
+    After, Batch, CancellationToken, Client, ClientExt, Conflict, FromServices, Inject, JobContext,
+    JobError, JobId, Limit, Misfire, Next, Overlap, ParentError, ParentResult, RetryPolicy, Server,
+    Services, Tick, Unique, filter_fn, job, shutdown_signal,
 };
 pub use portfire_macros::{cron, jobs};

@@ -88,8 +88,7 @@ impl AnyCall {
         previous: Option<JobId>,
     ) -> Result<NewJob, InvalidJob> {
         let args = self.args?;
-        let mut ties = Ties::default();
-        ties.after = self.after;
+        let mut ties = Ties { after: self.after, ..Ties::default() };
         if let (Some(after), Some(previous)) = (self.previous, previous) {
             ties.after.insert(0, Dependency::on(previous).after(after));
         }

@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use portfire_core::{
-    Claim, ClaimRequest, ClaimedJob, Cycle, CycleRequest, ErrorRecord, Finish, Lost, NewServer,
-    Outcome, ServerId, StorageError, Verdict,
+    Annotation, Claim, ClaimRequest, ClaimedJob, Cycle, CycleRequest, ErrorRecord, Finish, JobId,
+    Lost, NewServer, Notes, Outcome, ServerId, StorageError, Verdict,
 };
 
-use crate::stage::{Stage, queue};
+use crate::stage::{Stage, json, queue};
 
 /// An error as a handler would report it.
 pub fn error() -> ErrorRecord {
@@ -18,6 +18,16 @@ pub fn error() -> ErrorRecord {
 /// The outcome of a handler that returned nothing.
 pub fn success() -> Outcome {
     Outcome::Succeeded { result: None }
+}
+
+/// The outcome of a handler that returned this JSON text.
+pub fn result(text: &str) -> Outcome {
+    Outcome::Succeeded { result: Some(json(text)) }
+}
+
+/// The outcome of a handler that takes its own job out.
+pub fn discard() -> Outcome {
+    Outcome::Discarded { reason: "no longer needed".into(), error: None }
 }
 
 /// A failure that is tried again after so many seconds.
@@ -129,6 +139,42 @@ impl Server {
     /// Claims the next job of `default`.
     pub async fn claim_one(&self) -> ClaimedJob {
         self.claim(1).await.pop().expect("a job is there to be claimed")
+    }
+
+    /// Claims the next job of `default`, which must be this one.
+    pub async fn claim_job(&self, job: JobId) -> ClaimedJob {
+        let claimed = self.claim_one().await;
+        assert_eq!(claimed.claim.job, job, "the next job");
+        claimed
+    }
+
+    /// Claims the next job of `default`, which must be this one, and ends it.
+    pub async fn run(&self, job: JobId, outcome: Outcome) {
+        let claimed = self.claim_job(job).await;
+        self.end(claimed.claim, outcome).await;
+    }
+
+    /// Runs what `default` holds and what follows from it, all with success; the jobs in the order of
+    /// their claims.
+    pub async fn work_off(&self) -> Vec<JobId> {
+        let mut done = Vec::new();
+        let mut finished = Vec::new();
+        loop {
+            let asked = CycleRequest { finished, ..self.wish(1_000) };
+            let cycle = self.cycle(asked).await;
+            assert!(cycle.verdicts.iter().all(|verdict| *verdict == Verdict::Applied));
+            if cycle.claimed.is_empty() {
+                return done;
+            }
+            done.extend(cycle.claimed.iter().map(|job| job.claim.job));
+            finished = cycle.claimed.iter().map(|job| finish(job.claim, success())).collect();
+        }
+    }
+
+    /// Sends a piece of what an attempt says.
+    pub async fn note(&self, claim: Claim, notes: Notes) {
+        let notes = vec![Annotation { claim, notes }];
+        self.cycle(CycleRequest { notes, ..self.request() }).await;
     }
 
     /// Finishes one attempt.

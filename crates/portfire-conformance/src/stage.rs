@@ -1,5 +1,8 @@
 //! Where a case plays: a storage of its own, and short words for what cases do to it.
 
+mod recurring;
+mod ties;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -16,6 +19,9 @@ use portfire_core::{
 
 use crate::fixture::{Fixture, Fixtures};
 use crate::server::Server;
+
+pub use recurring::{at, cron, every, name, recurring};
+pub use ties::{ids, limit, numbers, under};
 
 /// The lease of a server that says nothing else.
 pub const LEASE: Duration = Duration::from_secs(30);

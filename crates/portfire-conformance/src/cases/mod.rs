@@ -3,21 +3,35 @@
 //!
 //! [`Stage`]: crate::stage::Stage
 
+pub mod batches;
 pub mod change;
 pub mod claim;
 pub mod clock;
+pub mod continuations;
 pub mod counters;
 pub mod cycle;
 pub mod enqueue;
 pub mod expiry;
+pub mod explain;
 pub mod faults;
 pub mod finish;
 pub mod hints;
 pub mod history;
 pub mod lease;
+pub mod limits;
 pub mod lists;
+pub mod locks;
+pub mod notes;
+pub mod occurrences;
+pub mod open_batches;
+pub mod pass;
+pub mod rates;
+pub mod recurring;
+pub mod releases;
 pub mod reopen;
+pub mod repeats;
 pub mod retry;
 pub mod schedule;
 pub mod second;
 pub mod servers;
+pub mod unique;

@@ -15,6 +15,7 @@ pub mod clock;
 pub mod continuation;
 pub mod duration;
 pub mod error;
+pub mod explain;
 pub mod job;
 pub mod job_error;
 pub mod limit;
@@ -22,6 +23,7 @@ pub mod lock;
 pub mod memory;
 pub mod monitor;
 pub mod notes;
+pub mod problems;
 pub mod recurring;
 pub mod retry;
 pub mod state;
@@ -39,13 +41,14 @@ pub use call::{
     AnyCall, Call, Chain, Enqueue, Inline, JobFn, Limit, ParentError, ParentResult, Takes, Unique,
 };
 pub use client::{
-    Batch, BatchHandle, Client, ClientError, ContinueWith, Lock, LockGuard, Recurring, RecurringJob,
-    Upserted,
+    Batch, BatchHandle, Client, ClientError, ContinueWith, Lock, LockGuard, Recurring,
+    RecurringJob, Upserted,
 };
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use continuation::{After, Antecedent, Continuation, Dependency, ParentOutcome};
 pub use duration::IntoDuration;
 pub use error::{BoxError, StorageError};
+pub use explain::{Explanation, Reason};
 pub use job::{InvalidJob, JobId, JobOptions, Json, KindName, Limits, NewJob, QueueName, When};
 pub use job_error::{CancelReason, Cancelled, JobError};
 pub use limit::{

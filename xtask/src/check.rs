@@ -34,7 +34,8 @@ pub(crate) fn run() -> Result<(), Failure> {
 }
 
 fn clippy() -> Result<(), Failure> {
-    process::cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    let words = ["clippy", "--workspace", "--all-targets", "--features", test::OPTIONAL];
+    process::cargo(&[&words[..], &["--", "-D", "warnings"]].concat())
 }
 
 fn doc() -> Result<(), Failure> {

@@ -11,6 +11,8 @@ mod auditor;
 pub mod bar;
 pub mod builder;
 pub mod cancellation;
+#[cfg(feature = "capture")]
+pub mod capture;
 mod cleaner;
 pub mod context;
 mod core;
@@ -49,6 +51,8 @@ pub mod worker;
 pub use bar::Bar;
 pub use builder::ServerBuilder;
 pub use cancellation::{CancellationSource, CancellationToken};
+#[cfg(feature = "capture")]
+pub use capture::Capture;
 pub use context::JobContext;
 pub use filter::{AppliedFilter, ElectFilter, Next, ServerFilter, filter_fn, filter_with};
 pub use handler::{

@@ -570,15 +570,20 @@ fn too_late(job: &JobContext) -> Option<String> {
 
 /// The span that everything of an attempt happens in. Its name and fields are documented in the crate.
 fn job_span(job: &JobContext) -> tracing::Span {
-    tracing::info_span!(
-        "portfire.job",
-        job_id = %job.id(),
-        kind = %job.kind(),
-        queue = %job.queue(),
-        attempt = job.attempt(),
-        server = job.server_id().map(tracing::field::display),
-        traceparent = job.traceparent(),
-    )
+    let make = || {
+        tracing::info_span!(
+            "portfire.job",
+            job_id = %job.id(),
+            kind = %job.kind(),
+            queue = %job.queue(),
+            attempt = job.attempt(),
+            server = job.server_id().map(tracing::field::display),
+            traceparent = job.traceparent(),
+        )
+    };
+    #[cfg(feature = "capture")]
+    let make = || crate::capture::spanned(job, make);
+    make()
 }
 
 /// Time since the job was first parked in its present run; a requeue or a new instant begins anew.

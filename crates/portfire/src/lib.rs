@@ -67,6 +67,7 @@
 //! | feature | default | what it costs |
 //! |---|---|---|
 //! | `sqlite` | yes | the embedded storage; compiles SQLite once, about a minute |
+//! | `capture` | no | the `tracing` layer `Capture`, which puts what handlers say into their jobs' logs; `tracing-subscriber` without its writers |
 
 #[doc(hidden)]
 #[path = "generated.rs"]
@@ -109,6 +110,8 @@ pub use portfire_core::{
 /// Cron texts and time zones; the macro [`cron!`] checks a text while the program is compiled.
 pub use portfire_cron as cron;
 pub use portfire_macros::{FromServices, cron, job, test};
+#[cfg(feature = "capture")]
+pub use portfire_server::Capture;
 pub use portfire_server::{
     AppliedFilter, BackgroundProcess, CancellationToken, ElectFilter, FromServices, HandlerResult,
     JobContext, JobDescriptor, JobSet, Need, Next, Phase, Pool, Problem, ProcessContext, Scope,

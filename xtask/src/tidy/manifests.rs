@@ -37,12 +37,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         inner: &["portfire-core"],
         outer: Some(&[
             "inventory",
+            "metrics",
             "serde",
             "serde_json",
             "serde_path_to_error",
             "thiserror",
             "tokio",
             "tracing",
+            "tracing-subscriber",
         ]),
     },
     Layer {
@@ -63,12 +65,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         ],
         outer: Some(&[
             "inventory",
+            "metrics",
             "serde",
             "serde_json",
             "serde_path_to_error",
             "thiserror",
             "tokio",
             "tracing",
+            "tracing-subscriber",
         ]),
     },
     Layer {

@@ -2,8 +2,12 @@
 
 #[cfg(feature = "bench")]
 use clap::ValueEnum;
+mod cron;
+
 use clap::{Args, Parser, Subcommand};
 use portfire_core::{KindName, QueueName, StateName};
+
+pub use cron::{CronArgs, CronCommand, CronTextArgs};
 
 /// Looks at a storage of background jobs, steers it, and measures it.
 #[derive(Debug, Parser)]
@@ -39,6 +43,8 @@ pub enum Command {
     Status,
     /// Lists jobs, shows one, or changes some.
     Jobs(Box<JobsArgs>),
+    /// Says when a cron text is next due, and what it means.
+    Cron(CronArgs),
     /// Makes the storage, or brings it to the form this version writes.
     Migrate(MigrateArgs),
     /// Measures a storage with jobs that do nothing.

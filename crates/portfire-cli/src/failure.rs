@@ -10,6 +10,7 @@ use portfire_core::{ClientError, InvalidJob, StorageError};
 pub struct Failure {
     kind: Kind,
     message: String,
+    place: Vec<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -23,12 +24,23 @@ enum Kind {
 impl Failure {
     /// The command line asks for something that does not exist or makes no sense.
     pub fn usage(message: impl Into<String>) -> Failure {
-        Failure { kind: Kind::Usage, message: message.into() }
+        Failure { kind: Kind::Usage, message: message.into(), place: Vec::new() }
     }
 
     /// The command was understood and could not be done.
     pub fn new(message: impl Into<String>) -> Failure {
-        Failure { kind: Kind::Failed, message: message.into() }
+        Failure { kind: Kind::Failed, message: message.into(), place: Vec::new() }
+    }
+
+    /// With the lines that show where the fault is, to stand under the message.
+    #[must_use]
+    pub fn with_place(self, place: Vec<String>) -> Failure {
+        Failure { place, ..self }
+    }
+
+    /// The lines that show where the fault is.
+    pub fn place(&self) -> &[String] {
+        &self.place
     }
 
     /// 2 when the command line is at fault, 1 when something failed, 0 when only the reader of the
@@ -54,7 +66,7 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         let closed = error.kind() == io::ErrorKind::BrokenPipe;
         let kind = if closed { Kind::OutputClosed } else { Kind::Failed };
-        Failure { kind, message: error.to_string() }
+        Failure { kind, message: error.to_string(), place: Vec::new() }
     }
 }
 

@@ -18,6 +18,7 @@ mod answer;
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod command;
+mod cron;
 pub mod escape;
 pub mod failure;
 mod jobs;
@@ -61,6 +62,9 @@ pub fn main() -> ExitCode {
             if failure.exit_code() != 0 {
                 let message = escape::plain(&failure.to_string());
                 let _ = writeln!(std::io::stderr(), "portfire: {message}");
+                for line in failure.place() {
+                    let _ = writeln!(std::io::stderr(), "{}", escape::plain(line));
+                }
             }
             ExitCode::from(failure.exit_code())
         }
@@ -83,6 +87,9 @@ pub async fn run(
     {
         return jobs::export(out);
     }
+    if let Command::Cron(args) = &command {
+        return cron::run(&args.command, json, out);
+    }
     let location = match &storage {
         Some(url) => Location::parse(url)?,
         None => {
@@ -100,6 +107,8 @@ pub async fn run(
             let client = Client::new(location.open(Missing::Refuse).await?);
             run_jobs(*args, &client, json, out, notes).await
         }
+        // Answered above, without a storage.
+        Command::Cron(_) => Ok(()),
         Command::Migrate(args) => migrate::run(&location, &args, json, out).await,
         #[cfg(feature = "bench")]
         Command::Bench(args) => bench::run(&location, &args, json, out).await,

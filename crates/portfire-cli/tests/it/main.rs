@@ -1,6 +1,7 @@
 //! The `portfire` program itself: what it answers, how it fails, and what it never shows.
 
 mod bench;
+mod cron;
 mod export;
 mod jobs;
 mod program;

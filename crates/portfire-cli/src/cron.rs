@@ -1,9 +1,8 @@
 //! `portfire cron`: the next occurrences of a cron text, and what it says. Needs no storage.
 
 use std::io::Write;
-use std::time::SystemTime;
 
-use portfire_core::Timestamp;
+use portfire_core::{Clock, SystemClock};
 use portfire_cron::{CronError, CronExpression, CronFormat, Field, Zone};
 use serde::Serialize;
 
@@ -116,7 +115,7 @@ impl Question {
         let zone = Zone::parse(&args.tz).map_err(|error| Failure::usage(error.to_string()))?;
         let (from, is_finer) = match &args.from {
             Some(text) => instant(text, &zone)?,
-            None => (Timestamp::from(SystemTime::now()).as_micros(), false),
+            None => (SystemClock.now().as_micros(), false),
         };
         Ok(Question { cron, zone, from, inclusive, is_finer })
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock::Timestamp;
+use crate::job::InvalidJob;
 
 /// Longest name of a lock, and of an owner, in bytes.
 pub const LOCK_NAME_BYTES_MAX: usize = 255;
@@ -41,6 +42,41 @@ pub enum LockRequest {
         /// The fence of the grant.
         fence: u64,
     },
+}
+
+impl LockRequest {
+    /// Checks every bound; storages call it before they look at the lock.
+    ///
+    /// # Errors
+    /// [`InvalidJob::Lock`] that says which bound is broken.
+    pub fn validate(&self) -> Result<(), InvalidJob> {
+        let (name, owner, lease) = match self {
+            LockRequest::Acquire { name, owner, lease } => (name, Some(owner), Some(*lease)),
+            LockRequest::Renew { name, lease, .. } => (name, None, Some(*lease)),
+            LockRequest::Release { name, .. } => (name, None, None),
+        };
+        validate_text("name", name)?;
+        owner.map_or(Ok(()), |owner| validate_text("owner", owner))?;
+        match lease.filter(|lease| !(LEASE_MIN..=LEASE_MAX).contains(lease)) {
+            None => Ok(()),
+            Some(lease) => {
+                let reason = format!("a lease of {lease:?}: expected 1 ms to a day");
+                Err(InvalidJob::Lock { reason })
+            }
+        }
+    }
+}
+
+const LEASE_MIN: Duration = Duration::from_millis(1);
+const LEASE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn validate_text(what: &str, text: &str) -> Result<(), InvalidJob> {
+    let size = text.len();
+    if (1..=LOCK_NAME_BYTES_MAX).contains(&size) {
+        return Ok(());
+    }
+    let reason = format!("its {what} has {size} bytes: expected 1 to {LOCK_NAME_BYTES_MAX}");
+    Err(InvalidJob::Lock { reason })
 }
 
 /// What became of a request.

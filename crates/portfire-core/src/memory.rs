@@ -17,30 +17,64 @@
 //! - An id of a server that was forgotten after its day is still refused by `announce`.
 //! - Bounds given as `max` are cut to [`BATCH_MAX`]; lists of finishes and changes are taken whole.
 
+mod attempts;
+mod batches;
+mod changes;
+mod creation;
+mod entries;
 mod jobs;
+mod keys;
+mod limits;
+mod links;
+mod locks;
+mod moves;
+mod notes;
 mod pages;
+mod progress;
+mod queues;
+mod recurring;
+mod releases;
 mod servers;
 mod tally;
+mod upkeep;
+mod views;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::batch::{
+    BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage, BatchRecord, NewBatch,
+};
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::error::StorageError;
-use crate::job::{InvalidJob, JobId, Limits, NewJob, QueueName};
+use crate::continuation::{Antecedent, Continuation};
+use crate::job::{JobId, Limits, NewJob, QueueName};
+use crate::limit::{KeyRecord, LimitName, LimitRecord, LimitRule, LimitTarget};
+use crate::lock::{LockAnswer, LockRecord, LockRequest};
 use crate::monitor::{
-    Bucket, Counts, JobFilter, JobPage, Monitor, QueueRecord, ServerRecord, StatisticsRecord,
+    Bucket, Counts, Cursor, JobFilter, JobPage, KindRecord, Monitor, QueueRecord, ServerRecord,
+    StatisticsRecord, WaitingRecord,
 };
-use crate::state::{ErrorRecord, HistoryEntry, JobRecord, ServerId, StateName};
+use crate::notes::{LogPage, NotesRecord};
+use crate::recurring::{
+    DueRecurring, Fire, Fired, RecurringChange, RecurringChanged, RecurringFilter, RecurringId,
+    RecurringPage, RecurringRecord, RunRecord,
+};
+use crate::state::{HistoryEntry, JobRecord, ServerId};
 use crate::storage::{
-    Action, Answer, BATCH_MAX, Change, Changed, Claim, ClaimRequest, ClaimedJob, Cleaned, Created,
-    Cycle, CycleRequest, Finish, Lost, LostReason, NewServer, Outcome, Promoted, RescueRequest,
-    Rescued, Storage, StorageInfo, Verdict,
+    Answer, BATCH_MAX, Change, Changed, Claim, Cleaned, Created, Cycle, CycleRequest, Lost,
+    NewServer, Promoted, RescueRequest, Rescued, Storage, StorageInfo,
 };
-use crate::transition::{Event, Retention};
+use crate::transition::Retention;
 use crate::wakeup::{WakeupHub, Wakeups};
 
-use jobs::{Facts, Jobs, Number};
+use batches::Batches;
+use jobs::{Jobs, Number};
+use keys::Keys;
+use links::Links;
+use locks::Locks;
+use notes::AllNotes;
+use recurring::Recurring;
+use releases::Releases;
 use servers::Servers;
 
 /// Largest args that [`Limits`] can allow.
@@ -144,7 +178,7 @@ impl MemoryStorageBuilder {
         let now = self.clock.now();
         let jobs = Jobs::new(self.retention);
         MemoryStorage {
-            data: Mutex::new(Data { now, jobs, servers: Servers::default() }),
+            data: Mutex::new(Data::new(now, jobs)),
             clock: self.clock,
             limits: self.limits,
             hub: WakeupHub::default(),
@@ -158,6 +192,36 @@ struct Data {
     now: Timestamp,
     jobs: Jobs,
     servers: Servers,
+    links: Links,
+    batches: Batches,
+    releases: Releases,
+    keys: Keys,
+    recurring: Recurring,
+    locks: Locks,
+    notes: AllNotes,
+    /// The keys of limits that this call freed a slot of, one for each slot.
+    freed: Vec<String>,
+    /// While a call stores its jobs: the batches that have nothing pending by it.
+    emptied: Option<Vec<Number>>,
+}
+
+impl Data {
+    fn new(now: Timestamp, jobs: Jobs) -> Data {
+        Data {
+            now,
+            jobs,
+            servers: Servers::default(),
+            links: Links::default(),
+            batches: Batches::default(),
+            releases: Releases::default(),
+            keys: Keys::default(),
+            recurring: Recurring::default(),
+            locks: Locks::default(),
+            notes: AllNotes::default(),
+            freed: Vec::new(),
+            emptied: None,
+        }
+    }
 }
 
 /// Which wake-ups a call owes.
@@ -168,8 +232,36 @@ struct Hints {
 }
 
 impl Storage for MemoryStorage {
-    fn create(&self, jobs: Vec<NewJob>) -> Answer<'_, Vec<Created>> {
-        Box::pin(async move { self.call(|data| data.create(jobs, &self.limits)) })
+    fn create_batches(
+        &self,
+        batches: Vec<NewBatch>,
+        jobs: Vec<NewJob>,
+    ) -> Answer<'_, Vec<Created>> {
+        Box::pin(async move { self.call(|data| data.create(batches, jobs, &self.limits)) })
+    }
+
+    fn change_batch(&self, batch: BatchId, change: BatchChange) -> Answer<'_, BatchChanged> {
+        Box::pin(async move { Ok(self.call(|data| data.change_batch(batch, change))) })
+    }
+
+    fn change_recurring(&self, change: RecurringChange) -> Answer<'_, RecurringChanged> {
+        Box::pin(async move { self.call(|data| data.change_recurring(change, &self.limits)) })
+    }
+
+    fn due_recurring(&self, max: u32) -> Answer<'_, DueRecurring> {
+        Box::pin(async move { Ok(self.call(|data| data.recurring.due(cut(max), data.now))) })
+    }
+
+    fn fire(&self, plans: Vec<Fire>) -> Answer<'_, Vec<Fired>> {
+        Box::pin(async move { Ok(self.call(|data| data.fire(plans))) })
+    }
+
+    fn set_limit(&self, target: LimitTarget, rule: Option<LimitRule>) -> Answer<'_, ()> {
+        Box::pin(async move { self.call(|data| data.set_limit(target, rule)) })
+    }
+
+    fn lock(&self, request: LockRequest) -> Answer<'_, LockAnswer> {
+        Box::pin(async move { self.call(|data| data.lock(request)) })
     }
 
     fn announce(&self, server: NewServer) -> Answer<'_, ()> {
@@ -213,7 +305,7 @@ impl Storage for MemoryStorage {
 
     fn set_queue_paused(&self, queue: QueueName, paused: bool) -> Answer<'_, ()> {
         Box::pin(async move {
-            self.call(|data| data.jobs.set_queue_paused(queue, paused));
+            self.call(|data| data.jobs.set_queue_paused(&queue, paused));
             Ok(())
         })
     }
@@ -256,11 +348,65 @@ impl Monitor for MemoryStorage {
     }
 
     fn jobs(&self, filter: JobFilter) -> Answer<'_, JobPage> {
-        Box::pin(async move { self.call(|data| pages::page(&data.jobs, &filter)) })
+        Box::pin(async move { self.call(|data| pages::page(data, &filter)) })
     }
 
     fn queues(&self) -> Answer<'_, Vec<QueueRecord>> {
-        Box::pin(async move { Ok(self.call(|data| data.jobs.queue_records())) })
+        Box::pin(async move { Ok(self.call(|data| data.jobs.queues.records())) })
+    }
+
+    fn kinds(&self) -> Answer<'_, Vec<KindRecord>> {
+        Box::pin(async move { Ok(self.call(|data| data.jobs.tally.kinds())) })
+    }
+
+    fn waiting(&self, id: JobId) -> Answer<'_, Option<WaitingRecord>> {
+        Box::pin(async move { Ok(self.call(|data| data.waiting(id))) })
+    }
+
+    fn continuations(&self, on: Antecedent, max: u32) -> Answer<'_, Vec<Continuation>> {
+        Box::pin(async move { Ok(self.call(|data| data.continuations(on, max))) })
+    }
+
+    fn batch(&self, id: BatchId) -> Answer<'_, Option<BatchRecord>> {
+        Box::pin(async move { Ok(self.call(|data| data.batch_record(id))) })
+    }
+
+    fn batches(&self, filter: BatchFilter) -> Answer<'_, BatchPage> {
+        Box::pin(async move { self.call(|data| data.batches.page(&filter)) })
+    }
+
+    fn recurring(&self, id: RecurringId) -> Answer<'_, Option<RecurringRecord>> {
+        Box::pin(async move { Ok(self.call(|data| data.recurring.get(&id).cloned())) })
+    }
+
+    fn recurring_jobs(&self, filter: RecurringFilter) -> Answer<'_, RecurringPage> {
+        Box::pin(async move { self.call(|data| data.recurring.page(&filter)) })
+    }
+
+    fn runs(&self, id: RecurringId, max: u32) -> Answer<'_, Vec<RunRecord>> {
+        Box::pin(async move { Ok(self.call(|data| data.recurring.runs(&id, max))) })
+    }
+
+    fn limits(&self) -> Answer<'_, Vec<LimitRecord>> {
+        Box::pin(async move { Ok(self.call(|data| data.jobs.limits.records())) })
+    }
+
+    fn limit_keys(&self, limit: LimitName) -> Answer<'_, Vec<KeyRecord>> {
+        Box::pin(
+            async move { Ok(self.call(|data| data.jobs.limits.key_records(&limit, data.now))) },
+        )
+    }
+
+    fn locks(&self) -> Answer<'_, Vec<LockRecord>> {
+        Box::pin(async move { Ok(self.call(|data| data.locks.records(data.now))) })
+    }
+
+    fn notes(&self, id: JobId) -> Answer<'_, NotesRecord> {
+        Box::pin(async move { Ok(self.call(|data| data.notes_record(id))) })
+    }
+
+    fn log(&self, id: JobId, after: Option<Cursor>, max: u32) -> Answer<'_, LogPage> {
+        Box::pin(async move { self.call(|data| data.notes.log(data.jobs.find(id), after, max)) })
     }
 
     fn servers(&self) -> Answer<'_, Vec<ServerRecord>> {
@@ -272,282 +418,7 @@ impl Monitor for MemoryStorage {
     }
 }
 
-impl Data {
-    fn create(&mut self, new: Vec<NewJob>, limits: &Limits) -> Result<Vec<Created>, StorageError> {
-        if new.len() > BATCH_MAX {
-            let refusal = InvalidJob::TooManyJobs { count: new.len(), limit: BATCH_MAX };
-            return Err(refusal.into());
-        }
-        let mut run_at = Vec::with_capacity(new.len());
-        for job in &new {
-            job.validate(limits)?;
-            run_at.push(job.when.resolve(self.now)?);
-        }
-        self.refuse_taken_ids(&new)?;
-
-        let mut created = Vec::with_capacity(new.len());
-        for (job, run_at) in new.into_iter().zip(run_at) {
-            let id = job.id;
-            let existing = self.jobs.find(id).is_some();
-            if !existing {
-                self.jobs.create(job, run_at, self.now);
-            }
-            created.push(Created { id, existing });
-        }
-        Ok(created)
-    }
-
-    /// Refuses ids that are stored, or stand earlier in the same call, with another kind or other args.
-    fn refuse_taken_ids(&self, new: &[NewJob]) -> Result<(), StorageError> {
-        let mut earlier = std::collections::BTreeMap::new();
-        for job in new {
-            let (kind, args) = match self.jobs.find(job.id) {
-                Some(number) => {
-                    let stored = &self.jobs[number].record;
-                    (&stored.kind, &stored.args)
-                }
-                None => *earlier.entry(job.id).or_insert((&job.kind, &job.args)),
-            };
-            if (kind, args) != (&job.kind, &job.args) {
-                return Err(StorageError::IdTaken { job: job.id });
-            }
-        }
-        Ok(())
-    }
-
-    fn heartbeat(&mut self, server: &ServerId, held: &[Claim]) -> Result<Vec<Lost>, StorageError> {
-        self.servers.alive(server)?.renew(self.now);
-        Ok(self.lost(server, held))
-    }
-
-    fn verify(&mut self, server: &ServerId, held: &[Claim]) -> Result<Vec<Lost>, StorageError> {
-        self.servers.alive(server)?;
-        Ok(self.lost(server, held))
-    }
-
-    fn lost(&self, server: &ServerId, held: &[Claim]) -> Vec<Lost> {
-        let reason = |claim: &Claim| {
-            let Some(number) = self.jobs.find_claim(claim) else {
-                return Some(LostReason::Missing);
-            };
-            let job = &self.jobs[number];
-            if job.is_held(server, claim.attempt) {
-                None
-            } else if job.standing().state == StateName::Deleted {
-                Some(LostReason::Deleted)
-            } else {
-                Some(LostReason::Taken)
-            }
-        };
-        let lost = held.iter().filter_map(|claim| Some((claim, reason(claim)?)));
-        lost.map(|(&claim, reason)| Lost { claim, reason }).collect()
-    }
-
-    fn retire(&mut self, server: &ServerId) {
-        let Ok(alive) = self.servers.alive(server) else { return };
-        alive.die(self.now);
-        for number in std::mem::take(&mut alive.held) {
-            self.jobs.must(number, Event::Release, Facts::default(), self.now);
-        }
-        self.jobs.hints.control = true;
-    }
-
-    fn cycle(&mut self, request: CycleRequest) -> Result<Cycle, StorageError> {
-        self.servers.alive(&request.server)?;
-        let finished = request.finished.into_iter();
-        let verdicts = finished.map(|finish| self.finish(&request.server, finish)).collect();
-        let claimed = match request.claim {
-            None => Vec::new(),
-            Some(wish) => {
-                let again = if request.repeated {
-                    self.claimed_before(&request.server, request.key)
-                } else {
-                    Vec::new()
-                };
-                if again.is_empty() {
-                    self.claim(&request.server, request.key, &wish)
-                } else {
-                    again
-                }
-            }
-        };
-        Ok(Cycle { verdicts, claimed })
-    }
-
-    fn finish(&mut self, server: &ServerId, finish: Finish) -> Verdict {
-        let Some(number) = self.jobs.find_claim(&finish.claim) else {
-            return Verdict::Missing;
-        };
-        let attempt = finish.claim.attempt;
-        let job = &self.jobs[number];
-        if !job.is_held(server, attempt) {
-            let already = job.stands_where_finished(server, attempt);
-            return if already { Verdict::Already } else { Verdict::Fenced };
-        }
-        let event = finish.outcome.event();
-        let facts =
-            Facts { attempt: Some(attempt), duration: finish.duration, ..facts(finish.outcome) };
-        self.jobs.must(number, event, facts, self.now);
-        self.servers.drop_held(server, number);
-        Verdict::Applied
-    }
-
-    /// The jobs that the server still holds from its claim with this key, in the order of that claim.
-    fn claimed_before(&self, server: &ServerId, key: u64) -> Vec<ClaimedJob> {
-        let held = self.servers.held(server);
-        let mut claims: Vec<_> = held
-            .filter_map(|number| {
-                let hold = self.jobs[number].hold.as_ref()?;
-                (hold.key == key).then_some((hold.order, number))
-            })
-            .collect();
-        claims.sort_unstable();
-        claims.into_iter().map(|(_, number)| self.jobs.claimed(number)).collect()
-    }
-
-    fn claim(&mut self, server: &ServerId, key: u64, wish: &ClaimRequest) -> Vec<ClaimedJob> {
-        let mut claimed = Vec::new();
-        for queue in &wish.queues {
-            while claimed.len() < cut(wish.max) {
-                let Some(number) = self.jobs.first_ready(queue) else { break };
-                self.jobs.hold(number, server, key, self.now);
-                self.servers.add_held(server, number);
-                claimed.push(self.jobs.claimed(number));
-            }
-        }
-        claimed
-    }
-
-    fn rescue(&mut self, request: RescueRequest) -> Rescued {
-        let dead = self.servers.declare_dead(self.now);
-        self.jobs.hints.control |= !dead.is_empty();
-
-        let mut rescued = Rescued { dead, ..Rescued::default() };
-        for _ in 0..cut(request.max) {
-            let Some((server, number)) = self.servers.take_orphan() else { break };
-            let job = &self.jobs[number].record;
-            let error = Some(ErrorRecord::poison(&server, job.recoveries));
-            let facts = Facts { server: Some(server), error, ..Facts::default() };
-            let event = Event::Rescue { recoveries_max: request.recoveries_max };
-            match self.jobs.must(number, event, facts, self.now) {
-                StateName::Failed => rescued.poisoned += 1,
-                _ => rescued.returned += 1,
-            }
-        }
-        rescued.more = self.servers.has_orphans();
-        rescued
-    }
-
-    fn promote(&mut self, max: u32) -> Promoted {
-        let mut promoted = 0;
-        while promoted < cut(max) as u32 {
-            let Some(number) = self.jobs.first_due(self.now) else { break };
-            self.jobs.must(number, Event::Promote, Facts::default(), self.now);
-            promoted += 1;
-        }
-        let next_in = self.jobs.next_run_at().map(|at| at.since(self.now));
-        Promoted { promoted, released: 0, next_in }
-    }
-
-    fn change(&mut self, changes: Vec<Change>) -> Result<Vec<Changed>, StorageError> {
-        let now = self.now;
-        let steps: Result<Vec<_>, InvalidJob> = changes
-            .into_iter()
-            .map(|change| Ok((change.job, change.expect, Step::of(change.action, now)?)))
-            .collect();
-        let changed = steps?.into_iter().map(|(id, expect, step)| {
-            let Some(number) = self.jobs.find(id) else { return Changed::Missing };
-            let standing = self.jobs[number].standing();
-            let (from, revision) = (standing.state, standing.revision);
-            if expect.is_some_and(|expect| !expect.holds(from, revision)) {
-                return Changed::Unexpected { state: from, revision };
-            }
-            if step.leads_nowhere_from(from) {
-                return Changed::Unchanged;
-            }
-            self.change_one(number, step)
-        });
-        Ok(changed.collect())
-    }
-
-    fn change_one(&mut self, number: Number, step: Step) -> Changed {
-        let holder = self.jobs[number].holder().cloned();
-        let from = self.jobs[number].standing().state;
-        match self.jobs.transit(number, step.event, step.facts, self.now) {
-            Err(refusal) => Changed::Refused(refusal),
-            Ok(to) => {
-                if let Some(holder) = holder {
-                    self.servers.drop_held(&holder, number);
-                    self.jobs.hints.control = true;
-                }
-                Changed::Applied { from, revision: to.revision }
-            }
-        }
-    }
-
-    fn clean(&mut self, max: u32) -> Cleaned {
-        let mut jobs = 0;
-        while jobs < cut(max) as u32 {
-            let Some(number) = self.jobs.first_expired(self.now) else { break };
-            self.jobs.remove(number);
-            jobs += 1;
-        }
-        self.jobs.tally.forget_old(self.now);
-        self.servers.forget_old(self.now);
-        Cleaned { jobs, more: self.jobs.first_expired(self.now).is_some() }
-    }
-}
-
-/// What the history and the state say about an outcome, beyond the transition.
-fn facts(outcome: Outcome) -> Facts {
-    let none = Facts::default();
-    match outcome {
-        Outcome::Succeeded { result } => Facts { result, ..none },
-        Outcome::Retry { error, .. } | Outcome::Failed { error } => {
-            Facts { error: Some(error), ..none }
-        }
-        Outcome::Discarded { reason, error } => Facts { reason: Some(reason), error, ..none },
-        Outcome::Snoozed { .. } | Outcome::Parked { .. } | Outcome::Released => none,
-    }
-}
-
-/// An explicit change, resolved in time.
-struct Step {
-    event: Event,
-    facts: Facts,
-}
-
-impl Step {
-    fn of(action: Action, now: Timestamp) -> Result<Step, InvalidJob> {
-        let mut facts = Facts::default();
-        let event = match action {
-            Action::Requeue => Event::Requeue,
-            Action::Delete { reason } => {
-                facts.reason = Some(reason);
-                Event::Delete
-            }
-            Action::Reschedule(when) => Event::Reschedule(instant(when, now)?),
-        };
-        Ok(Step { event, facts })
-    }
-
-    fn leads_nowhere_from(&self, state: StateName) -> bool {
-        matches!(
-            (self.event, state),
-            (Event::Requeue, StateName::Enqueued) | (Event::Delete, StateName::Deleted)
-        )
-    }
-}
-
-/// The instant a change names, which may be past: the job then waits for the next promotion.
-fn instant(when: crate::job::When, now: Timestamp) -> Result<Timestamp, InvalidJob> {
-    use crate::job::When;
-    match when {
-        When::At(at) => Ok(at),
-        When::Now | When::In(_) => Ok(when.resolve(now)?.unwrap_or(now)),
-    }
-}
-
+/// A bound that a caller gives.
 fn cut(max: u32) -> usize {
     (max as usize).min(BATCH_MAX)
 }

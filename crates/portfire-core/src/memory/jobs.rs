@@ -1,35 +1,24 @@
 //! The jobs with every order they are found by. All state changes pass through
 //! [`Jobs::transit`], which asks the state machine and keeps orders, history and counters in step.
+//! What follows from one for other jobs is in `moves.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Index;
-use std::time::Duration;
 
 use super::Hints;
+use super::entries::{self, Facts};
+use super::limits::Limits;
+use super::queues::{Placed, Queues, Rank};
 use super::tally::Tally;
 use crate::clock::Timestamp;
-use crate::job::{JobId, Json, NewJob, QueueName};
-use crate::monitor::QueueRecord;
-use crate::state::{Cause, ErrorRecord, HistoryEntry, JobRecord, JobState, ServerId, StateName};
+use crate::continuation::ParentOutcome;
+use crate::job::{JobId, KindName, NewJob, QueueName, When};
+use crate::state::{Cause, HistoryEntry, JobRecord, JobState, ServerId, StateName};
 use crate::storage::{Claim, ClaimedJob};
-use crate::transition::{Event, Place, Refusal, Retention, Standing, Transition, next};
+use crate::transition::{Event, Place, Refusal, Retention, Standing, next};
 
-/// A job's place in the order of creation, from 1; its locator outside.
+/// A place in the order of creation, from 1, of a job or a batch; a job's locator outside.
 pub(super) type Number = u64;
-
-/// A place in a queue: negated priority, then the turn that was drawn at its end.
-pub(super) type Rank = (i32, u64);
-
-/// What a transition is about, beyond what the state machine decides.
-#[derive(Default)]
-pub(super) struct Facts {
-    pub(super) server: Option<ServerId>,
-    pub(super) attempt: Option<u32>,
-    pub(super) error: Option<ErrorRecord>,
-    pub(super) reason: Option<String>,
-    pub(super) result: Option<Json>,
-    pub(super) duration: Duration,
-}
 
 /// One job.
 pub(super) struct Job {
@@ -37,6 +26,14 @@ pub(super) struct Job {
     pub(super) history: Vec<HistoryEntry>,
     /// Set exactly while it is processing.
     pub(super) hold: Option<Hold>,
+    /// Whether something ever waited for its end.
+    pub(super) followed: bool,
+    /// When it is to run, once it waits for nothing else.
+    pub(super) when: When,
+    /// How those ended that it waited for, as far as it asked, with their places in its ties.
+    pub(super) parents: Vec<(usize, ParentOutcome)>,
+    /// The key in whose line it waits.
+    pub(super) line: Option<String>,
     /// Where it stands, or last stood, in its queue.
     rank: Rank,
     /// When it last entered its queue.
@@ -76,6 +73,11 @@ impl Job {
             && claim.server.as_ref() == Some(server)
     }
 
+    /// Its place in a queue.
+    pub(super) fn placed(&self, number: Number) -> Placed {
+        Placed { rank: self.rank, enqueued_at: self.enqueued_at, number }
+    }
+
     fn expires_at(&self) -> Option<Timestamp> {
         match self.record.state {
             JobState::Succeeded { expires_at, .. }
@@ -86,23 +88,16 @@ impl Job {
     }
 }
 
-/// One queue.
-#[derive(Default)]
-struct Queue {
-    paused: bool,
-    states: BTreeMap<StateName, u64>,
-    ready: BTreeMap<Rank, Number>,
-}
-
 /// All jobs.
 pub(super) struct Jobs {
     pub(super) tally: Tally,
     pub(super) hints: Hints,
+    pub(super) limits: Limits,
+    pub(super) queues: Queues,
     retention: Retention,
     numbers: BTreeMap<JobId, Number>,
     /// Boxed, because the nodes of a map that only grows at its end are half empty.
     jobs: BTreeMap<Number, Box<Job>>,
-    queues: BTreeMap<QueueName, Queue>,
     scheduled: BTreeSet<(Timestamp, Number)>,
     /// The jobs of the other states, in the order of their creation.
     standing: BTreeMap<StateName, BTreeSet<Number>>,
@@ -126,10 +121,11 @@ impl Jobs {
         Jobs {
             tally: Tally::default(),
             hints: Hints::default(),
+            limits: Limits::default(),
+            queues: Queues::default(),
             retention,
             numbers: BTreeMap::new(),
             jobs: BTreeMap::new(),
-            queues: BTreeMap::new(),
             scheduled: BTreeSet::new(),
             standing: BTreeMap::new(),
             expiring: BTreeSet::new(),
@@ -152,23 +148,16 @@ impl Jobs {
         }
     }
 
-    /// Stores a job whose id is free.
-    pub(super) fn create(&mut self, new: NewJob, run_at: Option<Timestamp>, now: Timestamp) {
-        let state = match run_at {
-            Some(run_at) => JobState::Scheduled { run_at, cause: Cause::Created },
-            None => JobState::Enqueued { enqueued_at: now },
-        };
-        let entry = HistoryEntry {
-            revision: 1,
-            state: state.name(),
-            at: now,
-            cause: Cause::Created,
-            server: None,
-            attempt: None,
-            run_at,
-            error: None,
-            reason: None,
-        };
+    /// The number of the next job or batch.
+    pub(super) fn draw_number(&mut self) -> Number {
+        self.created += 1;
+        self.created
+    }
+
+    /// Stores a job whose id is free, in the state that it is created in.
+    pub(super) fn create(&mut self, new: NewJob, state: JobState, now: Timestamp) -> Number {
+        let number = self.draw_number();
+        let entry = entries::created(&state, now);
         let record = JobRecord {
             id: new.id,
             kind: new.kind,
@@ -184,13 +173,24 @@ impl Jobs {
             recoveries: 0,
             state,
         };
-        self.created += 1;
-        let rank = (-i32::from(new.priority), self.draw_turn());
-        let job = Job { record, history: vec![entry], hold: None, rank, enqueued_at: now };
-        self.numbers.insert(new.id, self.created);
-        self.jobs.insert(self.created, Box::new(job));
+        let enters = record.state.name() == StateName::Enqueued;
+        let line = if enters { self.limits.full_at_entry(&record, now) } else { None };
+        let job = Job {
+            rank: (-i32::from(new.priority), self.draw_turn()),
+            record,
+            history: vec![entry],
+            hold: None,
+            followed: false,
+            when: new.when,
+            parents: Vec::new(),
+            line,
+            enqueued_at: now,
+        };
+        self.numbers.insert(new.id, number);
+        self.jobs.insert(number, Box::new(job));
         self.tally.created();
-        self.enter(self.created);
+        self.enter(number);
+        number
     }
 
     /// Does what happens to a job, or nothing when its state does not allow it. Says where it stands then.
@@ -206,16 +206,21 @@ impl Jobs {
         let made = next(&job.standing(), event, now, &retention)?;
 
         self.leave(number);
-        let turn = if made.place == Some(Place::End) { Some(self.draw_turn()) } else { None };
+        let (mut turn, mut line) = (None, None);
+        if made.place == Some(Place::End) {
+            turn = Some(self.draw_turn());
+            line = self.limits.full_at_entry(&self[number].record, now);
+        }
         if let Some(job) = self.jobs.get_mut(&number) {
-            job.history.push(entry(&made, &facts, now));
+            job.history.push(entries::entry(&made, &facts, now));
             job.hold = None;
             job.rank.1 = turn.unwrap_or(job.rank.1);
+            job.line = line;
             job.record.revision = made.to.revision;
             job.record.attempt = made.to.attempt;
             job.record.failures = made.to.failures;
             job.record.recoveries = made.to.recoveries;
-            job.record.state = state(&made, facts, now);
+            job.record.state = entries::state(&made, facts, now);
             if made.place.is_some() {
                 job.enqueued_at = now;
             }
@@ -225,34 +230,22 @@ impl Jobs {
         Ok(made.to)
     }
 
-    /// As [`transit`](Self::transit), for events that the job's state is known to allow. Says which
-    /// state the job is in then.
-    pub(super) fn must(
-        &mut self,
-        number: Number,
-        event: Event,
-        facts: Facts,
-        now: Timestamp,
-    ) -> StateName {
-        let made = self.transit(number, event, facts, now);
-        debug_assert!(made.is_ok(), "{made:?}");
-        made.map_or_else(|refusal| refusal.state, |to| to.state)
-    }
-
     /// Gives a job to a server.
     pub(super) fn hold(&mut self, number: Number, server: &ServerId, key: u64, now: Timestamp) {
         let attempt = Some(self[number].record.attempt.saturating_add(1));
         let facts = Facts { server: Some(server.clone()), attempt, ..Facts::default() };
-        self.must(number, Event::Claim, facts, now);
+        let made = self.transit(number, Event::Claim, facts, now);
+        debug_assert!(made.is_ok(), "{made:?}");
         self.claims += 1;
         if let Some(job) = self.jobs.get_mut(&number) {
             job.hold = Some(Hold { key, order: self.claims });
+            self.limits.started(number, &job.record, now);
         }
     }
 
     /// A job that is processing, as its worker gets it.
     pub(super) fn claimed(&self, number: Number) -> ClaimedJob {
-        let Job { record, enqueued_at, .. } = &self[number];
+        let Job { record, enqueued_at, parents, .. } = &self[number];
         let claimed_at = match record.state {
             JobState::Processing { claimed_at, .. } => claimed_at,
             _ => *enqueued_at,
@@ -266,7 +259,7 @@ impl Jobs {
             priority: record.priority,
             options: record.options.clone(),
             ties: record.ties.clone(),
-            parents: Vec::new(),
+            parents: parents.iter().map(|(_, outcome)| outcome.clone()).collect(),
             created_at: record.created_at,
             enqueued_at: *enqueued_at,
             claimed_at,
@@ -275,10 +268,47 @@ impl Jobs {
         }
     }
 
-    /// The job that a claim on this queue would take first.
-    pub(super) fn first_ready(&self, queue: &QueueName) -> Option<Number> {
-        let queue = self.queues.get(queue).filter(|queue| !queue.paused)?;
-        queue.ready.first_key_value().map(|(_, &number)| number)
+    /// Has those of a queue known by how long they have waited, for claims that ask for it.
+    pub(super) fn know_ages(&mut self, name: &QueueName) {
+        let Some(queue) = self.queues.get_mut(name).filter(|queue| !queue.has_ages()) else {
+            return;
+        };
+        let jobs = &self.jobs;
+        let ready: Vec<_> = queue.ready.values().map(|n| jobs[n].placed(*n)).collect();
+        queue.keep_ages(ready.into_iter());
+    }
+
+    /// Moves a job that can be claimed into the line of one of its keys, or out of a line to the end of
+    /// those that can be claimed. Neither is a transition.
+    pub(super) fn set_line(&mut self, number: Number, line: Option<String>) {
+        self.leave(number);
+        let turn = self.draw_turn();
+        if let Some(job) = self.jobs.get_mut(&number) {
+            job.rank.1 = turn;
+            job.line = line;
+        }
+        self.enter(number);
+    }
+
+    pub(super) fn get(&self, number: Number) -> Option<&Job> {
+        self.jobs.get(&number).map(|job| &**job)
+    }
+
+    /// Changes what is kept beside the record of a job.
+    pub(super) fn get_mut(&mut self, number: Number) -> Option<&mut Job> {
+        self.jobs.get_mut(&number).map(|job| &mut **job)
+    }
+
+    /// Has the limits know which jobs of a kind run.
+    pub(super) fn track_kind(&mut self, kind: &KindName) {
+        let running = self.standing.get(&StateName::Processing).into_iter().flatten();
+        for &number in running.filter(|number| self.jobs[number].record.kind == *kind) {
+            self.limits.track(kind, number);
+        }
+    }
+
+    pub(super) fn contains(&self, number: Number) -> bool {
+        self.jobs.contains_key(&number)
     }
 
     pub(super) fn first_due(&self, now: Timestamp) -> Option<Number> {
@@ -289,8 +319,9 @@ impl Jobs {
         self.scheduled.first().map(|&(run_at, _)| run_at)
     }
 
-    pub(super) fn first_expired(&self, now: Timestamp) -> Option<Number> {
-        self.expiring.first().filter(|(at, _)| *at <= now).map(|&(_, number)| number)
+    /// Those whose retention has ended, the first expired first.
+    pub(super) fn expired(&self, now: Timestamp) -> impl Iterator<Item = Number> {
+        self.expiring.range(..=(now, Number::MAX)).map(|&(_, number)| number)
     }
 
     /// Removes a job whose retention has ended, with all that belongs to it.
@@ -302,24 +333,16 @@ impl Jobs {
         }
     }
 
-    pub(super) fn set_queue_paused(&mut self, queue: QueueName, paused: bool) {
-        let was = self.queues.get(&queue).is_some_and(|queue| queue.paused);
+    pub(super) fn set_queue_paused(&mut self, name: &QueueName, paused: bool) {
+        let was = self.queues.get(name).is_some_and(|queue| queue.paused);
         if was == paused {
             return;
         }
-        let queue = self.queues.entry(queue).or_default();
+        self.queues.ensure(name);
+        let Some(queue) = self.queues.get_mut(name) else { return };
         queue.paused = paused;
         self.hints.control = true;
         self.hints.work |= !paused && !queue.ready.is_empty();
-    }
-
-    pub(super) fn queue_records(&self) -> Vec<QueueRecord> {
-        let record = |(name, queue): (&QueueName, &Queue)| QueueRecord {
-            name: name.clone(),
-            paused: queue.paused,
-            states: queue.states.clone(),
-        };
-        self.queues.iter().map(record).collect()
     }
 
     /// All jobs by the order of creation.
@@ -337,14 +360,6 @@ impl Jobs {
         &self.scheduled
     }
 
-    /// The enqueued jobs of the queues from this one on, by name; each in the order of its claims.
-    pub(super) fn ready_from(
-        &self,
-        first: &QueueName,
-    ) -> impl Iterator<Item = (&QueueName, &BTreeMap<Rank, Number>)> {
-        self.queues.range(first..).map(|(name, queue)| (name, &queue.ready))
-    }
-
     fn draw_turn(&mut self) -> u64 {
         self.turns += 1;
         self.turns
@@ -354,15 +369,20 @@ impl Jobs {
     fn enter(&mut self, number: Number) {
         let Some(job) = self.jobs.get(&number) else { return };
         let state = job.record.state.name();
-        self.tally.entered(state);
-        if !self.queues.contains_key(&job.record.queue) {
-            self.queues.insert(job.record.queue.clone(), Queue::default());
-        }
+        self.tally.entered(&job.record.kind, state);
+        self.queues.ensure(&job.record.queue);
         if let Some(queue) = self.queues.get_mut(&job.record.queue) {
-            *queue.states.entry(state).or_default() += 1;
-            if state == StateName::Enqueued {
-                queue.ready.insert(job.rank, number);
-                self.hints.work = true;
+            queue.states.entered(state);
+            match &job.line {
+                _ if state != StateName::Enqueued => {}
+                None => {
+                    queue.add(job.placed(number));
+                    self.hints.work = true;
+                }
+                Some(key) => {
+                    queue.waiting.insert(number);
+                    self.limits.join(key, number, &job.record);
+                }
             }
         }
         match job.record.state {
@@ -384,15 +404,15 @@ impl Jobs {
     fn leave(&mut self, number: Number) {
         let Some(job) = self.jobs.get(&number) else { return };
         let state = job.record.state.name();
-        self.tally.left(state);
+        self.tally.left(&job.record.kind, state);
         if let Some(queue) = self.queues.get_mut(&job.record.queue) {
-            if state == StateName::Enqueued {
-                queue.ready.remove(&job.rank);
-            }
-            if let Some(count) = queue.states.get_mut(&state) {
-                *count -= 1;
-                if *count == 0 {
-                    queue.states.remove(&state);
+            queue.states.left(state);
+            match &job.line {
+                _ if state != StateName::Enqueued => {}
+                None => queue.remove(job.placed(number)),
+                Some(key) => {
+                    queue.waiting.remove(&number);
+                    self.limits.quit(key, number, &job.record);
                 }
             }
         }
@@ -407,58 +427,11 @@ impl Jobs {
                 }
             }
         }
+        if state == StateName::Processing {
+            self.limits.stopped(number, &job.record);
+        }
         if let Some(at) = job.expires_at() {
             self.expiring.remove(&(at, number));
         }
-    }
-}
-
-/// What the history says about a transition.
-fn entry(made: &Transition, facts: &Facts, now: Timestamp) -> HistoryEntry {
-    // A rescue comes with the error of a poisoned job, whether or not it turns out to be one.
-    let error = if made.cause == Cause::Rescued { None } else { facts.error.clone() };
-    HistoryEntry {
-        revision: made.to.revision,
-        state: made.to.state,
-        at: now,
-        cause: made.cause,
-        server: facts.server.clone(),
-        attempt: facts.attempt,
-        run_at: made.run_at,
-        error,
-        reason: facts.reason.clone(),
-    }
-}
-
-/// The state that a transition leads to, with its data.
-fn state(made: &Transition, facts: Facts, now: Timestamp) -> JobState {
-    let expires_at = made.expires_at;
-    match made.to.state {
-        StateName::Scheduled => {
-            JobState::Scheduled { run_at: made.run_at.unwrap_or(now), cause: made.cause }
-        }
-        StateName::Awaiting => JobState::Awaiting { pending: 0 },
-        StateName::Enqueued => JobState::Enqueued { enqueued_at: now },
-        StateName::Processing => {
-            let server = facts.server.unwrap_or_else(|| ServerId::new(""));
-            JobState::Processing { server, claimed_at: now }
-        }
-        StateName::Succeeded => JobState::Succeeded {
-            succeeded_at: now,
-            result: facts.result,
-            duration: facts.duration,
-            expires_at,
-        },
-        StateName::Failed => {
-            let unknown = || ErrorRecord::new("unknown", "no error was recorded");
-            let error = facts.error.unwrap_or_else(unknown);
-            JobState::Failed { failed_at: now, error, expires_at }
-        }
-        StateName::Deleted => JobState::Deleted {
-            deleted_at: now,
-            reason: facts.reason.unwrap_or_default(),
-            error: facts.error,
-            expires_at,
-        },
     }
 }

@@ -2,7 +2,9 @@
 
 use std::ops::Bound;
 
-use super::jobs::{Job, Jobs, Number, Rank};
+use super::Data;
+use super::jobs::{Job, Jobs, Number};
+use super::queues::{Queue, Rank};
 use crate::clock::Timestamp;
 use crate::error::StorageError;
 use crate::job::QueueName;
@@ -13,7 +15,8 @@ use crate::state::StateName;
 const SCANNED_MAX: usize = 10_000;
 
 /// Reads a page.
-pub(super) fn page(jobs: &Jobs, filter: &JobFilter) -> Result<JobPage, StorageError> {
+pub(super) fn page(data: &Data, filter: &JobFilter) -> Result<JobPage, StorageError> {
+    let jobs = &data.jobs;
     let after = filter.after.as_ref();
     let page = match filter.state {
         Some(StateName::Scheduled) => {
@@ -36,6 +39,16 @@ pub(super) fn page(jobs: &Jobs, filter: &JobFilter) -> Result<JobPage, StorageEr
                 .unwrap_or(Number::MAX);
             let mark = |number: Number| (Mark::Created(number), number);
             match state {
+                state if filter.batch.is_some() => {
+                    let batch = filter.batch.and_then(|batch| data.batches.find(batch));
+                    let batch = batch.and_then(|batch| data.batches.get(batch)).into_iter();
+                    let rest = batch.flat_map(|batch| batch.members.range(..before).rev());
+                    let wanted = rest.copied().filter(|&member| {
+                        let standing = jobs.get(member).map(|job| job.standing().state);
+                        standing.is_some_and(|standing| state.is_none_or(|state| state == standing))
+                    });
+                    collect(jobs, filter, wanted.map(mark))
+                }
                 None => {
                     let rest = jobs.by_number().range(..before).rev();
                     collect(jobs, filter, rest.map(|(&number, _)| mark(number)))
@@ -56,7 +69,14 @@ pub(super) fn page(jobs: &Jobs, filter: &JobFilter) -> Result<JobPage, StorageEr
 enum Mark<'a> {
     Created(Number),
     Scheduled(Timestamp, Number),
-    Enqueued(&'a QueueName, Rank),
+    Enqueued(&'a QueueName, Spot),
+}
+
+/// A place among the enqueued jobs of a queue: those that can be claimed come first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Spot {
+    Ready(Rank),
+    Waiting(Number),
 }
 
 impl Mark<'_> {
@@ -64,7 +84,10 @@ impl Mark<'_> {
         Cursor(match self {
             Mark::Created(number) => number.to_string(),
             Mark::Scheduled(at, number) => format!("{}.{number}", at.as_micros()),
-            Mark::Enqueued(queue, (priority, turn)) => format!("{queue}.{priority}.{turn}"),
+            Mark::Enqueued(queue, Spot::Ready((priority, turn))) => {
+                format!("{queue}.{priority}.{turn}")
+            }
+            Mark::Enqueued(queue, Spot::Waiting(number)) => format!("{queue}.waiting.{number}"),
         })
     }
 }
@@ -78,13 +101,18 @@ fn parse_scheduled(text: &str) -> Option<(Timestamp, Number)> {
     Some((Timestamp::from_micros(at.parse().ok()?), number.parse().ok()?))
 }
 
-fn parse_enqueued(text: &str) -> Option<(QueueName, Rank)> {
+fn parse_enqueued(text: &str) -> Option<(QueueName, Spot)> {
     let mut parts = text.splitn(3, '.');
     let queue = parts.next()?.parse().ok()?;
-    Some((queue, (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?)))
+    let (priority, place) = (parts.next()?, parts.next()?.parse().ok()?);
+    Some(match priority {
+        "waiting" => (queue, Spot::Waiting(place)),
+        priority => (queue, Spot::Ready((priority.parse().ok()?, place))),
+    })
 }
 
-fn refuse(cursor: &Cursor) -> StorageError {
+/// What is said about a cursor of another list.
+pub(super) fn refuse(cursor: &Cursor) -> StorageError {
     let text = crate::job::excerpt(&cursor.0);
     StorageError::Unsupported(format!(
         "`{text}` is not where a page of this list ended; begin again without it"
@@ -95,7 +123,7 @@ fn refuse(cursor: &Cursor) -> StorageError {
 fn enqueued<'a>(
     jobs: &'a Jobs,
     filter: &'a JobFilter,
-    from: Option<(QueueName, Rank)>,
+    from: Option<(QueueName, Spot)>,
 ) -> impl Iterator<Item = (Mark<'a>, Number)> {
     // Names are never empty, so nothing comes before this one.
     let first = match (&from, &filter.queue) {
@@ -104,15 +132,28 @@ fn enqueued<'a>(
         (None, None) => QueueName::stored(""),
     };
     let wanted = move |name: &QueueName| filter.queue.as_ref().is_none_or(|queue| queue == name);
-    let queues: Vec<_> = jobs.ready_from(&first).filter(|(name, _)| wanted(name)).collect();
-    queues.into_iter().flat_map(move |(name, ready)| {
-        let start = match &from {
-            Some((queue, rank)) if queue == name => Bound::Excluded(*rank),
-            _ => Bound::Unbounded,
+    let queues: Vec<_> = jobs.queues.from(&first).filter(|(name, _)| wanted(name)).collect();
+    queues.into_iter().flat_map(move |(name, queue)| {
+        let behind = match &from {
+            Some((from, spot)) if from == name => Some(*spot),
+            _ => None,
         };
-        let rest = ready.range((start, Bound::Unbounded));
-        rest.map(move |(&rank, &number)| (Mark::Enqueued(name, rank), number))
+        spots(queue, behind).map(move |(spot, number)| (Mark::Enqueued(name, spot), number))
     })
+}
+
+/// The enqueued jobs of a queue behind a spot.
+fn spots(queue: &Queue, behind: Option<Spot>) -> impl Iterator<Item = (Spot, Number)> {
+    use Bound::{Excluded, Unbounded};
+    let (ready, waiting) = match behind {
+        None => (Some(Unbounded), Unbounded),
+        Some(Spot::Ready(rank)) => (Some(Excluded(rank)), Unbounded),
+        Some(Spot::Waiting(number)) => (None, Excluded(number)),
+    };
+    let ready = ready.into_iter().flat_map(|from| queue.ready.range((from, Unbounded)));
+    let ready = ready.map(|(&rank, &number)| (Spot::Ready(rank), number));
+    let waiting = queue.waiting.range((waiting, Unbounded));
+    ready.chain(waiting.map(|&number| (Spot::Waiting(number), number)))
 }
 
 /// Takes the matching jobs of an order, up to a page, looking at a bounded number of them.
@@ -143,6 +184,7 @@ fn matches(filter: &JobFilter, job: &Job) -> bool {
     let record = &job.record;
     filter.queue.as_ref().is_none_or(|queue| *queue == record.queue)
         && filter.kind.as_ref().is_none_or(|kind| *kind == record.kind)
+        && (filter.batch.is_none() || filter.batch == record.ties.batch)
         && filter
             .id_prefix
             .as_ref()

@@ -1,22 +1,49 @@
-//! The counters: how many jobs stand where, totals, and outcomes per hour and day.
+//! The counters: how many jobs stand where, also by kind, totals, and outcomes per hour and day.
 
 use std::collections::BTreeMap;
 
 use crate::clock::Timestamp;
-use crate::monitor::{Bucket, Counts, StatisticsRecord};
+use crate::job::KindName;
+use crate::monitor::{Bucket, Counts, KindRecord, StatisticsRecord};
 use crate::state::{Cause, StateName};
 use crate::transition::Transition;
+
+/// How many jobs of something stand where.
+#[derive(Default)]
+pub(super) struct States([u64; StateName::ALL.len()]);
+
+impl States {
+    pub(super) fn of(&self, state: StateName) -> u64 {
+        self.0[state as usize]
+    }
+
+    pub(super) fn entered(&mut self, state: StateName) {
+        self.0[state as usize] += 1;
+    }
+
+    pub(super) fn left(&mut self, state: StateName) {
+        self.0[state as usize] -= 1;
+    }
+
+    /// Those that are not zero.
+    pub(super) fn shown(&self) -> BTreeMap<StateName, u64> {
+        let counted = StateName::ALL.into_iter().map(|state| (state, self.of(state)));
+        counted.filter(|(_, count)| *count > 0).collect()
+    }
+}
 
 /// All counters.
 pub(super) struct Tally {
     counts: Counts,
+    kinds: BTreeMap<KindName, States>,
     buckets: BTreeMap<(Bucket, Timestamp), StatisticsRecord>,
 }
 
 impl Default for Tally {
     fn default() -> Tally {
         let states = StateName::ALL.into_iter().map(|state| (state, 0)).collect();
-        Tally { counts: Counts { states, ..Counts::default() }, buckets: BTreeMap::new() }
+        let counts = Counts { states, ..Counts::default() };
+        Tally { counts, kinds: BTreeMap::new(), buckets: BTreeMap::new() }
     }
 }
 
@@ -33,12 +60,27 @@ impl Tally {
         self.counts.cleaned_total += 1;
     }
 
-    pub(super) fn entered(&mut self, state: StateName) {
+    pub(super) fn entered(&mut self, kind: &KindName, state: StateName) {
         *self.counts.states.entry(state).or_default() += 1;
+        match self.kinds.get_mut(kind) {
+            Some(states) => states.entered(state),
+            None => self.kinds.entry(kind.clone()).or_default().entered(state),
+        }
     }
 
-    pub(super) fn left(&mut self, state: StateName) {
+    pub(super) fn left(&mut self, kind: &KindName, state: StateName) {
         *self.counts.states.entry(state).or_default() -= 1;
+        if let Some(states) = self.kinds.get_mut(kind) {
+            states.left(state);
+        }
+    }
+
+    pub(super) fn kinds(&self) -> Vec<KindRecord> {
+        let record = |(name, states): (&KindName, &States)| KindRecord {
+            name: name.clone(),
+            states: states.shown(),
+        };
+        self.kinds.iter().map(record).collect()
     }
 
     /// Counts what a transition adds to the totals.

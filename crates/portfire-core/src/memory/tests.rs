@@ -3,10 +3,13 @@
 use super::*;
 use crate::client::block_on;
 use crate::clock::ManualClock;
+use crate::error::StorageError;
 use crate::job::{JobOptions, Json, KindName, When};
 use crate::monitor::Cursor;
-use crate::state::{Cause, JobState};
-use crate::storage::Expect;
+use crate::state::{Cause, ErrorRecord, JobState, StateName};
+use crate::storage::{
+    Action, ClaimRequest, ClaimedJob, Expect, Finish, LostReason, Outcome, Verdict,
+};
 use crate::wakeup::Wakeup;
 
 const LEASE: Duration = Duration::from_secs(30);

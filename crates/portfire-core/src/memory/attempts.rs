@@ -1,0 +1,197 @@
+//! The attempts of servers: claims, notes and ends, and what becomes of those of servers that are gone.
+
+use super::entries::Facts;
+use super::jobs::Number;
+use super::{Data, cut};
+use crate::error::StorageError;
+use crate::job::QueueName;
+use crate::notes::Annotation;
+use crate::state::{ErrorRecord, ServerId, StateName};
+use crate::storage::{
+    Claim, ClaimRequest, ClaimedJob, Cycle, CycleRequest, Finish, Lost, LostReason, RELEASE_MAX,
+    RescueRequest, Rescued, Verdict,
+};
+use crate::transition::Event;
+
+impl Data {
+    pub(super) fn heartbeat(
+        &mut self,
+        server: &ServerId,
+        held: &[Claim],
+    ) -> Result<Vec<Lost>, StorageError> {
+        self.servers.alive(server)?.renew(self.now);
+        Ok(self.lost(server, held))
+    }
+
+    pub(super) fn verify(
+        &mut self,
+        server: &ServerId,
+        held: &[Claim],
+    ) -> Result<Vec<Lost>, StorageError> {
+        self.servers.alive(server)?;
+        Ok(self.lost(server, held))
+    }
+
+    fn lost(&self, server: &ServerId, held: &[Claim]) -> Vec<Lost> {
+        let reason = |claim: &Claim| {
+            let Some(number) = self.jobs.find_claim(claim) else {
+                return Some(LostReason::Missing);
+            };
+            let job = &self.jobs[number];
+            if job.is_held(server, claim.attempt) {
+                None
+            } else if job.standing().state == StateName::Deleted {
+                Some(LostReason::Deleted)
+            } else {
+                Some(LostReason::Taken)
+            }
+        };
+        let lost = held.iter().filter_map(|claim| Some((claim, reason(claim)?)));
+        lost.map(|(&claim, reason)| Lost { claim, reason }).collect()
+    }
+
+    pub(super) fn retire(&mut self, server: &ServerId) {
+        let Ok(alive) = self.servers.alive(server) else { return };
+        alive.die(self.now);
+        let held: Vec<Number> = self.servers.held(server).collect();
+        for number in held {
+            self.must(number, Event::Release, Facts::default());
+        }
+        self.jobs.hints.control = true;
+        self.settle();
+    }
+
+    pub(super) fn cycle(&mut self, request: CycleRequest) -> Result<Cycle, StorageError> {
+        self.servers.alive(&request.server)?;
+        for annotation in request.notes {
+            self.annotate(&request.server, annotation);
+        }
+        let finished = request.finished.into_iter();
+        let verdicts = finished.map(|finish| self.finish(&request.server, finish)).collect();
+        self.settle();
+        let claimed = match request.claim {
+            None => Vec::new(),
+            Some(wish) => {
+                let again = if request.repeated {
+                    self.claimed_before(&request.server, request.key)
+                } else {
+                    Vec::new()
+                };
+                if again.is_empty() {
+                    self.claim(&request.server, request.key, &wish)
+                } else {
+                    again
+                }
+            }
+        };
+        Ok(Cycle { verdicts, claimed })
+    }
+
+    fn annotate(&mut self, server: &ServerId, annotation: Annotation) {
+        let Annotation { claim, notes } = annotation;
+        let Some(number) = self.jobs.find_claim(&claim) else { return };
+        if self.jobs[number].is_held(server, claim.attempt) {
+            let tags = &self.jobs[number].record.options.tags;
+            self.notes.take(number, claim.attempt, notes, tags);
+        }
+    }
+
+    fn finish(&mut self, server: &ServerId, finish: Finish) -> Verdict {
+        let Some(number) = self.jobs.find_claim(&finish.claim) else {
+            return Verdict::Missing;
+        };
+        let attempt = finish.claim.attempt;
+        let job = &self.jobs[number];
+        if !job.is_held(server, attempt) {
+            let already = job.stands_where_finished(server, attempt);
+            return if already { Verdict::Already } else { Verdict::Fenced };
+        }
+        let event = finish.outcome.event();
+        let facts = Facts::of(finish.outcome);
+        let facts = Facts { attempt: Some(attempt), duration: finish.duration, ..facts };
+        self.must(number, event, facts);
+        Verdict::Applied
+    }
+
+    /// The jobs that the server still holds from its claim with this key, in the order of that claim.
+    fn claimed_before(&self, server: &ServerId, key: u64) -> Vec<ClaimedJob> {
+        let held = self.servers.held(server);
+        let mut claims: Vec<_> = held
+            .filter_map(|number| {
+                let hold = self.jobs[number].hold.as_ref()?;
+                (hold.key == key).then_some((hold.order, number))
+            })
+            .collect();
+        claims.sort_unstable();
+        claims.into_iter().map(|(_, number)| self.jobs.claimed(number)).collect()
+    }
+
+    fn claim(&mut self, server: &ServerId, key: u64, wish: &ClaimRequest) -> Vec<ClaimedJob> {
+        let horizon = wish.aging.map(|aging| self.now.saturating_sub(aging));
+        let mut claimed = Vec::new();
+        // Jobs that were moved into lines or deleted instead of claimed.
+        let mut passed = 0;
+        for name in &wish.queues {
+            if horizon.is_some() {
+                self.jobs.know_ages(name);
+            }
+            let mut room = self.room_in(name).min(cut(wish.max) - claimed.len());
+            while room > 0 && passed < RELEASE_MAX {
+                let queue = self.jobs.queues.get(name).filter(|queue| !queue.paused);
+                let Some(number) = queue.and_then(|queue| queue.first(horizon)) else { break };
+                if self.pass_over(number) {
+                    passed += 1;
+                    continue;
+                }
+                self.hold(number, server, key);
+                claimed.push(self.jobs.claimed(number));
+                room -= 1;
+            }
+        }
+        self.jobs.hints.work |= passed == RELEASE_MAX;
+        self.put_off();
+        claimed
+    }
+
+    fn room_in(&self, name: &QueueName) -> usize {
+        let running =
+            self.jobs.queues.get(name).map(|queue| queue.states.of(StateName::Processing));
+        self.jobs.limits.room_in(name, running.unwrap_or(0), self.now)
+    }
+
+    /// Takes a job out of the way of a claim that may not have it: it is deleted because its batch was
+    /// cancelled, or goes into the line of a limit that is used up.
+    fn pass_over(&mut self, number: Number) -> bool {
+        if let Some(reason) = self.batch_of(number).and_then(|batch| self.cancelled_above(batch)) {
+            self.must(number, Event::Delete, Facts::reason(reason));
+            return true;
+        }
+        let full = self.jobs.limits.full_at_claim(&self.jobs[number].record, self.now);
+        let passes = full.is_some();
+        if passes {
+            self.jobs.set_line(number, full);
+        }
+        passes
+    }
+
+    pub(super) fn rescue(&mut self, request: RescueRequest) -> Rescued {
+        let dead = self.servers.declare_dead(self.now);
+        self.jobs.hints.control |= !dead.is_empty();
+
+        let mut rescued = Rescued { dead, ..Rescued::default() };
+        for _ in 0..cut(request.max) {
+            let Some((server, number)) = self.servers.take_orphan() else { break };
+            let job = &self.jobs[number].record;
+            let error = Some(ErrorRecord::poison(&server, job.recoveries));
+            let facts = Facts { server: Some(server), error, ..Facts::default() };
+            let event = Event::Rescue { recoveries_max: request.recoveries_max };
+            match self.must(number, event, facts) {
+                StateName::Failed => rescued.poisoned += 1,
+                _ => rescued.returned += 1,
+            }
+        }
+        rescued.more = self.servers.has_orphans();
+        self.settle();
+        rescued
+    }
+}

@@ -1,0 +1,371 @@
+//! The creation of batches and jobs, all or none: first everything is checked, then everything is stored.
+
+use std::collections::BTreeMap;
+
+use super::Data;
+use super::batches::Batch;
+use super::entries::Facts;
+use super::jobs::Number;
+use crate::batch::{BATCH_DEPTH_MAX, BatchId, BatchRecord, BatchState, NewBatch, Progression};
+use crate::clock::Timestamp;
+use crate::continuation::{Antecedent, Dependency, ParentOutcome};
+use crate::error::StorageError;
+use crate::job::{InvalidJob, JobId, Limits, NewJob};
+use crate::state::{Cause, JobState, StateName};
+use crate::storage::{BATCH_MAX, Created};
+use crate::transition::Event;
+use crate::unique::{Conflict, UniqueScope};
+
+impl Data {
+    pub(super) fn create(
+        &mut self,
+        batches: Vec<NewBatch>,
+        jobs: Vec<NewJob>,
+        limits: &Limits,
+    ) -> Result<Vec<Created>, StorageError> {
+        let count = batches.len().max(jobs.len());
+        if count > BATCH_MAX {
+            return Err(InvalidJob::TooManyJobs { count, limit: BATCH_MAX }.into());
+        }
+        batches.iter().try_for_each(NewBatch::validate)?;
+        for job in &jobs {
+            job.validate(limits)?;
+            job.when.resolve(self.now)?;
+        }
+        Check { data: self, batches: BTreeMap::new(), jobs: BTreeMap::new() }
+            .check(&batches, &jobs)?;
+
+        self.emptied = Some(Vec::new());
+        let new: Vec<_> = batches.into_iter().filter_map(|batch| self.store_batch(batch)).collect();
+        let mut rejected = BTreeMap::new();
+        let created = jobs.into_iter().map(|mut job| {
+            replace_rejected(&mut job.ties.after, &rejected);
+            let id = job.id;
+            let created = self.store(job);
+            if created.id != id {
+                rejected.insert(id, created.id);
+            }
+            created
+        });
+        let created = created.collect();
+        self.settle_batches(new);
+        self.settle();
+        Ok(created)
+    }
+
+    /// Stores a batch, unless one with its id is there. Says which, and why it is to be cancelled, if it is.
+    fn store_batch(&mut self, new: NewBatch) -> Option<(Number, Option<String>)> {
+        if self.batches.find(new.id).is_some() {
+            return None;
+        }
+        let number = self.jobs.draw_number();
+        let weighed = self.weigh(&new.after);
+        let parent = new.parent.and_then(|parent| self.batches.find(parent));
+        let above = parent.and_then(|parent| self.batches.get(parent));
+        let depth = above.map_or(1, |above| above.depth + 1);
+        let starts_with_parent = above.is_some_and(|above| !above.has_started());
+        let waits = weighed.open.len() as u32 + u32::from(starts_with_parent);
+        let state = match () {
+            () if new.open => BatchState::Open,
+            () if waits > 0 || weighed.unmet.is_some() => BatchState::Awaiting,
+            () => BatchState::Started,
+        };
+        let record = BatchRecord {
+            id: new.id,
+            description: new.description,
+            parent: new.parent,
+            after: new.after,
+            state,
+            members: Progression::default(),
+            created_at: self.now,
+            ended_at: None,
+            expires_at: None,
+        };
+        let batch = Batch {
+            record,
+            parent,
+            depth,
+            retention: new.retention,
+            waits,
+            followed: false,
+            reason: None,
+            members: Default::default(),
+            pending: Default::default(),
+            starting: Default::default(),
+        };
+        self.batches.insert(number, batch);
+        self.link(number, &weighed.open);
+        if let Some(parent) = parent {
+            self.add_member(parent, number);
+            if starts_with_parent {
+                self.batches.change(parent, |parent| parent.starting.insert(number));
+            }
+        }
+        Some((number, weighed.unmet))
+    }
+
+    /// Stores a job, unless it is there or another holds its unique key.
+    pub(super) fn store(&mut self, new: NewJob) -> Created {
+        let id = new.id;
+        if self.jobs.find(id).is_some() {
+            return Created { id, existing: true };
+        }
+        if let Some(holder) = self.rejected_for(&new) {
+            return Created { id: holder, existing: true };
+        }
+        self.jobs.limits.declare(&new.ties);
+        let weighed = self.weigh(&new.ties.after);
+        let unique = new.ties.unique.clone();
+        let batch = new.ties.batch.and_then(|batch| self.batches.find(batch));
+        let above = batch.and_then(|batch| self.batches.get(batch));
+        let waits_for_start = above.is_some_and(|batch| !batch.has_started());
+
+        let pending = weighed.open.len() as u32 + u32::from(waits_for_start);
+        let awaits = pending > 0 || weighed.unmet.is_some();
+        let run_at = new.when.resolve(self.now).unwrap_or(Some(Timestamp::MAX));
+        let state = match run_at {
+            _ if awaits => JobState::Awaiting { pending },
+            Some(run_at) => JobState::Scheduled { run_at, cause: Cause::Created },
+            None => JobState::Enqueued { enqueued_at: self.now },
+        };
+        let number = self.jobs.create(new, state, self.now);
+
+        if let Some(unique) = unique {
+            let until = match unique.scope {
+                UniqueScope::Within(time) => Some(self.now.saturating_add(time)),
+                _ => None,
+            };
+            self.keys.take(&unique.key, number, until);
+        }
+        for (place, outcome) in weighed.met {
+            self.keep_parent(number, place, outcome);
+        }
+        if let Some(batch) = batch {
+            self.add_member(batch, number);
+            if waits_for_start {
+                self.batches.change(batch, |batch| batch.starting.insert(number));
+            }
+        }
+        match weighed.unmet {
+            Some(reason) => {
+                self.must(number, Event::Delete, Facts::reason(reason));
+            }
+            None => self.link(number, &weighed.open),
+        }
+        Created { id, existing: false }
+    }
+
+    /// Does what is asked for when the key of a new job is held. Says whose id stands for the new job, unless
+    /// the key is its own now.
+    fn rejected_for(&mut self, new: &NewJob) -> Option<JobId> {
+        let unique = new.ties.unique.as_ref()?;
+        let holder = self.keys.holder(&unique.key, self.now)?;
+        let (id, state) = (self.jobs[holder].record.id, self.jobs[holder].standing().state);
+        match unique.conflict {
+            Conflict::Replace if state == StateName::Processing => {}
+            Conflict::Replace => {
+                if !state.is_final() {
+                    let facts = Facts::reason(format!("replaced by job {}", new.id));
+                    self.must(holder, Event::Delete, facts);
+                }
+                return None;
+            }
+            Conflict::Debounce if matches!(state, StateName::Scheduled | StateName::Enqueued) => {
+                if let Ok(Some(run_at)) = new.when.resolve(self.now) {
+                    self.must(holder, Event::Reschedule(run_at), Facts::default());
+                }
+            }
+            Conflict::Debounce | Conflict::Reject => {}
+        }
+        Some(id)
+    }
+
+    /// Looks at what someone is to wait for.
+    fn weigh(&self, after: &[Dependency]) -> Weighed {
+        let mut weighed = Weighed::default();
+        for (place, dependency) in after.iter().enumerate() {
+            let Some(number) = self.find_antecedent(dependency.on) else { continue };
+            match self.end_of(number) {
+                None => weighed.open.push(number),
+                Some(end) if dependency.after.is_met_by(end) => {
+                    if dependency.pass {
+                        let outcome = self.outcome(number, dependency.on, end);
+                        weighed.met.push((place, outcome));
+                    }
+                }
+                Some(end) => {
+                    weighed.unmet.get_or_insert_with(|| dependency.unmet_reason(end));
+                }
+            }
+        }
+        if weighed.unmet.is_some() {
+            weighed.open.clear();
+        }
+        weighed
+    }
+
+    fn link(&mut self, follower: Number, open: &[Number]) {
+        for &antecedent in open {
+            self.links.add(antecedent, follower);
+            if self.batches.contains(antecedent) {
+                self.batches.change(antecedent, |batch| batch.followed = true);
+            } else if let Some(job) = self.jobs.get_mut(antecedent) {
+                job.followed = true;
+            }
+        }
+    }
+
+    /// Now that all jobs of the call are stored: its batches are cancelled or end, if they are to.
+    fn settle_batches(&mut self, new: Vec<(Number, Option<String>)>) {
+        let emptied = self.emptied.take().unwrap_or_default();
+        for (number, unmet) in new {
+            match unmet {
+                Some(reason) => self.cancel(number, &reason),
+                None => self.end_if_empty(number),
+            }
+        }
+        for number in emptied {
+            self.end_if_empty(number);
+        }
+    }
+}
+
+/// What someone is to wait for, as it stands.
+#[derive(Default)]
+struct Weighed {
+    /// What has not ended; nothing when a condition cannot be met any more.
+    open: Vec<Number>,
+    /// The outcomes to pass of what has ended as it was to, by place.
+    met: Vec<(usize, ParentOutcome)>,
+    /// Why the first condition that cannot be met cannot.
+    unmet: Option<String>,
+}
+
+/// A job that was rejected earlier in the call is waited for in the one that holds its key.
+fn replace_rejected(after: &mut Vec<Dependency>, rejected: &BTreeMap<JobId, JobId>) {
+    if rejected.is_empty() || after.is_empty() {
+        return;
+    }
+    for dependency in after.iter_mut() {
+        if let Antecedent::Job(job) = dependency.on
+            && let Some(&holder) = rejected.get(&job)
+        {
+            dependency.on = holder.into();
+        }
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    after.retain(|dependency| seen.insert(dependency.on));
+}
+
+/// What a call may name: what is stored when it comes, and what stands earlier in it.
+struct Check<'a> {
+    data: &'a Data,
+    /// The new batches so far, with their parents and depths.
+    batches: BTreeMap<BatchId, (Option<BatchId>, usize)>,
+    jobs: BTreeMap<JobId, &'a NewJob>,
+}
+
+impl<'a> Check<'a> {
+    fn check(mut self, batches: &[NewBatch], jobs: &'a [NewJob]) -> Result<(), StorageError> {
+        for batch in batches {
+            if self.data.batches.find(batch.id).is_none() && !self.batches.contains_key(&batch.id) {
+                self.check_batch(batch)?;
+            }
+        }
+        for job in jobs {
+            let known = match self.data.jobs.find(job.id) {
+                Some(number) => {
+                    let stored = &self.data.jobs[number].record;
+                    Some((&stored.kind, &stored.args))
+                }
+                None => self.jobs.get(&job.id).map(|earlier| (&earlier.kind, &earlier.args)),
+            };
+            if known.is_some_and(|known| known != (&job.kind, &job.args)) {
+                return Err(StorageError::IdTaken { job: job.id });
+            }
+            if known.is_none() {
+                self.check_ties(job)?;
+                self.jobs.insert(job.id, job);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_batch(&mut self, batch: &NewBatch) -> Result<(), InvalidJob> {
+        let refuse =
+            |batch, reason: &str| Err(InvalidJob::Batch { batch, reason: reason.to_owned() });
+        let mut depth = 1;
+        if let Some(parent) = batch.parent {
+            self.takes_members(parent)?;
+            depth += self.depth(parent);
+        }
+        if depth > BATCH_DEPTH_MAX {
+            return refuse(batch.id, "batches stand at most 100 deep in one another");
+        }
+        let job = JobId::from_bytes(*batch.id.as_bytes());
+        self.check_antecedents(job, &batch.after, batch.parent)?;
+        self.batches.insert(batch.id, (batch.parent, depth));
+        Ok(())
+    }
+
+    fn check_ties(&self, job: &NewJob) -> Result<(), InvalidJob> {
+        if let Some(batch) = job.ties.batch {
+            self.takes_members(batch)?;
+        }
+        self.check_antecedents(job.id, &job.ties.after, job.ties.batch)
+    }
+
+    /// Whether a job or batch may wait for these, as a member of that batch.
+    fn check_antecedents(
+        &self,
+        job: JobId,
+        after: &[Dependency],
+        member_of: Option<BatchId>,
+    ) -> Result<(), InvalidJob> {
+        for &Dependency { on, .. } in after {
+            let known = match on {
+                Antecedent::Job(parent) => self.jobs.contains_key(&parent),
+                Antecedent::Batch(batch) => self.batches.contains_key(&batch),
+            };
+            if !known && self.data.find_antecedent(on).is_none() {
+                return Err(InvalidJob::NoAntecedent { job, on });
+            }
+            if let Antecedent::Batch(batch) = on
+                && self.stands_in(member_of, batch)
+            {
+                let reason = "a member cannot wait for the end of its own batch".to_owned();
+                return Err(InvalidJob::Batch { batch, reason });
+            }
+        }
+        Ok(())
+    }
+
+    fn takes_members(&self, batch: BatchId) -> Result<(), InvalidJob> {
+        if self.batches.contains_key(&batch) {
+            return Ok(());
+        }
+        let stored = self.data.batches.find(batch).and_then(|n| self.data.batches.get(n));
+        let Some(stored) = stored else { return Err(InvalidJob::NoBatch { batch }) };
+        match stored.record.state {
+            BatchState::Open | BatchState::Awaiting | BatchState::Started => Ok(()),
+            state => Err(InvalidJob::BatchEnded { batch, state: state.as_str() }),
+        }
+    }
+
+    fn depth(&self, batch: BatchId) -> usize {
+        if let Some(&(_, depth)) = self.batches.get(&batch) {
+            return depth;
+        }
+        let stored = self.data.batches.find(batch).and_then(|n| self.data.batches.get(n));
+        stored.map_or(0, |stored| stored.depth)
+    }
+
+    /// Whether this batch, or one that it stands in, is the wanted one.
+    fn stands_in(&self, batch: Option<BatchId>, wanted: BatchId) -> bool {
+        let parent = |batch: BatchId| match self.batches.get(&batch) {
+            Some(&(parent, _)) => parent,
+            None => self.data.batches.get(self.data.batches.find(batch)?)?.record.parent,
+        };
+        std::iter::successors(batch, |&batch| parent(batch)).any(|batch| batch == wanted)
+    }
+}

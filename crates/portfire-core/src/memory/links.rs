@@ -1,0 +1,59 @@
+//! Who waits, or waited, for whose end: jobs and batches by their numbers.
+//!
+//! What exactly a follower waits for stands in its own dependencies, which never change.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::jobs::Number;
+
+/// All links.
+#[derive(Default)]
+pub(super) struct Links {
+    /// The followers of an antecedent, in the order of their creation.
+    followers: BTreeMap<Number, BTreeSet<Number>>,
+    /// Those of them that wait still.
+    open: BTreeMap<Number, BTreeSet<Number>>,
+}
+
+impl Links {
+    pub(super) fn add(&mut self, antecedent: Number, follower: Number) {
+        self.followers.entry(antecedent).or_default().insert(follower);
+        self.open.entry(antecedent).or_default().insert(follower);
+    }
+
+    pub(super) fn close(&mut self, antecedent: Number, follower: Number) {
+        if let Some(open) = self.open.get_mut(&antecedent) {
+            open.remove(&follower);
+            if open.is_empty() {
+                self.open.remove(&antecedent);
+            }
+        }
+    }
+
+    /// The first that waits still.
+    pub(super) fn first_open(&self, antecedent: Number) -> Option<Number> {
+        self.open.get(&antecedent)?.first().copied()
+    }
+
+    /// All that wait or waited, in the order of their creation.
+    pub(super) fn followers(&self, antecedent: Number) -> impl Iterator<Item = Number> {
+        self.followers.get(&antecedent).into_iter().flatten().copied()
+    }
+
+    /// Forgets an antecedent for which nobody waits any more.
+    pub(super) fn forget(&mut self, antecedent: Number) {
+        self.followers.remove(&antecedent);
+        self.open.remove(&antecedent);
+    }
+
+    /// Forgets that someone waited.
+    pub(super) fn forget_follower(&mut self, antecedent: Number, follower: Number) {
+        self.close(antecedent, follower);
+        if let Some(followers) = self.followers.get_mut(&antecedent) {
+            followers.remove(&follower);
+            if followers.is_empty() {
+                self.followers.remove(&antecedent);
+            }
+        }
+    }
+}

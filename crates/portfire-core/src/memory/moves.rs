@@ -1,0 +1,118 @@
+//! A job's move with all that follows from it: for its server, those that wait for it, its batch, its
+//! unique key, the waiters of its limits, and the run that it is.
+
+use super::Data;
+use super::entries::Facts;
+use super::jobs::Number;
+use crate::state::{ServerId, StateName};
+use crate::transition::{Event, Refusal, Standing};
+use crate::unique::UniqueScope;
+
+impl Data {
+    /// Does what happens to a job, or nothing when its state does not allow it. Says where it stands then.
+    pub(super) fn transit(
+        &mut self,
+        number: Number,
+        event: Event,
+        facts: Facts,
+    ) -> Result<Standing, Refusal> {
+        let job = &self.jobs[number];
+        let from = job.standing().state;
+        let holder = job.holder().cloned();
+        let to = self.jobs.transit(number, event, facts, self.now)?;
+        if let Some(holder) = holder {
+            self.stopped(number, &holder, event);
+        }
+        let job = &self.jobs[number];
+        if !job.record.ties.is_empty() {
+            self.follow(number, from, to.state, event);
+        }
+        if to.state.is_final() {
+            self.push_end(number, to.state);
+            self.count_in_batch(number, from, to.state);
+        }
+        Ok(to)
+    }
+
+    /// As [`transit`](Self::transit), for events that the job's state is known to allow. Says which
+    /// state the job is in then.
+    pub(super) fn must(&mut self, number: Number, event: Event, facts: Facts) -> StateName {
+        let made = self.transit(number, event, facts);
+        debug_assert!(made.is_ok(), "{made:?}");
+        made.map_or_else(|refusal| refusal.state, |to| to.state)
+    }
+
+    /// Gives a job to a server.
+    pub(super) fn hold(&mut self, number: Number, server: &ServerId, key: u64) {
+        self.jobs.hold(number, server, key, self.now);
+        self.servers.add_held(server, number);
+        if let Some(unique) = &self.jobs[number].record.ties.unique
+            && unique.scope == UniqueScope::UntilStarted
+        {
+            self.keys.free(&unique.key, number);
+        }
+    }
+
+    /// A job runs no more.
+    fn stopped(&mut self, number: Number, holder: &ServerId, event: Event) {
+        self.servers.drop_held(holder, number);
+        self.jobs.hints.control |= event == Event::Delete;
+        self.freed.extend(self.jobs.limits.names_of(&self.jobs[number].record));
+    }
+
+    fn follow(&mut self, number: Number, from: StateName, to: StateName, event: Event) {
+        if from == StateName::Awaiting {
+            self.close_links_of_job(number);
+        }
+        let ties = &self.jobs[number].record.ties;
+        if let Some(unique) = &ties.unique {
+            let lasts = matches!(unique.scope, UniqueScope::Within(_));
+            let deleted = matches!(event, Event::Delete | Event::Discard { .. });
+            if to.is_final() && (deleted || !lasts) {
+                self.keys.free(&unique.key, number);
+            } else if from.is_final() && !to.is_final() && !lasts {
+                self.keys.take(&unique.key, number, None);
+            }
+        }
+        if let Some(occurrence) = &ties.occurrence
+            && to.is_final()
+        {
+            let job = self.jobs[number].record.id;
+            self.recurring.ended(&occurrence.recurring, job, to, self.now);
+        }
+        if from.is_final()
+            && !to.is_final()
+            && let Some(batch) = self.batch_of(number)
+        {
+            self.member_reopened(batch, number, from);
+        }
+    }
+
+    fn count_in_batch(&mut self, number: Number, from: StateName, to: StateName) {
+        let Some(batch) = self.batch_of(number) else { return };
+        if from.is_final() {
+            self.member_moved(batch, from, to);
+        } else {
+            self.member_ended(batch, number, to);
+        }
+    }
+
+    pub(super) fn batch_of(&self, number: Number) -> Option<Number> {
+        self.batches.find(self.jobs[number].record.ties.batch?)
+    }
+
+    /// The end of a call: what it ended releases others, then those go on that waited for slots.
+    pub(super) fn settle(&mut self) {
+        self.drain();
+        self.wake_waiters();
+    }
+
+    /// For each slot that was freed, the first that waits for it goes to the end of its queue.
+    fn wake_waiters(&mut self) {
+        for key in std::mem::take(&mut self.freed) {
+            if let Some(waiter) = self.jobs.limits.first_with_room(&key, self.now) {
+                self.jobs.set_line(waiter, None);
+            }
+        }
+    }
+}

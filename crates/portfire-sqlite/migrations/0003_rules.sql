@@ -48,18 +48,23 @@ CREATE TABLE portfire_limit (
 ) STRICT, WITHOUT ROWID;
 
 -- What the keys of limits are at: a row while jobs of the key run or wait, or its rate has to be known.
+-- Those of whole kinds and queues are named "kind NAME" and "queue NAME"; their running jobs are counted
+-- with the kind and the queue.
 CREATE TABLE portfire_key (
-    key TEXT PRIMARY KEY,
+    key INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
     running INTEGER NOT NULL,
     waiting INTEGER NOT NULL,
-    starts TEXT,                    -- JSON of how many started when
-    wake_at INTEGER                 -- when the first of its line may move; NULL when a running job decides
-) STRICT, WITHOUT ROWID;
-CREATE INDEX portfire_key_wake ON portfire_key (wake_at, key) WHERE wake_at IS NOT NULL;
+    starts TEXT,                    -- JSON of how many started when; NULL when none count
+    wake_at INTEGER,                -- when the first of its line may move; NULL when the end of a job decides
+    forget_at INTEGER               -- when none of its starts will count any more
+) STRICT;
+CREATE INDEX portfire_key_wake ON portfire_key (wake_at) WHERE wake_at IS NOT NULL;
+CREATE INDEX portfire_key_forget ON portfire_key (forget_at) WHERE forget_at IS NOT NULL;
 
 -- Enqueued, and in the line of a key. The columns are those of portfire_ready.
 CREATE TABLE portfire_line (
-    key TEXT NOT NULL,
+    key INTEGER NOT NULL,
     rank INTEGER NOT NULL,
     seq INTEGER NOT NULL,
     queue INTEGER NOT NULL,
@@ -72,6 +77,10 @@ CREATE TABLE portfire_line (
     PRIMARY KEY (key, rank, seq)
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX portfire_line_seq ON portfire_line (queue, seq);
+
+-- 1 when it came from a line: its place is younger than its wait.
+ALTER TABLE portfire_ready ADD COLUMN woken INTEGER;
+CREATE INDEX portfire_ready_woken ON portfire_ready (queue, place) WHERE woken = 1;
 
 -- What running jobs say: a row for each piece, with its log lines.
 CREATE TABLE portfire_log (

@@ -5,6 +5,7 @@ use portfire_core::{
 };
 
 use crate::error::Failure;
+use crate::limits;
 use crate::row::{At, Body, Facts, Stand, transit};
 use crate::write::Write;
 
@@ -19,6 +20,7 @@ pub(crate) fn change(write: &mut Write<'_>, changes: &[Change]) -> Result<Vec<Ch
     for (change, (event, reason)) in changes.iter().zip(steps?) {
         changed.push(change_one(write, change, event, reason)?);
     }
+    limits::settle(write)?;
     Ok(changed)
 }
 

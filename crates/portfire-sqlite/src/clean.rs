@@ -7,6 +7,7 @@ use portfire_core::{Bucket, Cleaned};
 
 use crate::error::Failure;
 use crate::expiry;
+use crate::keys;
 use crate::locks;
 use crate::notes;
 use crate::row::{Body, Stand};
@@ -43,6 +44,7 @@ pub(crate) fn clean(write: &mut Write<'_>, max: u32) -> Result<Cleaned, Failure>
 
 fn forget_old(write: &mut Write<'_>) -> Result<(), Failure> {
     let died_by = write.now.saturating_sub(DEAD_SHOWN).as_micros();
+    keys::clean(write)?;
     let mut gone = locks::clean(write)?;
     // Before the first day is over nothing can have died a day ago.
     if died_by > 0 {

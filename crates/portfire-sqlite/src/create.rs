@@ -5,9 +5,10 @@ use portfire_core::{Created, InvalidJob, NewJob, StateName, StorageError, Timest
 use rusqlite::params;
 
 use crate::error::{Failure, corrupt};
+use crate::lines::Waiter;
 use crate::row::cause_code;
-use crate::ties;
 use crate::write::Write;
+use crate::{limits, ties};
 
 // A job whose id is stored already is found out by the index that the insert looks into anyway.
 const INSERT_JOB: &str = "INSERT INTO portfire_job (seq, id, kind, queue, priority, created_at, \
@@ -74,9 +75,14 @@ fn insert_all(write: &mut Write<'_>, jobs: &[NewJob]) -> Result<Vec<Created>, Fa
             continue;
         }
         write.draw();
+        limits::declare(write, &job.ties)?;
         let state = match run_at {
             None => {
-                insert_ready.execute([queue, -i64::from(job.priority), seq])?;
+                let rank = -i64::from(job.priority);
+                match limits::entry(write, Some(&job.ties), kind)? {
+                    None => _ = insert_ready.execute([queue, rank, seq])?,
+                    Some(key) => _ = Waiter::new(rank, seq, queue).insert(write.conn, key)?,
+                }
                 StateName::Enqueued
             }
             Some(run_at) => {

@@ -48,6 +48,14 @@ impl From<rusqlite::Error> for Lost {
 }
 
 impl Failure {
+    /// What it means where nothing can be refused any more.
+    pub(crate) fn into_lost(self) -> Lost {
+        match self {
+            Failure::Refused(refusal) => Lost::Corrupt(refusal.to_string()),
+            Failure::Lost(lost) => lost,
+        }
+    }
+
     /// What the caller hears.
     pub(crate) fn into_storage(self, path: &Path) -> StorageError {
         match self {

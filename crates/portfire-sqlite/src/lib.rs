@@ -36,6 +36,7 @@
 
 mod change;
 mod checkpoint;
+mod claim;
 mod clean;
 mod connect;
 mod create;
@@ -45,6 +46,9 @@ mod error;
 mod expiry;
 mod history;
 mod inbox;
+mod keys;
+mod limits;
+mod lines;
 mod locks;
 mod migrate;
 mod monitor;
@@ -62,6 +66,7 @@ mod row;
 mod servers;
 mod ties;
 mod transaction;
+mod waiting;
 mod wakeup;
 mod write;
 mod writer;
@@ -74,11 +79,12 @@ use std::thread::ThreadId;
 use portfire_core::client::block_on;
 use portfire_core::{
     Answer, Bucket, Change, Changed, Claim, Cleaned, Counts, Created, Cursor, Cycle, CycleRequest,
-    DueRecurring, Fire, Fired, HistoryEntry, JobFilter, JobId, JobPage, JobRecord, LockAnswer,
-    LockRecord, LockRequest, LogPage, Lost, Monitor, NewJob, NewServer, NotesRecord, Promoted,
-    QueueName, QueueRecord, RecurringChange, RecurringChanged, RecurringFilter, RecurringId,
-    RecurringPage, RecurringRecord, RescueRequest, Rescued, RunRecord, ServerId, ServerRecord,
-    StatisticsRecord, Storage, StorageError, StorageInfo, Timestamp, WakeupHub, Wakeups,
+    DueRecurring, Fire, Fired, HistoryEntry, JobFilter, JobId, JobPage, JobRecord, KeyRecord,
+    LimitName, LimitRecord, LimitRule, LimitTarget, LockAnswer, LockRecord, LockRequest, LogPage,
+    Lost, Monitor, NewJob, NewServer, NotesRecord, Promoted, QueueName, QueueRecord,
+    RecurringChange, RecurringChanged, RecurringFilter, RecurringId, RecurringPage,
+    RecurringRecord, RescueRequest, Rescued, RunRecord, ServerId, ServerRecord, StatisticsRecord,
+    Storage, StorageError, StorageInfo, Timestamp, WaitingRecord, WakeupHub, Wakeups,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -314,6 +320,11 @@ impl Storage for SqliteStorage {
         self.write(Line::First, 1, Always, move |write| locks::lock(write, &request))
     }
 
+    fn set_limit(&self, target: LimitTarget, rule: Option<LimitRule>) -> Answer<'_, ()> {
+        let act = move |write: &mut Write<'_>| limits::set_limit(write, &target, rule);
+        self.write(Line::First, 1, Always, act)
+    }
+
     fn wakeups(&self) -> Wakeups {
         let wakeups = self.inner.hub.subscribe();
         self.inner.inbox.nudge();
@@ -367,6 +378,18 @@ impl Monitor for SqliteStorage {
 
     fn runs(&self, id: RecurringId, max: u32) -> Answer<'_, Vec<RunRecord>> {
         self.read(move |conn| recurring::runs(conn, &id, max))
+    }
+
+    fn waiting(&self, id: JobId) -> Answer<'_, Option<WaitingRecord>> {
+        self.read_now(move |conn, now| waiting::waiting(conn, now, id))
+    }
+
+    fn limits(&self) -> Answer<'_, Vec<LimitRecord>> {
+        self.read(limits::limits)
+    }
+
+    fn limit_keys(&self, limit: LimitName) -> Answer<'_, Vec<KeyRecord>> {
+        self.read_now(move |conn, now| waiting::limit_keys(conn, now, &limit))
     }
 
     fn locks(&self) -> Answer<'_, Vec<LockRecord>> {

@@ -1,9 +1,13 @@
 //! The short numbers under which names of queues and kinds are stored, remembered as they are met.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use portfire_core::{BatchId, KindName, QueueName};
 use rusqlite::{Connection, OptionalExtension};
+
+use crate::error::Failure;
+use crate::limits::Rules;
 
 /// A queue, as claims need it.
 #[derive(Clone, Debug)]
@@ -20,6 +24,7 @@ pub(crate) struct Names {
     kinds: HashMap<KindName, i64>,
     kinds_by_number: HashMap<i64, KindName>,
     batches: HashMap<i64, BatchId>,
+    rules: Option<Arc<Rules>>,
 }
 
 const SELECT_QUEUE: &str = "SELECT queue, paused FROM portfire_queue WHERE name = ?1";
@@ -112,6 +117,33 @@ impl Names {
         let name = KindName::stored(name);
         self.kinds_by_number.insert(number, name.clone());
         Ok(name)
+    }
+
+    /// The number of a kind, when there is one.
+    pub(crate) fn known_kind(
+        &self,
+        conn: &Connection,
+        name: &KindName,
+    ) -> rusqlite::Result<Option<i64>> {
+        if let Some(&number) = self.kinds.get(name) {
+            return Ok(Some(number));
+        }
+        conn.prepare_cached(SELECT_KIND)?.query_row([name.as_str()], |row| row.get(0)).optional()
+    }
+
+    /// The rules of all limits.
+    pub(crate) fn rules(&mut self, conn: &Connection) -> Result<Arc<Rules>, Failure> {
+        if let Some(rules) = &self.rules {
+            return Ok(Arc::clone(rules));
+        }
+        let rules = Arc::new(Rules::read(conn)?);
+        self.rules = Some(Arc::clone(&rules));
+        Ok(rules)
+    }
+
+    /// The rules have changed.
+    pub(crate) fn forget_rules(&mut self) {
+        self.rules = None;
     }
 
     /// The id of a batch by its number.

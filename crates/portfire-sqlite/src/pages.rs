@@ -35,6 +35,10 @@ const SELECT_SCHEDULED: &str = "SELECT s.run_at, s.seq, s.seq, j.queue, j.kind, 
 const SELECT_READY: &str = "SELECT r.rank, r.place, r.seq, r.queue, j.kind, j.id \
     FROM portfire_ready r CROSS JOIN portfire_job j ON j.seq = r.seq \
     WHERE r.queue = ?1 AND (r.rank, r.place) > (?2, ?3) ORDER BY r.rank, r.place LIMIT ?4";
+// Behind those who can be claimed stand those in the lines of limits; no rank is the highest number.
+const SELECT_LINE: &str = "SELECT 9223372036854775807, r.seq, r.seq, r.queue, j.kind, j.id \
+    FROM portfire_line r CROSS JOIN portfire_job j ON j.seq = r.seq \
+    WHERE r.queue = ?1 AND r.seq > ?2 ORDER BY r.seq LIMIT ?3";
 const SELECT_QUEUES: &str = "SELECT queue, name FROM portfire_queue WHERE name >= ?1 ORDER BY name";
 const SELECT_NAMED: &str = "SELECT seq FROM portfire_job WHERE id BETWEEN ?1 AND ?2 LIMIT ?3";
 const SELECT_QUEUE: &str = "SELECT queue FROM portfire_queue WHERE name = ?1";
@@ -281,7 +285,13 @@ impl<'a> Page<'a> {
             let name = QueueName::stored(name);
             let limit = (SCANNED_MAX - self.scanned) as i64 + 1;
             let mark = |rank, place| Mark::Enqueued(name.clone(), rank, place);
-            self.take(SELECT_READY, params![number, from.0, from.1, limit], mark)?;
+            self.take(SELECT_READY, params![number, from.0, from.1, limit], &mark)?;
+            if self.is_full {
+                continue;
+            }
+            let after = if from.0 == i64::MAX { from.1 } else { 0 };
+            let limit = (SCANNED_MAX - self.scanned) as i64 + 1;
+            self.take(SELECT_LINE, params![number, after, limit], mark)?;
         }
         Ok(())
     }
@@ -297,6 +307,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     SELECT_DELETED,
     SELECT_SCHEDULED,
     SELECT_READY,
+    SELECT_LINE,
     SELECT_QUEUES,
     SELECT_NAMED,
     SELECT_QUEUE,

@@ -5,6 +5,7 @@ use portfire_core::{Event, Promoted};
 use rusqlite::OptionalExtension;
 
 use crate::error::{Failure, corrupt};
+use crate::limits;
 use crate::row::{Body, Facts, Stand, instant, transit};
 use crate::write::Write;
 
@@ -21,17 +22,19 @@ pub(crate) fn promote(write: &mut Write<'_>, max: u32) -> Result<Promoted, Failu
         rows.collect::<rusqlite::Result<_>>()?
     };
     let mut promoted = 0;
-    for seq in due {
+    for &seq in &due {
         let body = Body::of(write.conn, seq)?;
         let from = Stand::find(write.conn, &body)?;
         let made = transit(write, &body, &from, Event::Promote, &Facts::default())?;
         made.map_err(corrupt)?;
         promoted += 1;
     }
+    let released = limits::promote(write, max - due.len())? as u32;
     let next: Option<i64> =
         write.conn.prepare_cached(SELECT_NEXT)?.query_row([], |row| row.get(0)).optional()?;
     let next_in = next.map(|run_at| instant(run_at).since(write.now));
-    Ok(Promoted { promoted, released: 0, next_in })
+    let next_in = [next_in, limits::next_in(write)?].into_iter().flatten().min();
+    Ok(Promoted { promoted, released, next_in })
 }
 
 /// For the test that each of them finds its rows by an index.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::create::create_one;
 use crate::error::{Failure, corrupt, foreign_cursor};
+use crate::limits;
 use crate::row::{At, Body, Facts, Stand, instant, maybe_instant, state, transit};
 use crate::write::{Write, code};
 
@@ -59,6 +60,8 @@ const INSERT_RUN: &str = "INSERT INTO portfire_run (recurring, run, planned_at, 
     skipped, outcome, ended_at, triggered) VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, ?7)";
 const UPDATE_RUN: &str = "UPDATE portfire_run SET outcome = ?3, ended_at = ?4 \
     WHERE recurring = (SELECT recurring FROM portfire_recurring WHERE id = ?1) AND run = ?2";
+const UPDATE_RUN_BY_JOB: &str = "UPDATE portfire_run SET outcome = ?3, ended_at = ?4 \
+    WHERE recurring = (SELECT recurring FROM portfire_recurring WHERE id = ?1) AND job = ?2";
 const SELECT_RUNS: &str = "SELECT r.planned_at, r.fired_at, r.job, r.skipped, r.outcome, \
     r.ended_at, r.triggered FROM portfire_recurring d \
     CROSS JOIN portfire_run r ON r.recurring = d.recurring \
@@ -219,11 +222,10 @@ fn trigger(
         return Ok(RecurringChanged::Triggered(job));
     }
     let now = write.now;
-    let new = job_of(&row.record.definition, job, now, true);
-    let created = create_one(write, &new)?;
+    let created = create_one(write, &job_of(&row.record.definition, job, now, true))?;
     if !created.existing {
-        let run = Run::of_job(write, now, job, true)?;
-        row.remember(write, run)?;
+        let number = number_of(write, job)?;
+        row.remember(write, Run::of_job(number, now, job, true))?;
         row.record.last_job = Some(job);
         row.store(write)?;
     }
@@ -232,7 +234,9 @@ fn trigger(
 
 /// Fires what was planned, each plan on its own.
 pub(crate) fn fire(write: &mut Write<'_>, plans: &[Fire]) -> Result<Vec<Fired>, Failure> {
-    plans.iter().map(|plan| fire_one(write, plan)).collect()
+    let fired = plans.iter().map(|plan| fire_one(write, plan)).collect::<Result<_, _>>()?;
+    limits::settle(write)?;
+    Ok(fired)
 }
 
 fn fire_one(write: &mut Write<'_>, plan: &Fire) -> Result<Fired, Failure> {
@@ -356,7 +360,6 @@ impl Row {
 
     /// Creates the run of an instant, or remembers why not.
     fn run(&mut self, write: &mut Write<'_>, planned: Timestamp) -> Result<Option<JobId>, Failure> {
-        self.record.last_planned_at = Some(planned);
         let id = JobId::of_occurrence(&self.record.definition.id, planned);
         let mut job = job_of(&self.record.definition, id, planned, false);
         if let Some(reason) = self.overlap(write, &mut job)? {
@@ -367,25 +370,28 @@ impl Row {
         if !jitter.is_zero() {
             job.when = When::In(jitter_of(id, jitter));
         }
-        let Created { id: holder, existing } = match create_one(write, &job) {
-            // A run that cannot be stored holds up no other.
-            Err(Failure::Refused(refusal)) => {
-                self.pass_over(write, planned, refusal.to_string())?;
-                return Ok(None);
-            }
-            created => created?,
+        // A job of this id is this run, whoever made it.
+        let number = match Body::find(write.conn, id)? {
+            Some(_) => write.draw(),
+            None => match create_one(write, &job) {
+                Ok(Created { existing: false, .. }) => number_of(write, id)?,
+                Ok(Created { id: holder, .. }) => {
+                    let reason = format!("job {holder} holds its unique key");
+                    self.pass_over(write, planned, reason)?;
+                    return Ok(None);
+                }
+                // A run that cannot be stored holds up no other.
+                Err(Failure::Refused(refusal)) => {
+                    self.pass_over(write, planned, refusal.to_string())?;
+                    return Ok(None);
+                }
+                Err(lost) => return Err(lost),
+            },
         };
-        if !existing {
-            let run = Run::of_job(write, planned, id, false)?;
-            self.remember(write, run)?;
-            self.record.last_job = Some(id);
-            return Ok(Some(id));
-        }
-        if holder != id {
-            let reason = format!("job {holder} holds its unique key");
-            self.pass_over(write, planned, reason)?;
-        }
-        Ok(None)
+        self.remember(write, Run::of_job(number, planned, id, false))?;
+        self.record.last_planned_at = Some(planned);
+        self.record.last_job = Some(id);
+        Ok(Some(id))
     }
 
     /// Looks at the run before: the reason to pass this one over, if it is one.
@@ -465,18 +471,17 @@ struct Run {
 }
 
 impl Run {
-    /// A run with a job that was just created. It is numbered as its job, by which its end is found.
-    fn of_job(
-        write: &Write<'_>,
-        planned_at: Timestamp,
-        job: JobId,
-        triggered: bool,
-    ) -> Result<Run, Failure> {
-        let Some(body) = Body::find(write.conn, job)? else {
-            return Err(corrupt(format!("job {job} was just created and is not there")));
-        };
-        Ok(Run { number: body.seq, planned_at, job: Some(job), skipped: None, triggered })
+    /// A run with a job. It is numbered as its job, by which its end is found.
+    fn of_job(number: i64, planned_at: Timestamp, job: JobId, triggered: bool) -> Run {
+        Run { number, planned_at, job: Some(job), skipped: None, triggered }
     }
+}
+
+/// The number of a job that was just created.
+fn number_of(write: &Write<'_>, job: JobId) -> Result<i64, Failure> {
+    let body = Body::find(write.conn, job)?;
+    let missing = || corrupt(format!("job {job} was just created and is not there"));
+    body.map(|body| body.seq).ok_or_else(missing)
 }
 
 /// A job of a recurring job has ended: what its run came to.
@@ -486,9 +491,16 @@ pub(crate) fn ended(
     occurrence: &Occurrence,
     outcome: StateName,
 ) -> Result<(), Failure> {
-    let id = occurrence.recurring.as_str();
-    let values = params![id, seq, code(outcome) as i64, write.now.as_micros()];
-    write.conn.prepare_cached(UPDATE_RUN)?.execute(values)?;
+    let (id, now) = (occurrence.recurring.as_str(), write.now.as_micros());
+    let outcome = code(outcome) as i64;
+    let values = params![id, seq, outcome, now];
+    if write.conn.prepare_cached(UPDATE_RUN)?.execute(values)? > 0 {
+        return Ok(());
+    }
+    // The run is forgotten, or was remembered when the job was there already.
+    let job = JobId::of_occurrence(&occurrence.recurring, occurrence.planned_at);
+    let values = params![id, job.as_bytes(), outcome, now];
+    write.conn.prepare_cached(UPDATE_RUN_BY_JOB)?.execute(values)?;
     Ok(())
 }
 
@@ -651,6 +663,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     DELETE,
     INSERT_RUN,
     UPDATE_RUN,
+    UPDATE_RUN_BY_JOB,
     SELECT_RUNS,
     DELETE_OLDEST_RUN,
     DELETE_RUNS,

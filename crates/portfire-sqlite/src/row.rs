@@ -10,8 +10,9 @@ use portfire_core::{
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow};
 
 use crate::error::{Failure, corrupt};
+use crate::lines::{self, Waiter};
 use crate::write::Write;
-use crate::{history, ties};
+use crate::{history, limits, ties};
 
 /// What the other rows need of a job's body.
 #[derive(Clone, Debug)]
@@ -126,6 +127,11 @@ pub(crate) enum At {
     },
     Ready {
         place: i64,
+        enqueued_at: Option<Timestamp>,
+    },
+    /// Enqueued, and in the line of a limit.
+    InLine {
+        key: i64,
         enqueued_at: Option<Timestamp>,
     },
     Scheduled {
@@ -252,7 +258,8 @@ impl Stand {
                 return Ok(found);
             }
         }
-        Err(corrupt(format!("job number {seq} has a body but stands nowhere")))
+        let in_line = lines::find(conn, body)?;
+        in_line.ok_or_else(|| corrupt(format!("job number {seq} has a body but stands nowhere")))
     }
 
     /// Reads a row of the table of a state, in the order of the statements above.
@@ -326,6 +333,7 @@ impl Stand {
             At::Ready { place, .. } => {
                 conn.prepare_cached(DELETE_READY)?.execute([body.queue, body.rank, place])
             }
+            At::InLine { key, .. } => lines::remove(conn, key, body),
             At::Scheduled { run_at, .. } => {
                 conn.prepare_cached(DELETE_SCHEDULED)?.execute([run_at.as_micros(), body.seq])
             }
@@ -373,6 +381,11 @@ impl Stand {
                     recoveries,
                     written
                 ])
+            }
+            At::InLine { key, enqueued_at } => {
+                let (seq, queue, rank) = (body.seq, body.queue, body.rank);
+                let standing = self.standing;
+                Waiter { rank, seq, queue, enqueued_at, standing, written }.insert(conn, key)
             }
             At::Scheduled { run_at, cause } => {
                 conn.prepare_cached(INSERT_SCHEDULED)?.execute(rusqlite::params![
@@ -462,8 +475,8 @@ pub(crate) fn transit(
         Ok(made) => made,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let mut to =
-        Stand { standing: made.to, written: from.written, at: arrival(write, from, &made, facts) };
+    let at = arrival(write, body, from, &made, facts)?;
+    let mut to = Stand { standing: made.to, written: from.written, at };
     if !history::is_derived(&made) {
         history::write_down(write.conn, body, from)?;
         history::insert(write.conn, body.seq, &made, write.now, facts)?;
@@ -482,22 +495,32 @@ pub(crate) fn transit(
         write.note_expiry(body.seq, made.to.state, expires_at);
     }
     write.count_moved(body.queue, body.kind, from.standing.state, &made);
+    limits::moved(write, body, &from.at)?;
     ties::moved(write, body, from, &made, facts)?;
     Ok(Ok(made.to))
 }
 
 /// The row to which a transition leads.
-fn arrival(write: &mut Write<'_>, from: &Stand, made: &Transition, facts: &Facts<'_>) -> At {
-    match made.to.state {
+fn arrival(
+    write: &mut Write<'_>,
+    body: &Body,
+    from: &Stand,
+    made: &Transition,
+    facts: &Facts<'_>,
+) -> Result<At, Failure> {
+    Ok(match made.to.state {
         StateName::Scheduled => {
             At::Scheduled { run_at: made.run_at.unwrap_or(write.now), cause: made.cause }
         }
         StateName::Enqueued => {
-            let place = match (made.place, from.at) {
-                (Some(Place::Old), At::Running { place, .. }) => place,
-                _ => write.draw(),
-            };
-            At::Ready { place, enqueued_at: Some(write.now) }
+            let enqueued_at = Some(write.now);
+            if let (Some(Place::Old), At::Running { place, .. }) = (made.place, from.at) {
+                return Ok(At::Ready { place, enqueued_at });
+            }
+            match limits::entry(write, body.ties.as_deref(), body.kind)? {
+                Some(key) => At::InLine { key, enqueued_at },
+                None => At::Ready { place: write.draw(), enqueued_at },
+            }
         }
         StateName::Succeeded => {
             let ran = match from.at {
@@ -512,7 +535,7 @@ fn arrival(write: &mut Write<'_>, from: &Stand, made: &Transition, facts: &Facts
         StateName::Failed | StateName::Deleted | StateName::Awaiting | StateName::Processing => {
             At::Finished { finished_at: write.now, expires_at: made.expires_at, ran: None }
         }
-    }
+    })
 }
 
 /// A stored instant.

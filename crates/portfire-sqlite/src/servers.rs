@@ -8,6 +8,7 @@ use portfire_core::{
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::{Failure, corrupt};
+use crate::limits;
 use crate::process::Process;
 use crate::row::{At, Body, Facts, Stand, transit};
 use crate::write::Write;
@@ -137,7 +138,7 @@ pub(crate) fn retire(write: &mut Write<'_>, id: &ServerId) -> Result<(), Failure
         let from = Stand::find(write.conn, &body)?;
         transit(write, &body, &from, Event::Release, &Facts::default())?.map_err(corrupt)?;
     }
-    Ok(())
+    limits::settle(write)
 }
 
 fn die(write: &mut Write<'_>, server: i64) -> Result<(), Failure> {
@@ -173,6 +174,7 @@ pub(crate) fn rescue(write: &mut Write<'_>, request: &RescueRequest) -> Result<R
             }
         }
     }
+    limits::settle(write)?;
     Ok(rescued)
 }
 

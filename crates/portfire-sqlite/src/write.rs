@@ -9,6 +9,7 @@ use rusqlite::Connection;
 
 use crate::error::Failure;
 use crate::expiry;
+use crate::keys::{self, Keys};
 use crate::names::Names;
 use crate::options::StorageClock;
 use crate::process::Process;
@@ -50,6 +51,9 @@ const UPDATE_QUEUE: &str = "UPDATE portfire_tally SET scheduled = scheduled + ?2
 const UPDATE_KIND: &str = "UPDATE portfire_kind SET scheduled = scheduled + ?2, \
     awaiting = awaiting + ?3, enqueued = enqueued + ?4, processing = processing + ?5, \
     succeeded = succeeded + ?6, failed = failed + ?7, deleted = deleted + ?8 WHERE kind = ?1";
+
+const SELECT_QUEUE_PROCESSING: &str = "SELECT processing FROM portfire_tally WHERE queue = ?1";
+const SELECT_KIND_PROCESSING: &str = "SELECT processing FROM portfire_kind WHERE kind = ?1";
 
 const UPDATE_SERVER: &str =
     "UPDATE portfire_server SET processing = processing + ?2 WHERE server = ?1";
@@ -163,6 +167,8 @@ pub(crate) struct Write<'a> {
     pub(crate) limits: Limits,
     pub(crate) tally: Tally,
     pub(crate) names: &'a mut Names,
+    /// What the keys of limits are at.
+    pub(crate) keys: Keys,
     /// This process as others see it; `None` in a transaction of the user's.
     pub(crate) process: Option<&'a mut Process>,
     before: Tally,
@@ -198,6 +204,7 @@ impl<'a> Write<'a> {
             limits,
             tally: book.tally,
             names: &mut book.names,
+            keys: Keys::default(),
             process: None,
             before: book.tally,
             book_tally: &mut book.tally,
@@ -207,7 +214,8 @@ impl<'a> Write<'a> {
 
     /// Writes the counters. The last thing before the commit. Says whether the transaction has
     /// written anything at all.
-    pub(crate) fn flush(&mut self) -> rusqlite::Result<bool> {
+    pub(crate) fn flush(&mut self) -> Result<bool, Failure> {
+        keys::flush(self)?;
         if !self.sums.changed && self.tally == self.before {
             return Ok(false);
         }
@@ -315,6 +323,16 @@ impl<'a> Write<'a> {
         }
     }
 
+    /// Jobs of a queue that are processing, with what this transaction has changed.
+    pub(crate) fn processing_of_queue(&self, queue: i64) -> rusqlite::Result<i64> {
+        processing(self.conn, SELECT_QUEUE_PROCESSING, queue, &self.sums.queues)
+    }
+
+    /// Jobs of a kind that are processing, with what this transaction has changed.
+    pub(crate) fn processing_of_kind(&self, kind: i64) -> rusqlite::Result<i64> {
+        processing(self.conn, SELECT_KIND_PROCESSING, kind, &self.sums.kinds)
+    }
+
     /// Notes when a final job expires.
     pub(crate) fn note_expiry(&mut self, seq: i64, state: StateName, expires_at: Timestamp) {
         self.sums.expiring.push((expires_at.as_micros(), code(state) as i64, seq));
@@ -347,6 +365,8 @@ impl<'a> Write<'a> {
         &mut self,
         act: impl FnOnce(&mut Write<'a>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
+        // What others have done to keys is not to be undone with this.
+        keys::flush(self)?;
         let mark = Mark { tally: self.tally, sums: self.sums.clone() };
         self.conn.prepare_cached("SAVEPOINT portfire_operation")?.execute([])?;
         let done = act(self);
@@ -356,12 +376,24 @@ impl<'a> Write<'a> {
             self.tally = mark.tally;
             self.sums = mark.sums;
             self.names.clear();
+            self.keys.forget();
         }
         if !self.conn.is_autocommit() {
             self.conn.prepare_cached("RELEASE portfire_operation")?.execute([])?;
         }
         done
     }
+}
+
+fn processing(
+    conn: &Connection,
+    sql: &str,
+    number: i64,
+    sums: &[(i64, [i64; 7])],
+) -> rusqlite::Result<i64> {
+    let before: i64 = conn.prepare_cached(sql)?.query_row([number], |row| row.get(0))?;
+    let sum = sums.iter().find(|(listed, _)| *listed == number);
+    Ok(before + sum.map_or(0, |(_, sum)| sum[code(StateName::Processing)]))
 }
 
 /// The number under which a bucket's width is stored.
@@ -384,5 +416,13 @@ pub(crate) fn code(state: StateName) -> usize {
 
 /// For the test that each of them finds its rows by an index.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] =
-    &[SELECT_TALLY, UPDATE_TALLY, UPDATE_QUEUE, UPDATE_KIND, UPDATE_SERVER, UPSERT_STATISTICS];
+pub(crate) const STATEMENTS: &[&str] = &[
+    SELECT_QUEUE_PROCESSING,
+    SELECT_KIND_PROCESSING,
+    SELECT_TALLY,
+    UPDATE_TALLY,
+    UPDATE_QUEUE,
+    UPDATE_KIND,
+    UPDATE_SERVER,
+    UPSERT_STATISTICS,
+];

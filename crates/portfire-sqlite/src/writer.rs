@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use crate::checkpoint::Checkpointer;
 use crate::connect::open_writer;
 use crate::disk::Disk;
-use crate::error::{Lost, storage_error};
+use crate::error::{Failure, Lost, storage_error};
 use crate::inbox::{Durability, Inbox, LastOut, Operation, Woken};
 use crate::options::{SqliteOptions, StorageClock};
 use crate::process::Process;
@@ -192,7 +192,7 @@ impl AtWork {
         for operation in group {
             operation.apply(&mut write)?;
         }
-        let changed = write.flush()?;
+        let changed = write.flush().map_err(Failure::into_lost)?;
         let (work, control) = write.finish();
         self.foreign.owe(work, control);
         Ok(changed)

@@ -1,0 +1,393 @@
+//! Claiming: which jobs of which queues a server gets, and in which order.
+
+use std::time::Duration;
+
+use portfire_core::storage::BATCH_MAX;
+use portfire_core::transition::{Standing, next};
+use portfire_core::{
+    Claim, ClaimRequest, ClaimedJob, Event, JobId, JobOptions, Json, KindName, QueueName,
+    StateName, Ties, Timestamp,
+};
+use rusqlite::{CachedStatement, OptionalExtension, Row as SqlRow, params};
+
+use crate::error::{Failure, corrupt};
+use crate::limits;
+use crate::lines::Waiter;
+use crate::names::Queue;
+use crate::row::{instant, maybe_instant, options};
+use crate::ties;
+use crate::write::Write;
+
+/// The columns of [`Ready::read`], up to the last two of a repeated claim.
+macro_rules! columns {
+    () => {
+        "r.seq, r.enqueued_at, r.revision, r.attempt, r.failures, r.recoveries, r.written, j.id, \
+         j.kind, j.priority, j.created_at, j.options, j.args, j.ties, j.batch"
+    };
+}
+
+pub(crate) const SELECT_READY: &str = concat!(
+    "SELECT r.rank, r.place, ",
+    columns!(),
+    " FROM portfire_ready r CROSS JOIN portfire_job j ON j.seq = r.seq \
+    WHERE r.queue = ?1 ORDER BY r.rank, r.place LIMIT ?2"
+);
+const SELECT_RANK: &str = "SELECT rank FROM portfire_ready WHERE queue = ?1 AND rank > ?2 \
+    ORDER BY rank LIMIT 1";
+pub(crate) const SELECT_OF_RANK: &str = concat!(
+    "SELECT r.rank, r.place, ",
+    columns!(),
+    ", r.woken FROM portfire_ready r CROSS JOIN portfire_job j ON j.seq = r.seq \
+    WHERE r.queue = ?1 AND r.rank = ?2 ORDER BY r.place"
+);
+pub(crate) const SELECT_WOKEN: &str = concat!(
+    "SELECT r.rank, r.place, ",
+    columns!(),
+    " FROM portfire_ready r CROSS JOIN portfire_job j ON j.seq = r.seq \
+    WHERE r.queue = ?1 AND r.woken = 1 ORDER BY r.place"
+);
+const DELETE_READY: &str =
+    "DELETE FROM portfire_ready WHERE queue = ?1 AND rank = ?2 AND place = ?3";
+const INSERT_RUNNING: &str = "INSERT INTO portfire_running (seq, server, cycle, claimed_at, place, \
+    enqueued_at, revision, attempt, failures, recoveries, written) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+const SELECT_CLAIMED: &str = concat!(
+    "SELECT -j.priority, r.place, ",
+    columns!(),
+    ", r.claimed_at, q.name FROM portfire_running r CROSS JOIN portfire_job j ON j.seq = r.seq \
+    JOIN portfire_queue q ON q.queue = j.queue WHERE r.server = ?1 AND r.cycle = ?2"
+);
+
+/// Most jobs that one claim puts into lines instead of giving them out.
+const TURNED_AWAY_MAX: usize = 1_000;
+/// Jobs that are looked at in vain for one that has aged.
+const PASSED_MAX: usize = 1_000;
+
+/// A ready row with the body behind it.
+struct Ready {
+    rank: i64,
+    place: i64,
+    seq: i64,
+    enqueued_at: Option<Timestamp>,
+    standing: Standing,
+    written: u32,
+    kind: i64,
+    batch: Option<i64>,
+    job: ClaimedJob,
+}
+
+impl Ready {
+    /// Whether it has waited so long that it comes before all others.
+    fn is_aged(&self, oldest: Option<Timestamp>) -> bool {
+        oldest.is_some_and(|oldest| self.job.enqueued_at <= oldest)
+    }
+
+    fn read(row: &SqlRow<'_>, queue: &QueueName, now: Timestamp) -> Result<Ready, Failure> {
+        let seq: i64 = row.get(2)?;
+        let created_at = instant(row.get(12)?);
+        let enqueued_at = maybe_instant(row, 3)?;
+        let standing = Standing {
+            state: StateName::Enqueued,
+            revision: row.get(4)?,
+            attempt: row.get(5)?,
+            failures: row.get(6)?,
+            recoveries: row.get(7)?,
+        };
+        let job = ClaimedJob {
+            claim: Claim {
+                job: JobId::from_bytes(row.get(9)?),
+                attempt: standing.attempt,
+                locator: seq,
+            },
+            kind: KindName::stored(""),
+            args: Json::stored(row.get_ref(14)?.as_str().map_err(rusqlite::Error::from)?),
+            queue: queue.clone(),
+            priority: row.get(11)?,
+            options: match row.get_ref(13)?.as_str_or_null().map_err(rusqlite::Error::from)? {
+                Some(text) => options(seq, text)?,
+                None => JobOptions::default(),
+            },
+            ties: match row.get_ref(15)?.as_str_or_null().map_err(rusqlite::Error::from)? {
+                Some(text) => ties::decode(seq, text)?,
+                None => Ties::default(),
+            },
+            parents: Vec::new(),
+            created_at,
+            enqueued_at: enqueued_at.unwrap_or(created_at),
+            claimed_at: now,
+            failures: standing.failures,
+            recoveries: standing.recoveries,
+        };
+        Ok(Ready {
+            rank: row.get(0)?,
+            place: row.get(1)?,
+            seq,
+            enqueued_at,
+            standing,
+            written: row.get(8)?,
+            kind: row.get(10)?,
+            batch: row.get(16)?,
+            job,
+        })
+    }
+
+    /// The job as it goes into a line.
+    fn waiter(&self, queue: i64) -> Waiter {
+        let Ready { rank, seq, enqueued_at, standing, written, .. } = *self;
+        Waiter { rank, seq, queue, enqueued_at, standing, written }
+    }
+}
+
+/// A claim in progress.
+struct Claiming<'c> {
+    /// The statements that run for each job.
+    delete: CachedStatement<'c>,
+    insert: CachedStatement<'c>,
+    server: i64,
+    key: u64,
+    /// Who was enqueued then, or sooner, comes before all others of the queue.
+    oldest: Option<Timestamp>,
+    claimed: Vec<ClaimedJob>,
+    turned_away: usize,
+}
+
+/// Gives jobs to a server.
+pub(crate) fn claim(
+    write: &mut Write<'_>,
+    server: i64,
+    key: u64,
+    wish: &ClaimRequest,
+) -> Result<Vec<ClaimedJob>, Failure> {
+    let max = (wish.max as usize).min(BATCH_MAX);
+    let oldest = oldest(write.now, wish.aging);
+    let mut claiming = Claiming {
+        delete: write.conn.prepare_cached(DELETE_READY)?,
+        insert: write.conn.prepare_cached(INSERT_RUNNING)?,
+        server,
+        key,
+        oldest,
+        claimed: Vec::new(),
+        turned_away: 0,
+    };
+    for name in &wish.queues {
+        let room = max - claiming.claimed.len();
+        if room == 0 || claiming.turned_away >= TURNED_AWAY_MAX {
+            break;
+        }
+        let Some(queue) = write.names.queue(write.conn, name)?.cloned() else { continue };
+        if !queue.paused {
+            claiming.take_from(write, &queue, room)?;
+        }
+    }
+    let claimed = claiming.claimed;
+    if !claimed.is_empty() {
+        write.count_held(server, claimed.len() as i64);
+    }
+    Ok(claimed)
+}
+
+/// Up to when one must have been enqueued to be aged now; `None` when nobody can have been.
+fn oldest(now: Timestamp, aging: Option<Duration>) -> Option<Timestamp> {
+    let aging = i64::try_from(aging?.as_micros()).ok()?;
+    let oldest = now.as_micros() - aging;
+    (oldest >= 0).then(|| Timestamp::from_micros(oldest))
+}
+
+impl Claiming<'_> {
+    /// Takes up to `room` jobs of a queue.
+    fn take_from(
+        &mut self,
+        write: &mut Write<'_>,
+        queue: &Queue,
+        room: usize,
+    ) -> Result<(), Failure> {
+        let room = limits::room_of(write, queue, room)?;
+        let first = self.claimed.len();
+        loop {
+            let left = room - (self.claimed.len() - first);
+            if left == 0 || self.turned_away >= TURNED_AWAY_MAX {
+                break;
+            }
+            let turned_away = self.turned_away;
+            let ready = self.next_ready(write, queue, left)?;
+            if ready.is_empty() {
+                break;
+            }
+            for from in ready {
+                self.take(write, queue, from)?;
+                if self.turned_away >= TURNED_AWAY_MAX {
+                    // Whoever claims next goes on behind them.
+                    write.hint_work();
+                    break;
+                }
+            }
+            if self.turned_away == turned_away {
+                // Nobody was turned away, so either there is no room or there are no more.
+                break;
+            }
+        }
+        limits::take_of(write, queue, self.claimed.len() - first)
+    }
+
+    /// The jobs of a queue whose turn it is.
+    fn next_ready(
+        &self,
+        write: &Write<'_>,
+        queue: &Queue,
+        room: usize,
+    ) -> Result<Vec<Ready>, Failure> {
+        let mut ready = match self.oldest {
+            Some(oldest) => aged(write, queue, oldest, room)?,
+            None => Vec::new(),
+        };
+        if ready.len() == room {
+            return Ok(ready);
+        }
+        let mut select = write.conn.prepare_cached(SELECT_READY)?;
+        let mut rows = select.query([queue.number, room as i64])?;
+        while ready.len() < room
+            && let Some(row) = rows.next()?
+        {
+            let next = Ready::read(row, &queue.name, write.now)?;
+            if !next.is_aged(self.oldest) {
+                ready.push(next);
+            }
+        }
+        Ok(ready)
+    }
+
+    /// Gives a job out, or puts it into the line of a limit that is used up.
+    fn take(&mut self, write: &mut Write<'_>, queue: &Queue, from: Ready) -> Result<(), Failure> {
+        let conn = write.conn;
+        let key = [queue.number, from.rank, from.place];
+        let line = limits::admit(write, Some(&from.job.ties), from.kind)?;
+        self.delete.execute(key)?;
+        if let Some(line) = line {
+            from.waiter(queue.number).insert(conn, line)?;
+            self.turned_away += 1;
+            return Ok(());
+        }
+        let retention = write.retention;
+        let made = next(&from.standing, Event::Claim, write.now, &retention).map_err(corrupt)?;
+        self.insert.execute(params![
+            from.seq,
+            self.server,
+            self.key.cast_signed(),
+            write.now.as_micros(),
+            from.place,
+            from.enqueued_at.map(Timestamp::as_micros),
+            made.to.revision,
+            made.to.attempt,
+            made.to.failures,
+            made.to.recoveries,
+            from.written
+        ])?;
+        write.count_moved(queue.number, from.kind, StateName::Enqueued, &made);
+        let mut job = from.job;
+        job.claim.attempt = made.to.attempt;
+        job.kind = write.names.kind(conn, from.kind)?;
+        ties::complete(write, &mut job, from.batch)?;
+        self.claimed.push(job);
+        Ok(())
+    }
+}
+
+/// Up to `room` jobs of a queue that have aged, the earliest place first.
+///
+/// In each rank they stand first, but for two sorts: what was given back has an old place and a new
+/// wait, and what came out of a line the other way round. The first are passed over, the others have
+/// an index.
+fn aged(
+    write: &Write<'_>,
+    queue: &Queue,
+    oldest: Timestamp,
+    room: usize,
+) -> Result<Vec<Ready>, Failure> {
+    let mut aged = Vec::new();
+    let mut select_rank = write.conn.prepare_cached(SELECT_RANK)?;
+    let mut select = write.conn.prepare_cached(SELECT_OF_RANK)?;
+    let mut above = i64::MIN;
+    while let Some(rank) =
+        select_rank.query_row([queue.number, above], |row| row.get(0)).optional()?
+    {
+        let (mut found, mut passed) = (0, 0);
+        let mut rows = select.query([queue.number, rank])?;
+        while found < room
+            && passed < PASSED_MAX
+            && let Some(row) = rows.next()?
+        {
+            if row.get::<_, Option<bool>>(17)?.unwrap_or(false) {
+                passed += 1;
+                continue;
+            }
+            let next = Ready::read(row, &queue.name, write.now)?;
+            if next.is_aged(Some(oldest)) {
+                aged.push(next);
+                found += 1;
+            } else if next.written < next.standing.revision {
+                // It came to the end of its queue by itself, and so did those behind it.
+                break;
+            } else {
+                passed += 1;
+            }
+        }
+        above = rank;
+    }
+    let mut woken = write.conn.prepare_cached(SELECT_WOKEN)?;
+    let mut rows = woken.query([queue.number])?;
+    let (mut found, mut passed) = (0, 0);
+    while found < room
+        && passed < PASSED_MAX
+        && let Some(row) = rows.next()?
+    {
+        let next = Ready::read(row, &queue.name, write.now)?;
+        if next.is_aged(Some(oldest)) {
+            aged.push(next);
+            found += 1;
+        } else {
+            passed += 1;
+        }
+    }
+    aged.sort_by_key(|ready| ready.place);
+    aged.truncate(room);
+    Ok(aged)
+}
+
+/// The jobs that the server still holds from its claim with this key, in the order of that claim.
+pub(crate) fn claimed_before(
+    write: &mut Write<'_>,
+    server: i64,
+    key: u64,
+    wish: &ClaimRequest,
+) -> Result<Vec<ClaimedJob>, Failure> {
+    let mut held = Vec::new();
+    let mut select = write.conn.prepare_cached(SELECT_CLAIMED)?;
+    let mut rows = select.query([server, key.cast_signed()])?;
+    while let Some(row) = rows.next()? {
+        let queue = QueueName::stored(row.get::<_, String>(18)?);
+        held.push(Ready::read(row, &queue, instant(row.get(17)?))?);
+    }
+    held.sort_by_key(|before| {
+        let queue = wish.queues.iter().position(|queue| *queue == before.job.queue);
+        let aged = before.is_aged(oldest(before.job.claimed_at, wish.aging));
+        (queue, !aged, if aged { 0 } else { before.rank }, before.place)
+    });
+    let complete = |mut before: Ready| -> Result<ClaimedJob, Failure> {
+        before.job.kind = write.names.kind(write.conn, before.kind)?;
+        ties::complete(write, &mut before.job, before.batch)?;
+        Ok(before.job)
+    };
+    held.into_iter().map(complete).collect()
+}
+
+/// For the test that each of them finds its rows by an index.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[
+    SELECT_READY,
+    SELECT_RANK,
+    SELECT_OF_RANK,
+    SELECT_WOKEN,
+    DELETE_READY,
+    INSERT_RUNNING,
+    SELECT_CLAIMED,
+];

@@ -1,0 +1,273 @@
+//! What the keys of limits are at: their running and waiting jobs, and their starts.
+//!
+//! A transaction reads a key once and writes it once, however many of its jobs it moves.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use portfire_core::limit::RateWindow;
+use portfire_core::storage::BATCH_MAX;
+use portfire_core::{Rate, Timestamp};
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
+
+use crate::error::{Failure, corrupt};
+use crate::limits;
+use crate::row::instant;
+use crate::write::Write;
+
+const SELECT_KEY: &str = "SELECT key, running, waiting, starts FROM portfire_key WHERE name = ?1";
+const SELECT_NAME: &str = "SELECT name FROM portfire_key WHERE key = ?1";
+const INSERT_KEY: &str = "INSERT INTO portfire_key (name, running, waiting, starts, wake_at, \
+    forget_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+const UPDATE_KEY: &str = "UPDATE portfire_key SET running = ?2, waiting = ?3, starts = ?4, \
+    wake_at = ?5, forget_at = ?6 WHERE key = ?1";
+const DELETE_KEY: &str = "DELETE FROM portfire_key WHERE key = ?1";
+const SELECT_DUE: &str = "SELECT name FROM portfire_key WHERE wake_at <= ?1 LIMIT ?2";
+const SELECT_NEXT: &str =
+    "SELECT wake_at FROM portfire_key WHERE wake_at > ?1 ORDER BY wake_at LIMIT 1";
+const SELECT_UNRULED: &str = "SELECT 1 FROM portfire_key WHERE wake_at = -1 LIMIT 1";
+const SELECT_PARTS: &str =
+    "SELECT name FROM portfire_key WHERE name = ?1 OR name >= ?2 AND name < ?3";
+const SELECT_FORGOTTEN: &str = "SELECT name FROM portfire_key \
+    WHERE forget_at <= ?1 AND running = 0 AND waiting = 0 LIMIT ?2";
+
+/// A line that has no rule any more: it may move at once.
+const UNRULED: i64 = -1;
+/// A line whose key has room: its first may move, if it is not claimed sooner.
+const AT_ONCE: i64 = 0;
+
+/// The keys that a transaction has met.
+#[derive(Debug, Default)]
+pub(crate) struct Keys {
+    known: HashMap<String, Key>,
+    /// Whether any of them has changed.
+    changed: bool,
+    /// Keys of jobs that have left `processing` in this call.
+    pub(crate) freed: Vec<String>,
+}
+
+/// What a key is at.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Key {
+    /// Under which lines name it, once it is stored.
+    number: Option<i64>,
+    /// Running jobs; those of a whole kind are counted elsewhere.
+    pub(crate) running: i64,
+    pub(crate) waiting: i64,
+    pub(crate) starts: RateWindow,
+    changed: bool,
+}
+
+impl Keys {
+    /// Forgets what may have been undone.
+    pub(crate) fn forget(&mut self) {
+        self.known.clear();
+        self.changed = false;
+        self.freed.clear();
+    }
+}
+
+impl Key {
+    /// Reads number, running, waiting and starts.
+    pub(crate) fn read(row: &SqlRow<'_>, first: usize) -> Result<Key, Failure> {
+        let text = row.get_ref(first + 3)?.as_str_or_null().map_err(rusqlite::Error::from)?;
+        let starts = text.map(serde_json::from_str).transpose();
+        let starts: Option<RateWindow> =
+            starts.map_err(|error| corrupt(format!("the starts of a limit: {error}")))?;
+        Ok(Key {
+            number: row.get(first)?,
+            running: row.get(first + 1)?,
+            waiting: row.get(first + 2)?,
+            starts: starts.unwrap_or_default(),
+            changed: false,
+        })
+    }
+}
+
+/// What a key is at, as it was read once.
+pub(crate) fn key<'w>(write: &'w mut Write<'_>, name: &str) -> Result<&'w mut Key, Failure> {
+    if !write.keys.known.contains_key(name) {
+        let mut select = write.conn.prepare_cached(SELECT_KEY)?;
+        let mut rows = select.query([name])?;
+        let key = rows.next()?.map(|row| Key::read(row, 0)).transpose()?;
+        write.keys.known.insert(name.to_owned(), key.unwrap_or_default());
+    }
+    let key = write.keys.known.get_mut(name);
+    key.ok_or_else(|| corrupt(format!("the limit {name} was read and is not there")))
+}
+
+/// Changes what a key is at.
+pub(crate) fn change(
+    write: &mut Write<'_>,
+    name: &str,
+    act: impl FnOnce(&mut Key),
+) -> Result<(), Failure> {
+    write.touch();
+    write.keys.changed = true;
+    let key = key(write, name)?;
+    act(key);
+    key.changed = true;
+    debug_assert!(key.running >= 0 && key.waiting >= 0, "{name}: {key:?}");
+    Ok(())
+}
+
+/// The number of a key, which is stored when it has none.
+pub(crate) fn number(write: &mut Write<'_>, name: &str) -> Result<i64, Failure> {
+    let conn = write.conn;
+    let key = key(write, name)?;
+    if let Some(number) = key.number {
+        return Ok(number);
+    }
+    let values = params![name, 0, 0, None::<&str>, None::<i64>, None::<i64>];
+    let number = conn.prepare_cached(INSERT_KEY)?.insert(values)?;
+    key.number = Some(number);
+    key.changed = true;
+    write.keys.changed = true;
+    write.touch();
+    Ok(number)
+}
+
+/// The key with this number.
+pub(crate) fn name(conn: &Connection, number: i64) -> Result<String, Failure> {
+    let found =
+        conn.prepare_cached(SELECT_NAME)?.query_row([number], |row| row.get(0)).optional()?;
+    found.ok_or_else(|| {
+        corrupt(format!("a job stands in the line of limit {number}, which is gone"))
+    })
+}
+
+/// Writes the keys that have changed.
+pub(crate) fn flush(write: &mut Write<'_>) -> Result<(), Failure> {
+    if !std::mem::take(&mut write.keys.changed) {
+        return Ok(());
+    }
+    let changed = write.keys.known.iter().filter(|(_, key)| key.changed);
+    let mut names: Vec<String> = changed.map(|(name, _)| name.clone()).collect();
+    // A hash map has no order of its own, and what is stored is to be the same each time.
+    names.sort_unstable();
+    for name in names {
+        let wake_at = wake_at(write, &name)?;
+        let rule = write.names.rules(write.conn)?.of_key(&name);
+        let (conn, now) = (write.conn, write.now);
+        let key = key(write, &name)?;
+        key.changed = false;
+        let has_starts = key.starts != RateWindow::default();
+        if key.running == 0 && key.waiting == 0 && !has_starts {
+            if let Some(number) = key.number.take() {
+                conn.prepare_cached(DELETE_KEY)?.execute([number])?;
+            }
+            continue;
+        }
+        let starts = has_starts.then(|| serde_json::to_string(&key.starts)).transpose();
+        let starts = starts.map_err(|error| corrupt(format!("the limit {name}: {error}")))?;
+        let rate = rule.and_then(|rule| rule.rate);
+        let forget_at = has_starts.then(|| forget_at(&key.starts, rate, now).as_micros());
+        let (running, waiting) = (key.running, key.waiting);
+        match key.number {
+            Some(number) => {
+                let values = params![number, running, waiting, starts, wake_at, forget_at];
+                conn.prepare_cached(UPDATE_KEY)?.execute(values)?;
+            }
+            None => {
+                let values = params![name, running, waiting, starts, wake_at, forget_at];
+                key.number = Some(conn.prepare_cached(INSERT_KEY)?.insert(values)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// When `promote` has to look at the line of a key.
+fn wake_at(write: &mut Write<'_>, name: &str) -> Result<Option<i64>, Failure> {
+    if key(write, name)?.waiting == 0 {
+        return Ok(None);
+    }
+    let Some(rule) = write.names.rules(write.conn)?.of_key(name) else { return Ok(Some(UNRULED)) };
+    let now = write.now;
+    if let Some(rate) = rule.rate
+        && let Some(next_at) = key(write, name)?.starts.next_at(&rate, now)
+    {
+        return Ok(Some(next_at.as_micros()));
+    }
+    if let Some(most) = rule.concurrency
+        && limits::running(write, name)? >= i64::from(most)
+    {
+        return Ok(None);
+    }
+    Ok(Some(AT_ONCE))
+}
+
+/// When none of the starts counts any more.
+fn forget_at(starts: &RateWindow, rate: Option<Rate>, now: Timestamp) -> Timestamp {
+    // When a single start would be allowed.
+    let last = rate.and_then(|rate| starts.next_at(&Rate { count: 1, ..rate }, now));
+    last.unwrap_or(now)
+}
+
+/// The keys whose lines `promote` has to look at, by name.
+pub(crate) fn due(write: &mut Write<'_>) -> Result<Vec<String>, Failure> {
+    flush(write)?;
+    let mut names: Vec<String> = {
+        let mut select = write.conn.prepare_cached(SELECT_DUE)?;
+        let values = params![write.now.as_micros(), BATCH_MAX as i64];
+        let rows = select.query_map(values, |row| row.get(0))?;
+        rows.collect::<rusqlite::Result<_>>()?
+    };
+    names.sort_unstable();
+    // A rate has let the next start meanwhile; whether a slot is free shows when it is written.
+    for name in &names {
+        change(write, name, |_| ())?;
+    }
+    Ok(names)
+}
+
+/// Time until a rate lets someone in a line start; zero when a line has no rule any more.
+pub(crate) fn next_in(write: &mut Write<'_>) -> Result<Option<Duration>, Failure> {
+    flush(write)?;
+    if write.conn.prepare_cached(SELECT_UNRULED)?.exists([])? {
+        return Ok(Some(Duration::ZERO));
+    }
+    let now = write.now;
+    let mut select = write.conn.prepare_cached(SELECT_NEXT)?;
+    let next: Option<i64> = select.query_row([now.as_micros()], |row| row.get(0)).optional()?;
+    Ok(next.map(|at| instant(at).since(now)))
+}
+
+/// The rule of a limit has changed: its keys are written anew.
+pub(crate) fn look_again(write: &mut Write<'_>, limit: &str) -> Result<(), Failure> {
+    let names: Vec<String> = {
+        let mut select = write.conn.prepare_cached(SELECT_PARTS)?;
+        // What begins with the name and a colon: a semicolon comes next to that.
+        let values = params![limit, format!("{limit}:"), format!("{limit};")];
+        let rows = select.query_map(values, |row| row.get(0))?;
+        rows.collect::<rusqlite::Result<_>>()?
+    };
+    names.iter().try_for_each(|name| change(write, name, |_| ()))
+}
+
+/// Forgets starts that no longer count, of keys without jobs.
+pub(crate) fn clean(write: &mut Write<'_>) -> Result<(), Failure> {
+    flush(write)?;
+    let names: Vec<String> = {
+        let mut select = write.conn.prepare_cached(SELECT_FORGOTTEN)?;
+        let values = params![write.now.as_micros(), BATCH_MAX as i64];
+        let rows = select.query_map(values, |row| row.get(0))?;
+        rows.collect::<rusqlite::Result<_>>()?
+    };
+    names.iter().try_for_each(|name| change(write, name, |key| key.starts = RateWindow::default()))
+}
+
+/// For the test that each of them finds its rows by an index.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[
+    SELECT_KEY,
+    SELECT_NAME,
+    INSERT_KEY,
+    UPDATE_KEY,
+    DELETE_KEY,
+    SELECT_DUE,
+    SELECT_NEXT,
+    SELECT_UNRULED,
+    SELECT_PARTS,
+    SELECT_FORGOTTEN,
+];

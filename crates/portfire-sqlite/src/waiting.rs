@@ -1,0 +1,147 @@
+//! What holds back a job that is enqueued: those before it, and the limit in whose line it stands.
+
+use portfire_core::monitor::PAGE_MAX;
+use portfire_core::{JobId, KeyRecord, LimitName, LimitRule, Timestamp, WaitingRecord};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::error::Failure;
+use crate::keys::{self, Key};
+use crate::limits::{self, kind_of_key};
+use crate::row::{At, Body, Stand};
+use crate::ties;
+
+const COUNT_BEFORE: &str = "SELECT count(*) FROM (SELECT 1 FROM portfire_ready \
+    WHERE queue = ?1 AND (rank, place) < (?2, ?3) LIMIT ?4)";
+const COUNT_IN_LINE: &str = "SELECT count(*) FROM (SELECT 1 FROM portfire_line \
+    WHERE key = ?1 AND (rank, seq) < (?2, ?3) LIMIT ?4)";
+const SELECT_KEY: &str =
+    "SELECT name, key, running, waiting, starts FROM portfire_key WHERE name = ?1";
+const SELECT_PARTS: &str = "SELECT name, key, running, waiting, starts FROM portfire_key \
+    WHERE name >= ?1 AND name < ?2 AND (running > 0 OR waiting > 0) ORDER BY name LIMIT ?3";
+const SELECT_KIND: &str = "SELECT kind, processing FROM portfire_kind WHERE name = ?1";
+const SELECT_HOLDERS_OF_KIND: &str = "SELECT j.id FROM portfire_running r \
+    CROSS JOIN portfire_job j ON j.seq = r.seq WHERE j.kind = ?1 ORDER BY r.seq LIMIT ?2";
+const SELECT_HOLDERS: &str = "SELECT j.id, j.seq, j.ties FROM portfire_running r \
+    CROSS JOIN portfire_job j ON j.seq = r.seq WHERE instr(j.ties, ?1) > 0 ORDER BY r.seq";
+
+/// Up to so many jobs ahead are counted.
+const AHEAD_MAX: i64 = 10_000;
+/// So many holders of a limit are named.
+const HOLDERS_MAX: usize = 10;
+
+/// What holds back a job, when it is enqueued.
+pub(crate) fn waiting(
+    conn: &Connection,
+    now: Timestamp,
+    id: JobId,
+) -> Result<Option<WaitingRecord>, Failure> {
+    let Some(body) = Body::find(conn, id)? else { return Ok(None) };
+    let count = |sql: &str, key: i64, place: i64| -> Result<u64, Failure> {
+        let values = params![key, body.rank, place, AHEAD_MAX];
+        let count: i64 = conn.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
+        Ok(count.unsigned_abs())
+    };
+    match Stand::find(conn, &body)?.at {
+        At::Ready { place, .. } => {
+            let ahead = count(COUNT_BEFORE, body.queue, place)?;
+            Ok(Some(WaitingRecord { ahead, limit: None, holders: Vec::new() }))
+        }
+        At::InLine { key, .. } => {
+            let ahead = count(COUNT_IN_LINE, key, body.seq)?;
+            let name = keys::name(conn, key)?;
+            let holders = holders(conn, &name)?;
+            let limit = Some(of_name(conn, now, &name)?);
+            Ok(Some(WaitingRecord { ahead, limit, holders }))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// What a key is at, by its name.
+fn of_name(conn: &Connection, now: Timestamp, name: &str) -> Result<KeyRecord, Failure> {
+    let rule = limits::rule_of(conn, name)?;
+    let mut select = conn.prepare_cached(SELECT_KEY)?;
+    let mut rows = select.query([name])?;
+    let key = rows.next()?.map(|row| Key::read(row, 1)).transpose()?.unwrap_or_default();
+    let mut record = record(name.to_owned(), &key, rule, now);
+    if let Some(kind) = kind_of_key(name) {
+        let mut select = conn.prepare_cached(SELECT_KIND)?;
+        let processing =
+            select.query_row([kind.as_str()], |row| row.get::<_, i64>(1)).optional()?;
+        record.running = processing.unwrap_or(0).unsigned_abs();
+    }
+    Ok(record)
+}
+
+fn record(key: String, at: &Key, rule: Option<LimitRule>, now: Timestamp) -> KeyRecord {
+    let rate = rule.and_then(|rule| rule.rate);
+    KeyRecord {
+        key,
+        running: at.running.unsigned_abs(),
+        waiting: at.waiting.unsigned_abs(),
+        next_at: rate.and_then(|rate| at.starts.next_at(&rate, now)),
+    }
+}
+
+/// The running jobs that use up a limit, in the order of their creation.
+fn holders(conn: &Connection, name: &str) -> Result<Vec<JobId>, Failure> {
+    let mut holders = Vec::new();
+    if let Some(kind) = kind_of_key(name) {
+        let mut select = conn.prepare_cached(SELECT_KIND)?;
+        let number: Option<i64> = select.query_row([kind.as_str()], |row| row.get(0)).optional()?;
+        let Some(number) = number else { return Ok(holders) };
+        let mut select = conn.prepare_cached(SELECT_HOLDERS_OF_KIND)?;
+        let values = params![number, HOLDERS_MAX as i64];
+        let rows = select.query_map(values, |row| row.get(0).map(JobId::from_bytes))?;
+        return Ok(rows.collect::<rusqlite::Result<_>>()?);
+    }
+    // The name of the limit stands in the ties as it is; of the partition that is not certain.
+    let limit = name.split(':').next().unwrap_or_default();
+    let mut select = conn.prepare_cached(SELECT_HOLDERS)?;
+    let mut rows = select.query([limit])?;
+    while holders.len() < HOLDERS_MAX
+        && let Some(row) = rows.next()?
+    {
+        let text = row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?;
+        let ties = ties::decode(row.get(1)?, text)?;
+        if ties.limits.iter().any(|limit| limit.key() == name) {
+            holders.push(JobId::from_bytes(row.get(0)?));
+        }
+    }
+    Ok(holders)
+}
+
+/// The keys of a limit that have running or waiting jobs, by key.
+pub(crate) fn limit_keys(
+    conn: &Connection,
+    now: Timestamp,
+    limit: &LimitName,
+) -> Result<Vec<KeyRecord>, Failure> {
+    let rule = limits::rule_of(conn, limit.as_str())?;
+    let mut records = Vec::new();
+    let whole = of_name(conn, now, limit.as_str())?;
+    if whole.running > 0 || whole.waiting > 0 {
+        records.push(whole);
+    }
+    let room = PAGE_MAX as usize - records.len();
+    let mut select = conn.prepare_cached(SELECT_PARTS)?;
+    // What begins with the name and a colon: a semicolon comes next to that.
+    let values = params![format!("{limit}:"), format!("{limit};"), room as i64];
+    let mut rows = select.query(values)?;
+    while let Some(row) = rows.next()? {
+        records.push(record(row.get(0)?, &Key::read(row, 1)?, rule, now));
+    }
+    Ok(records)
+}
+
+/// For the test that each of them finds its rows by an index.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] = &[
+    COUNT_BEFORE,
+    COUNT_IN_LINE,
+    SELECT_KEY,
+    SELECT_PARTS,
+    SELECT_KIND,
+    SELECT_HOLDERS_OF_KIND,
+    SELECT_HOLDERS,
+];

@@ -57,7 +57,8 @@ impl CronExpression {
     /// `H H * * *` spread over the day. The name of the job makes a good seed.
     ///
     /// `H/15` runs every 15 units from a first value that the seed chooses. In the day of month `H` is at
-    /// most 28. Macros mean what they mean without a seed: `@daily` is midnight.
+    /// most 28. The text of the expression has the chosen values, so that it means the same without the
+    /// seed. Macros mean what they mean without a seed: `@daily` is midnight.
     ///
     /// # Errors
     /// As [`parse`](CronExpression::parse).
@@ -76,7 +77,8 @@ impl CronExpression {
     ) -> Result<CronExpression, CronError> {
         let mut builder = Builder { schedule: Schedule::EMPTY, seed: seed.map(Seed::of) };
         parse::parse(text, format, &mut builder)?;
-        Ok(CronExpression { text: Cow::Owned(normalised(text)), schedule: builder.finish() })
+        let text = Cow::Owned(normalised(text, builder.seed));
+        Ok(CronExpression { text, schedule: builder.finish() })
     }
 
     /// Every minute: `* * * * *`.
@@ -129,7 +131,8 @@ impl CronExpression {
         CronExpression { text: Cow::Borrowed("0 0 31 2 *"), schedule: Schedule::NEVER }
     }
 
-    /// The text, with single blanks and capital letters; a macro in small ones.
+    /// The text, with single blanks and capital letters, and with values in place of `H`; a macro in
+    /// small letters.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -202,8 +205,8 @@ impl Hash for CronExpression {
     }
 }
 
-/// Single blanks, capital letters; macros in small ones.
-fn normalised(text: &str) -> String {
+/// Single blanks, capital letters, values for `H`; macros in small letters.
+fn normalised(text: &str, seed: Option<Seed>) -> String {
     let mut normal = String::with_capacity(text.len());
     for word in text.split([' ', '\t']).filter(|word| !word.is_empty()) {
         if !normal.is_empty() {
@@ -213,10 +216,29 @@ fn normalised(text: &str) -> String {
     }
     if normal.starts_with('@') {
         normal.make_ascii_lowercase();
-    } else {
-        normal.make_ascii_uppercase();
+        return normal;
     }
-    normal
+    normal.make_ascii_uppercase();
+    match seed {
+        Some(seed) if normal.contains('H') => with_values(&normal, seed),
+        _ => normal,
+    }
+}
+
+/// The text with the values that a seed chooses in place of each `H`.
+fn with_values(text: &str, seed: Seed) -> String {
+    let skip = Field::ALL.len().saturating_sub(text.split(' ').count());
+    let words = text.split(' ').zip(&Field::ALL[skip..]).map(|(word, field)| {
+        let Some(rest) = word.strip_prefix('H') else { return word.to_owned() };
+        let step = rest.strip_prefix('/').and_then(|step| step.parse().ok());
+        match seed.choose(*field, step) {
+            Term::Range { low, high, step } => format!("{low}-{high}/{step}"),
+            Term::From { low, step } => format!("{low}/{step}"),
+            Term::Value(value) => value.to_string(),
+            _ => word.to_owned(),
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Gathers the sets.
@@ -245,25 +267,16 @@ impl Builder {
             Field::DayOfWeek => schedule.weekdays |= (bits | bits >> 7) as u8 & 0x7F,
         }
     }
-
-    fn hashed(&self, field: Field, step: Option<u8>) -> u64 {
-        let (first, last) = (field.first(), field.last_hashed());
-        // The parser lets `H` pass only with a seed.
-        let below = |bound| self.seed.map_or(0, |seed| seed.below(bound, field));
-        match step {
-            None => 1 << (first + below(last - first + 1)),
-            Some(step) => range(first + below(step).min(last - first), last, step),
-        }
-    }
 }
 
 impl Sink for Builder {
     fn term(&mut self, field: Field, term: Term) {
-        let is_interval = match term {
-            Term::Every { .. } | Term::From { .. } | Term::Range { .. } => true,
-            Term::Hash { step } => step.is_some(),
-            _ => false,
+        let term = match (term, self.seed) {
+            (Term::Hash { step }, Some(seed)) => seed.choose(field, step),
+            (term, _) => term,
         };
+        let is_interval =
+            matches!(term, Term::Every { .. } | Term::From { .. } | Term::Range { .. });
         if is_interval && field.is_of_time() {
             self.schedule.flags |= INTERVAL;
         }
@@ -274,7 +287,8 @@ impl Sink for Builder {
             Term::Value(value) => 1 << value,
             Term::From { low, step } => range(low, last, step),
             Term::Range { low, high, step } => around(field, low, high, step),
-            Term::Hash { step } => self.hashed(field, step),
+            // The parser lets `H` pass only with a seed, and then it was replaced above.
+            Term::Hash { .. } => 0,
             Term::LastDay { before, nearest_weekday } => {
                 self.schedule.before_last = before;
                 self.schedule.flags |= LAST_DAY | if nearest_weekday { NEAREST_WEEKDAY } else { 0 };

@@ -1,6 +1,7 @@
 //! The values that `H` stands for: chosen by a seed, the same for ever.
 
 use crate::field::Field;
+use crate::parse::Term;
 
 /// The hash of a seed text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +15,24 @@ impl Seed {
         }))
     }
 
+    /// What `H` or `H/step` stands for in a field.
+    pub(crate) fn choose(self, field: Field, step: Option<u8>) -> Term {
+        let (first, high) = (field.first(), field.last_hashed());
+        match step {
+            None => Term::Value(first + self.below(high - first + 1, field)),
+            Some(step) => {
+                let low = (first + self.below(step, field)).min(high);
+                if high == field.last() {
+                    Term::From { low, step }
+                } else {
+                    Term::Range { low, high, step }
+                }
+            }
+        }
+    }
+
     /// A number below `bound`. Each field has its own, so that a change of one field moves no other.
-    pub(crate) fn below(self, bound: u8, field: Field) -> u8 {
+    fn below(self, bound: u8, field: Field) -> u8 {
         let number = mix(self.0.wrapping_add(mix(field as u64 + 1)));
         // The high half of the product is spread evenly, without a division.
         ((u128::from(number) * u128::from(bound)) >> 64) as u8

@@ -116,6 +116,16 @@ fn a_seed_chooses_the_same_values_for_ever() {
     assert_eq!(described("H/15 * * * *", "daily-report"), "every 15 minutes from minute 3");
     // A change of one field moves no other one.
     assert_eq!(described("H 9 * * MON", "daily-report"), "every Monday at 09:15");
+    // The text has the chosen values, and needs the seed no more.
+    for (text, chosen) in [
+        ("h H * * *", "15 18 * * *"),
+        ("H/15 8 H/9 * H/2", "3/15 8 1-28/9 * 1-6/2"),
+        ("H H/6 H H/5 H * ", "51 1/6 18 1-28/5 12 *"),
+    ] {
+        let cron = CronExpression::parse_seeded(text, "daily-report").unwrap();
+        assert_eq!(cron.as_str(), chosen);
+        assert_eq!(parse(chosen), cron, "{text}");
+    }
     // Without an `H` a seed changes nothing.
     for text in ["@daily", "0 8 * * *"] {
         assert_eq!(CronExpression::parse_seeded(text, "any").unwrap(), parse(text));

@@ -25,6 +25,9 @@ The commands of the workspace: cargo xtask <command>
   sim [ARGS]           the deterministic simulation; ARGS go to it: --seeds N (default 5000), --seed N
   torture-processes [ARGS]
                        4 processes enqueue and 2 others work on one SQLite file; ARGS go to it
+  torture-recurring [ARGS]
+                       8 servers fire 20 recurring jobs every second for 5 minutes, 2 of them are killed
+                       all the time; ARGS go to it: --seconds N, --servers N, --recurring N
   torture-shop [ARGS]  the sample application while its workers are killed; ARGS go to it
   bench [--storage URL] [--runs N] [--scenario NAME]
                        every scenario of `portfire bench`, medians of 5 runs, as a Markdown table
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         "tidy" => no_words(rest).and_then(|()| tidy::run()),
         "sim" => sim(rest),
         "torture-processes" => program("portfire-torture", &["processes"], rest),
+        "torture-recurring" => program("portfire-torture", &["recurring"], rest),
         "torture-shop" => program("shop", &["torture"], rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use portfire::Server;
 
-use crate::effects::mark;
+use crate::effects::{mark, occur, step};
 use crate::{AnyError, effects};
 
 /// Where this process works.
@@ -26,8 +26,11 @@ pub(crate) struct Post {
 pub(crate) async fn run(post: Post) -> Result<(), AnyError> {
     effects::open(&post.effects)?;
     let storage = portfire::open(&post.storage).await?;
-    let server =
-        Server::builder(storage).name(post.name).register(portfire::jobs![mark]).start().await?;
+    let server = Server::builder(storage)
+        .name(post.name)
+        .register(portfire::jobs![mark, occur, step])
+        .start()
+        .await?;
     // The supervisor closes our input to end us, and so does its own death.
     let (end, ended) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {

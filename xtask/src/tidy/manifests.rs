@@ -88,7 +88,12 @@ pub(crate) const LAYERS: &[Layer] = &[
         inner: &["portfire-core", "portfire-server"],
         outer: None,
     },
-    Layer { name: "portfire-torture", shipped: false, inner: &["portfire"], outer: None },
+    Layer {
+        name: "portfire-torture",
+        shipped: false,
+        inner: &["portfire", "portfire-core"],
+        outer: None,
+    },
     Layer { name: "shop", shipped: false, inner: &["portfire"], outer: None },
     Layer { name: "xtask", shipped: false, inner: &[], outer: None },
 ];

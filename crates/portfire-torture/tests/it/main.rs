@@ -25,6 +25,16 @@ fn a_killed_server_loses_no_job() {
 }
 
 #[test]
+fn each_occurrence_is_fired_once_while_servers_are_killed() {
+    let words = ["recurring", "--seconds", "6", "--servers", "3", "--recurring", "5"];
+    let output = torture(&words);
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{complained}");
+    assert!(said.contains("30 occurrences of 5 recurring jobs, 3 servers, "), "{said}");
+}
+
+#[test]
 fn a_directory_that_is_in_use_is_refused() {
     let output = torture(&["processes", "--jobs", "1", "--dir", env!("CARGO_MANIFEST_DIR")]);
     assert_eq!(output.status.code(), Some(1));

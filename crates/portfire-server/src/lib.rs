@@ -4,6 +4,39 @@
 //! which each step is taken. [`Performer`] runs one claimed job and decides its outcome;
 //! [`shutdown`] tells how a server ends.
 //!
+//! # What it tells
+//!
+//! **Spans** of `tracing`. Events inside of them are those of handlers and of the server; with the feature
+//! `capture` the layer `Capture` puts what a handler says into its job's log.
+//!
+//! | span | level | fields |
+//! |---|---|---|
+//! | `portfire.job` | info | `job_id`, `kind`, `queue`, `attempt`, `server`, `traceparent` (the W3C context of who enqueued it) |
+//! | `portfire.service` | debug | `service`: what is done, as in [`Health`] |
+//!
+//! **Metrics** through the `metrics` facade, to the recorder that is installed when the server starts.
+//! A kind is the name of a handler here, or `other`; a queue is one that the server serves, or `other`;
+//! so what is stored cannot make labels grow without end. Counters end in `_total`, times are in seconds.
+//!
+//! | metric | sort | labels | what |
+//! |---|---|---|---|
+//! | `portfire_jobs_ended_total` | counter | `kind`, `queue`, `outcome` | attempts whose end is stored, once each; `outcome` is `succeeded`, `retried`, `failed`, `snoozed`, `parked`, `released` or `discarded` |
+//! | `portfire_job_wait_seconds` | histogram | `kind`, `queue` | from the entry into the queue to the claim |
+//! | `portfire_job_run_seconds` | histogram | `kind`, `queue` | how long handlers ran |
+//! | `portfire_jobs_released_total` | counter | | jobs that were fetched and given back unstarted |
+//! | `portfire_jobs_lost_total` | counter | | jobs that were taken from this server while it had them |
+//! | `portfire_outcomes_fenced_total` | counter | | outcomes that came too late and were dropped |
+//! | `portfire_jobs_rescued_total`, `portfire_jobs_poisoned_total` | counter | | jobs of dead servers that this one returned, or gave up |
+//! | `portfire_servers_dead_total` | counter | | servers that this one declared dead |
+//! | `portfire_leases_lost_total` | counter | | times that this server could not renew its own lease |
+//! | `portfire_occurrences_fired_total` | counter | | runs of recurring jobs that this server created |
+//! | `portfire_storage_call_seconds` | histogram | `call` | calls of the storage by this server |
+//! | `portfire_storage_call_failures_total` | counter | `call` | those that failed |
+//! | `portfire_queue_jobs` | gauge | `queue`, `state` | stored jobs; every server tells the same, so take the maximum; at most 200 queues |
+//! | `portfire_queue_wait_seconds` | gauge | `queue` | how long the job has waited that is next in line |
+//!
+//! **Health** for probes: [`Server::health`].
+//!
 //! Everything reaches time, tasks and randomness through [`Runtime`], and the storage through
 //! [`Storage`](portfire_core::Storage), so the simulator runs exactly this code in virtual time.
 

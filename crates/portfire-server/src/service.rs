@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portfire_core::BoxError;
+use tracing::Instrument;
 
 use crate::health::Pulse;
 use crate::panics::caught_in;
@@ -55,9 +56,10 @@ pub(crate) async fn run(
                 None => std::future::pending().await,
             }
         };
+        let span = tracing::debug_span!("portfire.service", service = service.name());
         let passed = tokio::select! {
             biased;
-            passed = caught_in(service.run_once()) => Some(passed),
+            passed = caught_in(service.run_once()).instrument(span) => Some(passed),
             () = too_long => None,
         };
         let wait = match passed {

@@ -1,6 +1,7 @@
 //! The server's behaviour, sentence by sentence, in virtual time.
 
 mod cancel;
+mod deadlines;
 mod dispatch;
 mod faulty;
 mod filters;
@@ -9,6 +10,7 @@ mod outage;
 mod outcomes;
 mod processes;
 mod queues;
+mod said;
 mod shutdown;
 #[cfg(unix)]
 mod signals;

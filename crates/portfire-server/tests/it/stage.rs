@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portfire_core::{
-    BoxFuture, Cause, Client, HistoryEntry, JobId, JobRecord, Json, KindName, MemoryStorage,
-    Monitor, NewJob, Outcome, QueueName, StateName, Storage,
+    BoxFuture, Cause, Client, HistoryEntry, JobId, JobRecord, Json, KindName, LogLine,
+    MemoryStorage, Monitor, NewJob, Outcome, QueueName, StateName, Storage,
 };
 use portfire_server::{
     Handler, HandlerDefaults, HandlerResult, Invocation, JobContext, JobDescriptor, Server,
@@ -196,6 +196,25 @@ impl Stage {
     pub(crate) async fn causes(&self, id: JobId) -> Vec<Cause> {
         let history: Vec<HistoryEntry> = self.storage.history(id).await.unwrap();
         history.into_iter().map(|entry| entry.cause).collect()
+    }
+
+    /// The texts of the first page of a job's log.
+    pub(crate) async fn log(&self, id: JobId) -> Vec<String> {
+        let page = self.storage.log(id, None, 500).await.unwrap();
+        page.lines.into_iter().map(|line| line.text).collect()
+    }
+
+    /// All lines of a job's log.
+    pub(crate) async fn all_lines(&self, id: JobId) -> Vec<LogLine> {
+        let (mut lines, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.storage.log(id, after, 500).await.unwrap();
+            if page.lines.is_empty() {
+                return lines;
+            }
+            lines.extend(page.lines);
+            after = page.next;
+        }
     }
 
     /// Waits, for at most a virtual day, until a job is in a state.

@@ -28,7 +28,7 @@ use crate::storage::BoxFuture;
 use crate::transition::Retention;
 
 pub use any::{AnyCall, Enqueue};
-pub use chain::Chain;
+pub use chain::{Chain, IntoChain};
 pub use limit::Limit;
 pub use parent::{ParentError, ParentResult};
 pub use unique::Unique;
@@ -239,19 +239,19 @@ impl<J: JobFn> Call<J> {
     }
 
     /// This call, and after its success the next one.
-    pub fn then<K: JobFn>(self, next: impl Into<Chain<K>>) -> Chain<K> {
-        Chain::from(self).then(next)
+    pub fn then<N: IntoChain>(self, next: N) -> Chain<N::Last> {
+        self.into_chain().then(next)
     }
 
     /// This call, and after an end of it the next one.
-    pub fn then_on<K: JobFn>(self, after: After, next: impl Into<Chain<K>>) -> Chain<K> {
-        Chain::from(self).then_on(after, next)
+    pub fn then_on<N: IntoChain>(self, after: After, next: N) -> Chain<N::Last> {
+        self.into_chain().then_on(after, next)
     }
 
     /// This call, and after its success the next one, which takes what this one returns: see
     /// [`Chain::pipe`].
     pub fn pipe<K: Takes<J::Output>>(self, next: Call<K>) -> Chain<K> {
-        Chain::from(self).pipe(next)
+        self.into_chain().pipe(next)
     }
 
     /// The same call, whose job's type is forgotten, so that calls of different jobs fit into one list.

@@ -38,7 +38,8 @@ pub use batch::{
     Progression,
 };
 pub use call::{
-    AnyCall, Call, Chain, Enqueue, Inline, JobFn, Limit, ParentError, ParentResult, Takes, Unique,
+    AnyCall, Call, Chain, Enqueue, Inline, IntoChain, JobFn, Limit, ParentError, ParentResult,
+    Takes, Unique,
 };
 pub use client::{
     Batch, BatchHandle, Client, ClientError, ContinueWith, Lock, LockGuard, Recurring,

@@ -29,13 +29,13 @@ pub struct Chain<J: JobFn> {
 
 impl<J: JobFn> Chain<J> {
     /// Adds what runs after the success of the last call.
-    pub fn then<K: JobFn>(self, next: impl Into<Chain<K>>) -> Chain<K> {
+    pub fn then<N: IntoChain>(self, next: N) -> Chain<N::Last> {
         self.then_on(After::Success, next)
     }
 
     /// Adds what runs after this end of the last call.
-    pub fn then_on<K: JobFn>(mut self, after: After, next: impl Into<Chain<K>>) -> Chain<K> {
-        let mut next = next.into();
+    pub fn then_on<N: IntoChain>(mut self, after: After, next: N) -> Chain<N::Last> {
+        let mut next = next.into_chain();
         if let Some(head) = next.calls.first_mut() {
             head.previous = Some(after);
         }
@@ -65,9 +65,33 @@ impl<J: JobFn> Chain<J> {
     }
 }
 
-impl<J: JobFn> From<Call<J>> for Chain<J> {
-    fn from(call: Call<J>) -> Chain<J> {
-        Chain { calls: vec![call.any()], last: PhantomData }
+/// What can follow in a chain: a call, or another chain.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a call of a job",
+    label = "cannot follow in a chain",
+    note = "put `#[job]` on the function, and pass what calling it returns: `extract(7).then(load(\"t1\"))`"
+)]
+pub trait IntoChain {
+    /// The job of the last call.
+    type Last: JobFn;
+
+    /// The chain.
+    fn into_chain(self) -> Chain<Self::Last>;
+}
+
+impl<J: JobFn> IntoChain for Call<J> {
+    type Last = J;
+
+    fn into_chain(self) -> Chain<J> {
+        Chain { calls: vec![self.any()], last: PhantomData }
+    }
+}
+
+impl<J: JobFn> IntoChain for Chain<J> {
+    type Last = J;
+
+    fn into_chain(self) -> Chain<J> {
+        self
     }
 }
 

@@ -41,7 +41,12 @@ impl Limit {
         let content;
         parenthesized!(content in input);
         if content.peek(LitStr) {
-            limit.template = Some(named(content.parse()?)?);
+            let template = named(content.parse()?);
+            if template.is_err() {
+                // One slip is one error: the rest is not looked at.
+                content.parse::<TokenStream>()?;
+            }
+            limit.template = Some(template?);
             if !content.is_empty() {
                 content.parse::<Token![,]>()?;
             }

@@ -7,4 +7,5 @@ mod lock;
 mod methods;
 mod stage;
 mod testing;
+mod ties;
 mod versions;

@@ -24,6 +24,22 @@ pub(crate) async fn perform<J: JobFn>(call: Call<J>, services: Services) -> Hand
     run(handler, job, client, services).await
 }
 
+/// Runs the handler of a call as a job that was changed by `change`: whatever the call waits for is
+/// taken as fulfilled.
+pub(crate) async fn perform_as<J: JobFn>(
+    call: Call<J>,
+    change: impl FnOnce(&mut ClaimedJob),
+) -> HandlerResult {
+    let storage = Arc::new(MemoryStorage::new());
+    let client = Client::new(storage.clone());
+    let mut stored = call.into_new_job(|| client.next_id()).map_err(JobError::permanent)?;
+    stored.ties = Default::default();
+    client.create(vec![stored]).await.map_err(JobError::permanent)?;
+    let mut job = claim(&*storage).await;
+    change(&mut job);
+    run(descriptor(job.kind.as_str()).handler, job, client, Services::new()).await
+}
+
 /// Runs a handler on arguments that were stored by somebody else.
 pub(crate) async fn perform_stored(kind: &str, args: &str, services: Services) -> HandlerResult {
     #[job]

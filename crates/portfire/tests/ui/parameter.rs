@@ -19,7 +19,7 @@ async fn lends_inside(words: Vec<&str>) {
 }
 
 #[job]
-async fn unknown_attribute(#[parent] rows: u64) {
+async fn unknown_attribute(#[parant] rows: u64) {
     let _ = rows;
 }
 

@@ -64,13 +64,11 @@ impl Data {
     /// Ends a batch that has nothing pending, when it has started or was cancelled.
     pub(super) fn end_if_empty(&mut self, number: Number) {
         let now = self.now;
+        // One above it that is cancelled cancels it too, also before a promotion has come to it.
+        let cancelled = self.batches.upward(number).any(|(_, batch)| batch.is_cancelled());
         let ended = self.batches.change(number, |batch| {
-            let cancelled = match batch.record.state {
-                BatchState::Started => false,
-                BatchState::Cancelling => true,
-                _ => return None,
-            };
-            if batch.record.members.pending > 0 {
+            let runs = matches!(batch.record.state, BatchState::Started | BatchState::Cancelling);
+            if !runs || batch.record.members.pending > 0 {
                 return None;
             }
             batch.record.state = batch.record.members.end(cancelled);

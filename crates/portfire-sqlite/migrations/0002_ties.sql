@@ -31,8 +31,11 @@ CREATE TABLE portfire_link (
 -- How those ended that a job waited for, as far as it asked.
 CREATE TABLE portfire_parent (
     seq INTEGER NOT NULL,
-    place INTEGER NOT NULL,
-    outcome TEXT NOT NULL,          -- JSON
+    place INTEGER NOT NULL,         -- among what the job waited for
+    state INTEGER NOT NULL,
+    result TEXT,
+    error_class TEXT,
+    error_message TEXT,
     PRIMARY KEY (seq, place)
 ) STRICT, WITHOUT ROWID;
 
@@ -66,10 +69,11 @@ CREATE TABLE portfire_batch (
     deleted INTEGER NOT NULL,
     ended_at INTEGER,
     expires_at INTEGER,
+    clean_at INTEGER,               -- expires_at, but NULL from a vain look until its last member is cleaned
     reason TEXT                     -- why it was cancelled
 ) STRICT;
 CREATE INDEX portfire_batch_nested ON portfire_batch (parent) WHERE parent IS NOT NULL;
-CREATE INDEX portfire_batch_expiry ON portfire_batch (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX portfire_batch_expiry ON portfire_batch (clean_at) WHERE clean_at IS NOT NULL;
 CREATE INDEX portfire_batch_state ON portfire_batch (state);
 
 -- Cancelled batches whose members are still to be deleted.

@@ -1,13 +1,14 @@
 //! Explicit changes of jobs, and of queues.
 
+use portfire_core::transition::next;
 use portfire_core::{
-    Action, Change, Changed, Event, QueueName, StateName, StorageError, Timestamp, When,
+    Action, Change, Changed, Event, QueueName, Refusal, StateName, StorageError, Timestamp, When,
 };
 
 use crate::error::Failure;
-use crate::limits;
 use crate::row::{At, Body, Facts, Stand, transit};
 use crate::write::Write;
+use crate::{batches, unique};
 
 const UPDATE_PAUSED: &str = "UPDATE portfire_queue SET paused = ?2 WHERE queue = ?1";
 
@@ -20,7 +21,6 @@ pub(crate) fn change(write: &mut Write<'_>, changes: &[Change]) -> Result<Vec<Ch
     for (change, (event, reason)) in changes.iter().zip(steps?) {
         changed.push(change_one(write, change, event, reason)?);
     }
-    limits::settle(write)?;
     Ok(changed)
 }
 
@@ -39,6 +39,9 @@ fn change_one(
     if leads_nowhere(event, state) {
         return Ok(Changed::Unchanged);
     }
+    if let Some(instead) = held_back(write, &body, &from, event)? {
+        return Ok(instead);
+    }
     let facts = Facts { reason, ..Facts::default() };
     match transit(write, &body, &from, event, &facts)? {
         Err(refusal) => Ok(Changed::Refused(refusal)),
@@ -49,6 +52,33 @@ fn change_one(
             Ok(Changed::Applied { from: state, revision: to.revision })
         }
     }
+}
+
+/// What keeps a job from running, or running again, beyond the state machine: its batch was cancelled, or
+/// another job holds its unique key. A final job that is to run anew takes its key here.
+fn held_back(
+    write: &mut Write<'_>,
+    body: &Body,
+    from: &Stand,
+    event: Event,
+) -> Result<Option<Changed>, Failure> {
+    if body.is_plain() || event == Event::Delete {
+        return Ok(None);
+    }
+    let refusal = next(&from.standing, event, write.now, &write.retention).err();
+    if let Some(refusal) = refusal {
+        return Ok(Some(Changed::Refused(refusal)));
+    }
+    let state = from.standing.state;
+    if batches::cancellation(write, body.batch)?.is_some() {
+        let verb = if event == Event::Requeue { "requeued" } else { "rescheduled" };
+        return Ok(Some(Changed::Refused(Refusal { state, verb })));
+    }
+    if !state.is_final() {
+        return Ok(None);
+    }
+    let holder = unique::take_again(write, body)?;
+    Ok(holder.map(|with| Changed::Conflict { with }))
 }
 
 /// What an action is to the state machine, and the reason that goes with it.

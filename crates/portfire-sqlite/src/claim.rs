@@ -11,12 +11,11 @@ use portfire_core::{
 use rusqlite::{CachedStatement, OptionalExtension, Row as SqlRow, params};
 
 use crate::error::{Failure, corrupt};
-use crate::limits;
 use crate::lines::Waiter;
 use crate::names::Queue;
-use crate::row::{instant, maybe_instant, options};
-use crate::ties;
+use crate::row::{Body, Stand, instant, maybe_instant, options};
 use crate::write::Write;
+use crate::{batches, limits, members, outbox, ties};
 
 /// The columns of [`Ready::read`], up to the last two of a repeated claim.
 macro_rules! columns {
@@ -58,7 +57,7 @@ const SELECT_CLAIMED: &str = concat!(
     JOIN portfire_queue q ON q.queue = j.queue WHERE r.server = ?1 AND r.cycle = ?2"
 );
 
-/// Most jobs that one claim puts into lines instead of giving them out.
+/// Most jobs that one claim puts into lines, or deletes, instead of giving them out.
 const TURNED_AWAY_MAX: usize = 1_000;
 /// Jobs that are looked at in vain for one that has aged.
 const PASSED_MAX: usize = 1_000;
@@ -183,6 +182,8 @@ pub(crate) fn claim(
     if !claimed.is_empty() {
         write.count_held(server, claimed.len() as i64);
     }
+    // What was deleted instead of claimed may have been waited for.
+    outbox::spill(write)?;
     Ok(claimed)
 }
 
@@ -256,9 +257,17 @@ impl Claiming<'_> {
         Ok(ready)
     }
 
-    /// Gives a job out, or puts it into the line of a limit that is used up.
+    /// Gives a job out, or puts it into the line of a limit that is used up; deletes it when its batch
+    /// was cancelled.
     fn take(&mut self, write: &mut Write<'_>, queue: &Queue, from: Ready) -> Result<(), Failure> {
         let conn = write.conn;
+        if from.batch.is_some() && batches::cancellation(write, from.batch)?.is_some() {
+            let body = Body::of(conn, from.seq)?;
+            let stand = Stand::find(conn, &body)?;
+            members::delete(write, &body, &stand)?;
+            self.turned_away += 1;
+            return Ok(());
+        }
         let key = [queue.number, from.rank, from.place];
         let line = limits::admit(write, Some(&from.job.ties), from.kind)?;
         self.delete.execute(key)?;
@@ -287,6 +296,7 @@ impl Claiming<'_> {
         job.claim.attempt = made.to.attempt;
         job.kind = write.names.kind(conn, from.kind)?;
         ties::complete(write, &mut job, from.batch)?;
+        ties::claimed(write, &job)?;
         self.claimed.push(job);
         Ok(())
     }

@@ -6,13 +6,10 @@ use portfire_core::storage::BATCH_MAX;
 use portfire_core::{Bucket, Cleaned};
 
 use crate::error::Failure;
-use crate::expiry;
-use crate::keys;
-use crate::locks;
-use crate::notes;
 use crate::row::{Body, Stand};
 use crate::servers::processes;
 use crate::write::{Write, bucket_code};
+use crate::{batches, expiry, keys, locks, notes, outbox, ties, unique};
 
 /// How long a dead server is shown.
 pub(crate) const DEAD_SHOWN: Duration = Duration::from_secs(24 * 60 * 60);
@@ -25,7 +22,10 @@ const DELETE_STATISTICS: &str = "DELETE FROM portfire_statistics WHERE bucket = 
 /// Removes up to `max` expired jobs, and the rest.
 pub(crate) fn clean(write: &mut Write<'_>, max: u32) -> Result<Cleaned, Failure> {
     let max = (max as usize).min(BATCH_MAX);
-    let expired = expiry::take(write.conn, write.now, max)?;
+    batches::give_up_open(write)?;
+    ties::settle(write)?;
+    let kept = outbox::ended(write.conn)?;
+    let expired = expiry::take(write.conn, write.now, max, &kept)?;
     for &seq in &expired {
         let body = Body::of(write.conn, seq)?;
         let stand = Stand::find(write.conn, &body)?;
@@ -34,10 +34,12 @@ pub(crate) fn clean(write: &mut Write<'_>, max: u32) -> Result<Cleaned, Failure>
             write.conn.prepare_cached(DELETE_HISTORY)?.execute([seq])?;
         }
         write.conn.prepare_cached(DELETE_JOB)?.execute([seq])?;
+        ties::cleaned(write, &body)?;
         write.count_cleaned(body.queue, body.kind, stand.standing.state);
     }
     notes::remove(write.conn, &expired)?;
-    let more = expiry::has_more(write.conn, write.now)?;
+    let mut more = expiry::has_more(write.conn, write.now, &kept)?;
+    more |= batches::clean(write, max)?;
     forget_old(write)?;
     Ok(Cleaned { jobs: expired.len() as u32, more })
 }
@@ -45,7 +47,7 @@ pub(crate) fn clean(write: &mut Write<'_>, max: u32) -> Result<Cleaned, Failure>
 fn forget_old(write: &mut Write<'_>) -> Result<(), Failure> {
     let died_by = write.now.saturating_sub(DEAD_SHOWN).as_micros();
     keys::clean(write)?;
-    let mut gone = locks::clean(write)?;
+    let mut gone = unique::clean(write)? + locks::clean(write)?;
     // Before the first day is over nothing can have died a day ago.
     if died_by > 0 {
         gone += write.conn.prepare_cached(DELETE_SERVERS)?.execute([died_by])?;

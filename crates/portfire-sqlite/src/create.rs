@@ -1,14 +1,18 @@
-//! Storing jobs.
+//! Storing batches and jobs.
 
 use portfire_core::storage::BATCH_MAX;
-use portfire_core::{Created, InvalidJob, NewJob, StateName, StorageError, Timestamp};
-use rusqlite::params;
+use portfire_core::{
+    Conflict, Created, Event, InvalidJob, NewBatch, NewJob, StateName, StorageError, Timestamp,
+};
+use rusqlite::{CachedStatement, Connection, params};
 
+use crate::admission::{Call, Plan};
 use crate::error::{Failure, corrupt};
 use crate::lines::Waiter;
-use crate::row::cause_code;
+use crate::row::{Body, Facts, Stand, cause_code, insert_awaiting, transit};
+use crate::unique::{self, Taken};
 use crate::write::Write;
-use crate::{limits, ties};
+use crate::{batches, limits, ties};
 
 // A job whose id is stored already is found out by the index that the insert looks into anyway.
 const INSERT_JOB: &str = "INSERT INTO portfire_job (seq, id, kind, queue, priority, created_at, \
@@ -20,40 +24,116 @@ const INSERT_SCHEDULED: &str = "INSERT INTO portfire_scheduled (run_at, seq, cau
     revision, attempt, failures, recoveries, written) VALUES (?1, ?2, ?3, 1, 0, 0, 0, 0)";
 const SELECT_SAME: &str = "SELECT k.name = ?2 AND j.args = ?3 FROM portfire_job j \
     JOIN portfire_kind k ON k.kind = j.kind WHERE j.id = ?1";
+const SELECT_STORED: &str = "SELECT 1 FROM portfire_job WHERE id = ?1";
 
-/// Stores the jobs, all or none.
-pub(crate) fn create(write: &mut Write<'_>, jobs: &[NewJob]) -> Result<Vec<Created>, Failure> {
-    if jobs.len() > BATCH_MAX {
-        return Err(InvalidJob::TooManyJobs { count: jobs.len(), limit: BATCH_MAX }.into());
-    }
-    for job in jobs {
-        job.validate(&write.limits)?;
-        job.when.resolve(write.now)?;
-    }
+/// Stores the batches and then the jobs, all or none.
+pub(crate) fn create(
+    write: &mut Write<'_>,
+    batches: &[NewBatch],
+    jobs: &[NewJob],
+) -> Result<Vec<Created>, Failure> {
+    check(write, batches, jobs)?;
     match jobs {
-        // A job alone whose id turns out to be taken has written nothing that would need undoing.
-        [job] if write.names.know(&job.queue, &job.kind) => insert_all(write, jobs),
-        _ => write.all_or_nothing(|write| insert_all(write, jobs)),
+        // A job alone that turns out to be there has written nothing that would need undoing.
+        [job] if batches.is_empty() && is_simple(write, job) => store(write, batches, jobs),
+        _ => write.all_or_nothing(|write| store(write, batches, jobs)),
     }
 }
 
 /// Stores a job that the storage itself makes, with what else the call does.
 pub(crate) fn create_one(write: &mut Write<'_>, job: &NewJob) -> Result<Created, Failure> {
-    let mut created = create(write, std::slice::from_ref(job))?;
+    let mut created = create(write, &[], std::slice::from_ref(job))?;
     created.pop().ok_or_else(|| corrupt("a job was created and is not told of"))
 }
 
-fn insert_all(write: &mut Write<'_>, jobs: &[NewJob]) -> Result<Vec<Created>, Failure> {
-    let mut created = Vec::with_capacity(jobs.len());
-    let mut insert_job = write.conn.prepare_cached(INSERT_JOB)?;
-    let mut insert_ready = write.conn.prepare_cached(INSERT_READY)?;
+/// Refuses what breaks a bound.
+fn check(write: &Write<'_>, batches: &[NewBatch], jobs: &[NewJob]) -> Result<(), Failure> {
+    let count = jobs.len().max(batches.len());
+    if count > BATCH_MAX {
+        return Err(InvalidJob::TooManyJobs { count, limit: BATCH_MAX }.into());
+    }
+    for batch in batches {
+        batch.validate()?;
+    }
     for job in jobs {
+        job.validate(&write.limits)?;
+        job.when.resolve(write.now)?;
+    }
+    Ok(())
+}
+
+/// Whether all that can be refused about a job is found out before anything is written.
+fn is_simple(write: &Write<'_>, job: &NewJob) -> bool {
+    let ties = &job.ties;
+    let replaces = ties.unique.as_ref().is_some_and(|key| key.conflict == Conflict::Replace);
+    ties.after.is_empty()
+        && ties.batch.is_none()
+        && !replaces
+        && write.names.know(&job.queue, &job.kind)
+}
+
+/// Stores what was checked.
+fn store(
+    write: &mut Write<'_>,
+    new_batches: &[NewBatch],
+    jobs: &[NewJob],
+) -> Result<Vec<Created>, Failure> {
+    let mut call = Call::new(new_batches, jobs);
+    batches::hold_open(write);
+    for batch in new_batches {
+        call.add_batch(write, batch)?;
+    }
+    let mut created = Vec::with_capacity(jobs.len());
+    let mut inserts = Inserts::new(write.conn)?;
+    for job in jobs {
+        let redirected = call.redirected(job);
+        created.push(inserts.store(write, &mut call, redirected.as_ref().unwrap_or(job))?);
+    }
+    call.finish(write)?;
+    Ok(created)
+}
+
+/// The statements that each job of a call needs.
+struct Inserts<'c> {
+    job: CachedStatement<'c>,
+    ready: CachedStatement<'c>,
+}
+
+impl<'c> Inserts<'c> {
+    fn new(conn: &'c Connection) -> rusqlite::Result<Inserts<'c>> {
+        let job = conn.prepare_cached(INSERT_JOB)?;
+        Ok(Inserts { job, ready: conn.prepare_cached(INSERT_READY)? })
+    }
+
+    fn store(
+        &mut self,
+        write: &mut Write<'_>,
+        call: &mut Call,
+        job: &NewJob,
+    ) -> Result<Created, Failure> {
+        let seq = write.tally.next;
+        if let Some(key) = &job.ties.unique {
+            match unique::take(write, key, job, seq)? {
+                Taken::Free => {}
+                Taken::Replaced => call.doubt(),
+                Taken::Existing => return existing(write, job),
+                Taken::Held(id) => {
+                    call.stands_for(id, job.id);
+                    return Ok(Created { id, existing: true });
+                }
+            }
+        }
+        let plan = match plan(write, call, job) {
+            Err(Failure::Refused(_)) if is_stored(write, job)? => Plan::default(),
+            planned => planned?,
+        };
+        let run_at = match plan.is_awaiting() {
+            true => None,
+            false => job.when.resolve(write.now)?,
+        };
         let kind = write.names.number_kind(write.conn, &job.kind, &mut write.tally.names)?;
         let queue = write.names.number_queue(write.conn, &job.queue, &mut write.tally.names)?;
-        let run_at = job.when.resolve(write.now)?;
-        let options = stored_options(job)?;
-        let seq = write.tally.next;
-        let inserted = insert_job.execute(params![
+        let inserted = self.job.execute(params![
             seq,
             job.id.as_bytes(),
             kind,
@@ -61,41 +141,80 @@ fn insert_all(write: &mut Write<'_>, jobs: &[NewJob]) -> Result<Vec<Created>, Fa
             job.priority,
             write.now.as_micros(),
             run_at.map(Timestamp::as_micros),
-            options,
+            stored_options(job)?,
             job.args.as_str(),
             ties::encode(&job.ties)?,
-            None::<i64>,
-            false,
-            false
+            plan.batch,
+            plan.is_awaiting(),
+            call.is_followed(job.id)
         ])?;
-        let existing = inserted == 0;
-        created.push(Created { id: job.id, existing });
-        if existing {
-            refuse_other(write, job)?;
-            continue;
+        if inserted == 0 {
+            if let Some(key) = &job.ties.unique {
+                unique::forget(write, key, seq)?;
+            }
+            return existing(write, job);
         }
+        // The number that was the next one is its own.
         write.draw();
         limits::declare(write, &job.ties)?;
         let state = match run_at {
-            None => {
-                let rank = -i64::from(job.priority);
-                match limits::entry(write, Some(&job.ties), kind)? {
-                    None => _ = insert_ready.execute([queue, rank, seq])?,
-                    Some(key) => _ = Waiter::new(rank, seq, queue).insert(write.conn, key)?,
-                }
-                StateName::Enqueued
-            }
+            _ if plan.is_awaiting() => StateName::Awaiting,
             Some(run_at) => {
                 let cause = cause_code(portfire_core::Cause::Created);
                 let values = [run_at.as_micros(), seq, cause];
                 write.conn.prepare_cached(INSERT_SCHEDULED)?.execute(values)?;
                 StateName::Scheduled
             }
+            None => {
+                let rank = -i64::from(job.priority);
+                match limits::entry(write, Some(&job.ties), kind)? {
+                    None => _ = self.ready.execute([queue, rank, seq])?,
+                    Some(key) => _ = Waiter::new(rank, seq, queue).insert(write.conn, key)?,
+                }
+                StateName::Enqueued
+            }
         };
         write.count_created(queue, kind, state);
-        write.hint_work();
+        call.made(job.id, seq);
+        if let Some(batch) = plan.batch {
+            batches::member_moved(write, batch, None, state)?;
+        }
+        if state == StateName::Awaiting {
+            wait(write, call, job, seq, &plan)?;
+        } else {
+            call.link(write, seq, false, &plan)?;
+            write.hint_work();
+        }
+        Ok(Created { id: job.id, existing: false })
     }
-    Ok(created)
+}
+
+/// What a job waits for and belongs to; most wait for nothing and belong to nothing.
+fn plan(write: &mut Write<'_>, call: &mut Call, job: &NewJob) -> Result<Plan, Failure> {
+    match job.ties.after.is_empty() && job.ties.batch.is_none() {
+        true => Ok(Plan::default()),
+        false => call.plan_job(write, job),
+    }
+}
+
+/// Puts a job where it waits for others, or deletes it when it waits in vain.
+fn wait(
+    write: &mut Write<'_>,
+    call: &mut Call,
+    job: &NewJob,
+    seq: i64,
+    plan: &Plan,
+) -> Result<(), Failure> {
+    insert_awaiting(write.conn, seq, plan.pending(), plan.start, job.when)?;
+    call.link(write, seq, false, plan)?;
+    if plan.unmet.is_some() {
+        call.doubt();
+        let body = Body::of(write.conn, seq)?;
+        let stand = Stand::find(write.conn, &body)?;
+        let facts = Facts { reason: plan.unmet.as_deref(), ..Facts::default() };
+        transit(write, &body, &stand, Event::Delete, &facts)?.map_err(corrupt)?;
+    }
+    Ok(())
 }
 
 /// Only what a call said is stored.
@@ -107,16 +226,25 @@ fn stored_options(job: &NewJob) -> Result<Option<String>, Failure> {
     encoded.map(Some).map_err(|error| InvalidJob::Encode { reason: error.to_string() }.into())
 }
 
-fn refuse_other(write: &Write<'_>, job: &NewJob) -> Result<(), Failure> {
+fn is_stored(write: &Write<'_>, job: &NewJob) -> rusqlite::Result<bool> {
+    write.conn.prepare_cached(SELECT_STORED)?.exists([job.id.as_bytes()])
+}
+
+/// The answer for a job whose id is stored, unless it is another job's.
+fn existing(write: &Write<'_>, job: &NewJob) -> Result<Created, Failure> {
     let same: bool = write
         .conn
         .prepare_cached(SELECT_SAME)?
         .query_row(params![job.id.as_bytes(), job.kind.as_str(), job.args.as_str()], |row| {
             row.get(0)
         })?;
-    if same { Ok(()) } else { Err(StorageError::IdTaken { job: job.id }.into()) }
+    match same {
+        true => Ok(Created { id: job.id, existing: true }),
+        false => Err(StorageError::IdTaken { job: job.id }.into()),
+    }
 }
 
 /// For the test that each of them finds its rows by an index.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] = &[INSERT_JOB, INSERT_READY, INSERT_SCHEDULED, SELECT_SAME];
+pub(crate) const STATEMENTS: &[&str] =
+    &[INSERT_JOB, INSERT_READY, INSERT_SCHEDULED, SELECT_SAME, SELECT_STORED];

@@ -10,12 +10,10 @@ use portfire_core::{
 
 use crate::claim::{claim, claimed_before};
 use crate::error::{Failure, corrupt};
-use crate::history;
-use crate::limits;
-use crate::notes;
 use crate::row::{At, Body, Facts, Stand, body_columns, instant, maybe_instant, transit};
 use crate::servers::alive;
 use crate::write::Write;
+use crate::{history, notes, ties};
 
 /// A held job by its number, when it is the one that the claim names.
 pub(crate) const SELECT_HELD: &str = concat!(
@@ -38,7 +36,7 @@ pub(crate) fn cycle(write: &mut Write<'_>, request: &CycleRequest) -> Result<Cyc
         };
         verdicts.push(finish(write, &request.server, server, done, found)?);
     }
-    limits::settle(write)?;
+    ties::settle(write)?;
     let claimed = match &request.claim {
         None => Vec::new(),
         Some(wish) => {

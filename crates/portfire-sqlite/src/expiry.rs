@@ -4,6 +4,8 @@
 //! promise too much (a job that was requeued meanwhile is in it, too), never too little: whoever reads
 //! it looks at the jobs themselves.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::row::state;
@@ -15,8 +17,8 @@ const GAP_MAX: i64 = 8;
 const INSERT_RUN: &str = "INSERT INTO portfire_expiry (expires_at, state, first, last) \
     VALUES (?1, ?2, ?3, ?4) \
     ON CONFLICT (expires_at, state, first) DO UPDATE SET last = max(last, ?4)";
-const SELECT_SOONEST: &str = "SELECT expires_at FROM portfire_expiry WHERE expires_at <= ?1 \
-    ORDER BY expires_at LIMIT 1";
+const SELECT_SOONEST: &str = "SELECT expires_at FROM portfire_expiry \
+    WHERE expires_at <= ?1 AND expires_at > ?2 ORDER BY expires_at LIMIT 1";
 const SELECT_RUNS: &str = "SELECT state, first, last FROM portfire_expiry WHERE expires_at = ?1";
 const DELETE_RUNS: &str = "DELETE FROM portfire_expiry WHERE expires_at = ?1";
 const SELECT_SUCCEEDED: &str = "SELECT seq FROM portfire_succeeded \
@@ -46,17 +48,23 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// Up to `max` jobs that have expired, the earliest expiry first, then by number. Runs that have
-/// nothing to tell any more are removed on the way.
-pub(crate) fn take(conn: &Connection, now: Timestamp, max: usize) -> rusqlite::Result<Vec<i64>> {
+/// Up to `max` jobs that have expired, the earliest expiry first, then by number; those in `kept` are
+/// passed over. Runs that have nothing to tell any more are removed on the way.
+pub(crate) fn take(
+    conn: &Connection,
+    now: Timestamp,
+    max: usize,
+    kept: &HashSet<i64>,
+) -> rusqlite::Result<Vec<i64>> {
     let mut expired = Vec::new();
+    let mut passed = i64::MIN;
     loop {
-        let soonest: Option<i64> = conn
-            .prepare_cached(SELECT_SOONEST)?
-            .query_row([now.as_micros()], |row| row.get(0))
-            .optional()?;
-        let Some(expires_at) = soonest else { return Ok(expired) };
+        let Some(expires_at) = soonest(conn, now, passed)? else { return Ok(expired) };
+        passed = expires_at;
         let mut together = jobs_of(conn, expires_at)?;
+        let all = together.len();
+        together.retain(|seq| !kept.contains(seq));
+        let keeps_any = together.len() < all;
         let room = max - expired.len();
         if together.len() > room {
             together.truncate(room);
@@ -64,22 +72,36 @@ pub(crate) fn take(conn: &Connection, now: Timestamp, max: usize) -> rusqlite::R
             return Ok(expired);
         }
         expired.append(&mut together);
-        conn.prepare_cached(DELETE_RUNS)?.execute([expires_at])?;
+        if !keeps_any {
+            conn.prepare_cached(DELETE_RUNS)?.execute([expires_at])?;
+        }
     }
 }
 
-/// Whether any job has expired.
-pub(crate) fn has_more(conn: &Connection, now: Timestamp) -> rusqlite::Result<bool> {
-    let mut select = conn.prepare_cached(SELECT_SOONEST)?;
+/// Whether any job has expired, besides those in `kept`.
+pub(crate) fn has_more(
+    conn: &Connection,
+    now: Timestamp,
+    kept: &HashSet<i64>,
+) -> rusqlite::Result<bool> {
+    let mut passed = i64::MIN;
     loop {
-        let soonest: Option<i64> =
-            select.query_row([now.as_micros()], |row| row.get(0)).optional()?;
-        let Some(expires_at) = soonest else { return Ok(false) };
-        if !jobs_of(conn, expires_at)?.is_empty() {
+        let Some(expires_at) = soonest(conn, now, passed)? else { return Ok(false) };
+        passed = expires_at;
+        let jobs = jobs_of(conn, expires_at)?;
+        if jobs.iter().any(|seq| !kept.contains(seq)) {
             return Ok(true);
         }
-        conn.prepare_cached(DELETE_RUNS)?.execute([expires_at])?;
+        if jobs.is_empty() {
+            conn.prepare_cached(DELETE_RUNS)?.execute([expires_at])?;
+        }
     }
+}
+
+/// The first instant after `passed` at which jobs may expire, if it has come.
+fn soonest(conn: &Connection, now: Timestamp, passed: i64) -> rusqlite::Result<Option<i64>> {
+    let mut select = conn.prepare_cached(SELECT_SOONEST)?;
+    select.query_row([now.as_micros(), passed], |row| row.get(0)).optional()
 }
 
 /// The jobs that expire at an instant, by number.
@@ -157,19 +179,30 @@ mod tests {
         let conn = with(&[(1, 500), (3, 900), (4, 500), (5, 2_000)]);
         write(&conn, &mut vec![(500, 4, 1), (500, 4, 2), (500, 4, 3), (500, 4, 4)]).unwrap();
         write(&conn, &mut vec![(900, 4, 3), (2_000, 4, 5)]).unwrap();
-        assert_eq!(take(&conn, NOW, 10).unwrap(), [1, 4, 3]);
+        assert_eq!(take(&conn, NOW, 10, &HashSet::new()).unwrap(), [1, 4, 3]);
         assert_eq!(runs(&conn), [(2_000, 5, 5)]);
+    }
+
+    #[test]
+    fn what_is_kept_is_passed_over_and_found_again() {
+        let conn = with(&[(1, 500), (2, 500), (3, 600)]);
+        write(&conn, &mut vec![(500, 4, 1), (500, 4, 2), (600, 4, 3)]).unwrap();
+        let kept = HashSet::from([1, 3]);
+        assert_eq!(take(&conn, NOW, 10, &kept).unwrap(), [2]);
+        conn.execute("DELETE FROM portfire_succeeded WHERE seq = 2", []).unwrap();
+        assert!(!has_more(&conn, NOW, &kept).unwrap());
+        assert_eq!(take(&conn, NOW, 10, &HashSet::new()).unwrap(), [1, 3]);
     }
 
     #[test]
     fn a_run_that_is_cut_stays_for_the_next_time() {
         let conn = with(&[(1, 500), (2, 500), (3, 500)]);
         write(&conn, &mut vec![(500, 4, 1), (500, 4, 2), (500, 4, 3)]).unwrap();
-        assert_eq!(take(&conn, NOW, 2).unwrap(), [1, 2]);
+        assert_eq!(take(&conn, NOW, 2, &HashSet::new()).unwrap(), [1, 2]);
         conn.execute("DELETE FROM portfire_succeeded WHERE seq < 3", []).unwrap();
-        assert!(has_more(&conn, NOW).unwrap());
-        assert_eq!(take(&conn, NOW, 2).unwrap(), [3]);
+        assert!(has_more(&conn, NOW, &HashSet::new()).unwrap());
+        assert_eq!(take(&conn, NOW, 2, &HashSet::new()).unwrap(), [3]);
         conn.execute("DELETE FROM portfire_succeeded", []).unwrap();
-        assert!(!has_more(&conn, NOW).unwrap());
+        assert!(!has_more(&conn, NOW, &HashSet::new()).unwrap());
     }
 }

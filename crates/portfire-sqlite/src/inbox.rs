@@ -10,6 +10,7 @@ use portfire_core::StorageError;
 use tokio::sync::oneshot;
 
 use crate::error::{Failure, Lost};
+use crate::ties;
 use crate::write::Write;
 
 /// Most operations in one commit.
@@ -74,7 +75,11 @@ where
     }
 
     fn apply(&mut self, write: &mut Write<'_>) -> Result<(), Lost> {
-        self.answer = Some(match (self.act)(write) {
+        let done = (self.act)(write).and_then(|done| {
+            ties::settle(write)?;
+            Ok(done)
+        });
+        self.answer = Some(match done {
             Ok(done) => Ok(done),
             Err(Failure::Refused(refusal)) => Err(refusal),
             Err(Failure::Lost(lost)) => return Err(lost),

@@ -34,6 +34,9 @@
 //! database open; a copy of the database needs the log too. `app.db-process-…` is the lock by which
 //! others notice at once that a process with servers has ended. All are readable by their owner alone.
 
+mod admission;
+mod batch_pages;
+mod batches;
 mod change;
 mod checkpoint;
 mod claim;
@@ -49,12 +52,15 @@ mod inbox;
 mod keys;
 mod limits;
 mod lines;
+mod links;
 mod locks;
+mod members;
 mod migrate;
 mod monitor;
 mod names;
 mod notes;
 mod options;
+mod outbox;
 mod pages;
 #[cfg(test)]
 mod plans;
@@ -66,6 +72,7 @@ mod row;
 mod servers;
 mod ties;
 mod transaction;
+mod unique;
 mod waiting;
 mod wakeup;
 mod write;
@@ -78,13 +85,15 @@ use std::thread::ThreadId;
 
 use portfire_core::client::block_on;
 use portfire_core::{
-    Answer, Bucket, Change, Changed, Claim, Cleaned, Counts, Created, Cursor, Cycle, CycleRequest,
-    DueRecurring, Fire, Fired, HistoryEntry, JobFilter, JobId, JobPage, JobRecord, KeyRecord,
-    LimitName, LimitRecord, LimitRule, LimitTarget, LockAnswer, LockRecord, LockRequest, LogPage,
-    Lost, Monitor, NewJob, NewServer, NotesRecord, Promoted, QueueName, QueueRecord,
-    RecurringChange, RecurringChanged, RecurringFilter, RecurringId, RecurringPage,
-    RecurringRecord, RescueRequest, Rescued, RunRecord, ServerId, ServerRecord, StatisticsRecord,
-    Storage, StorageError, StorageInfo, Timestamp, WaitingRecord, WakeupHub, Wakeups,
+    Answer, Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage, BatchRecord,
+    Bucket, Change, Changed, Claim, Cleaned, Continuation, Counts, Created, Cursor, Cycle,
+    CycleRequest, DueRecurring, Fire, Fired, HistoryEntry, JobFilter, JobId, JobPage, JobRecord,
+    KeyRecord, KindRecord, LimitName, LimitRecord, LimitRule, LimitTarget, LockAnswer, LockRecord,
+    LockRequest, LogPage, Lost, Monitor, NewBatch, NewJob, NewServer, NotesRecord, Promoted,
+    QueueName, QueueRecord, RecurringChange, RecurringChanged, RecurringFilter, RecurringId,
+    RecurringPage, RecurringRecord, RescueRequest, Rescued, RunRecord, ServerId, ServerRecord,
+    StatisticsRecord, Storage, StorageError, StorageInfo, Timestamp, WaitingRecord, WakeupHub,
+    Wakeups,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -251,9 +260,19 @@ impl fmt::Debug for SqliteStorage {
 }
 
 impl Storage for SqliteStorage {
-    fn create(&self, jobs: Vec<NewJob>) -> Answer<'_, Vec<Created>> {
-        let weight = jobs.len();
-        self.write(Line::Bulk, weight, Always, move |write| create::create(write, &jobs))
+    fn create_batches(
+        &self,
+        batches: Vec<NewBatch>,
+        jobs: Vec<NewJob>,
+    ) -> Answer<'_, Vec<Created>> {
+        let weight = batches.len() + jobs.len();
+        let act = move |write: &mut Write<'_>| create::create(write, &batches, &jobs);
+        self.write(Line::Bulk, weight, Always, act)
+    }
+
+    fn change_batch(&self, batch: BatchId, change: BatchChange) -> Answer<'_, BatchChanged> {
+        let act = move |write: &mut Write<'_>| batches::change(write, batch, &change);
+        self.write(Line::Bulk, 1, Always, act)
     }
 
     fn announce(&self, server: NewServer) -> Answer<'_, ()> {
@@ -362,6 +381,22 @@ impl Monitor for SqliteStorage {
 
     fn queues(&self) -> Answer<'_, Vec<QueueRecord>> {
         self.read(monitor::queues)
+    }
+
+    fn kinds(&self) -> Answer<'_, Vec<KindRecord>> {
+        self.read(monitor::kinds)
+    }
+
+    fn continuations(&self, on: Antecedent, max: u32) -> Answer<'_, Vec<Continuation>> {
+        self.read(move |conn| monitor::continuations(conn, on, max))
+    }
+
+    fn batch(&self, id: BatchId) -> Answer<'_, Option<BatchRecord>> {
+        self.read(move |conn| batch_pages::batch(conn, id))
+    }
+
+    fn batches(&self, filter: BatchFilter) -> Answer<'_, BatchPage> {
+        self.read(move |conn| batch_pages::page(conn, &filter))
     }
 
     fn servers(&self) -> Answer<'_, Vec<ServerRecord>> {

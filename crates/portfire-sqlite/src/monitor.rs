@@ -4,19 +4,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use portfire_core::monitor::PAGE_MAX;
 use portfire_core::{
-    BatchId, Bucket, Counts, ErrorRecord, HistoryEntry, JobId, JobOptions, JobRecord, JobState,
-    Json, KindName, QueueName, QueueRecord, ServerId, ServerRecord, StateName, StatisticsRecord,
-    Timestamp,
+    Antecedent, BatchId, Bucket, Continuation, Counts, ErrorRecord, HistoryEntry, JobId,
+    JobOptions, JobRecord, JobState, Json, KindName, KindRecord, QueueName, QueueRecord, ServerId,
+    ServerRecord, StateName, StatisticsRecord, Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow};
 
 use crate::clean::DEAD_SHOWN;
 use crate::error::{Failure, corrupt};
-use crate::history;
 use crate::row::{At, Body, Stand, body_columns, instant, maybe_instant, options};
 use crate::servers::lease_until;
 use crate::write::{Tally, bucket_code};
+use crate::{history, links};
 
 const SELECT_QUEUES: &str = "SELECT q.name, q.paused, t.scheduled, t.awaiting, t.enqueued, \
     t.processing, t.succeeded, t.failed, t.deleted FROM portfire_queue q \
@@ -30,8 +31,13 @@ const SELECT_JOB: &str = concat!(
 );
 const SELECT_SEQ: &str = "SELECT seq FROM portfire_job WHERE id = ?1";
 const SELECT_RESULT: &str = "SELECT result FROM portfire_result WHERE seq = ?1";
+const SELECT_KINDS: &str = "SELECT name, scheduled, awaiting, enqueued, processing, succeeded, \
+    failed, deleted FROM portfire_kind ORDER BY name";
+const SELECT_FOLLOWERS: &str = "SELECT l.follower, l.after, j.id FROM portfire_link l \
+    CROSS JOIN portfire_job j ON j.seq = l.follower \
+    WHERE l.antecedent = ?1 ORDER BY l.follower LIMIT ?2";
 const SELECT_SERVERS: &str = "SELECT i.id, s.name, s.queues, s.workers, s.started_at, \
-    s.heartbeat_at, s.lease, s.processing, s.died_at FROM portfire_server s \
+    s.heartbeat_at, s.lease, s.processing, s.died_at, s.kinds FROM portfire_server s \
     JOIN portfire_server_id i ON i.server = s.server ORDER BY i.id";
 const SELECT_STATISTICS: &str = "SELECT start, succeeded, failed, deleted \
     FROM portfire_statistics WHERE bucket = ?1 AND start >= ?2 ORDER BY start";
@@ -147,17 +153,51 @@ pub(crate) fn history(conn: &Connection, id: JobId) -> Result<Vec<HistoryEntry>,
 pub(crate) fn queues(conn: &Connection) -> Result<Vec<QueueRecord>, Failure> {
     let mut select = conn.prepare_cached(SELECT_QUEUES)?;
     let rows = select.query_map([], |row| {
-        let mut states = BTreeMap::new();
-        for (at, state) in StateName::ALL.into_iter().enumerate() {
-            let count = unsigned(row.get(2 + at)?);
-            if count > 0 {
-                states.insert(state, count);
-            }
-        }
         let name = QueueName::stored(row.get::<_, String>(0)?);
-        Ok(QueueRecord { name, paused: row.get(1)?, states })
+        Ok(QueueRecord { name, paused: row.get(1)?, states: states(row, 2)? })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Every kind, by name.
+pub(crate) fn kinds(conn: &Connection) -> Result<Vec<KindRecord>, Failure> {
+    let mut select = conn.prepare_cached(SELECT_KINDS)?;
+    let rows = select.query_map([], |row| {
+        let name = KindName::stored(row.get::<_, String>(0)?);
+        Ok(KindRecord { name, states: states(row, 1)? })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Counts by state, in the columns from `first` on.
+fn states(row: &SqlRow<'_>, first: usize) -> rusqlite::Result<BTreeMap<StateName, u64>> {
+    let mut states = BTreeMap::new();
+    for (at, state) in StateName::ALL.into_iter().enumerate() {
+        let count = unsigned(row.get(first + at)?);
+        if count > 0 {
+            states.insert(state, count);
+        }
+    }
+    Ok(states)
+}
+
+/// The jobs that wait or waited for an end.
+pub(crate) fn continuations(
+    conn: &Connection,
+    on: Antecedent,
+    max: u32,
+) -> Result<Vec<Continuation>, Failure> {
+    let Some(antecedent) = links::number(conn, on)? else { return Ok(Vec::new()) };
+    let mut select = conn.prepare_cached(SELECT_FOLLOWERS)?;
+    let mut rows = select.query([antecedent, i64::from(max.min(PAGE_MAX))])?;
+    let mut continuations = Vec::new();
+    while let Some(row) = rows.next()? {
+        let body = Body::of(conn, row.get(0)?)?;
+        let state = Stand::find(conn, &body)?.standing.state;
+        let after = links::after(row.get(1)?);
+        continuations.push(Continuation { job: JobId::from_bytes(row.get(2)?), after, state });
+    }
+    Ok(continuations)
 }
 
 /// The servers that are alive or died less than a day ago, by id.
@@ -178,6 +218,8 @@ fn server(row: &SqlRow<'_>, dead: bool) -> Result<ServerRecord, Failure> {
     let id: String = row.get(0)?;
     let queues: Vec<String> = serde_json::from_str(&row.get::<_, String>(2)?)
         .map_err(|error| corrupt(format!("the queues of server {id}: {error}")))?;
+    let kinds: Vec<String> = serde_json::from_str(&row.get::<_, String>(9)?)
+        .map_err(|error| corrupt(format!("the kinds of server {id}: {error}")))?;
     let heartbeat_at: i64 = row.get(5)?;
     let lease: i64 = row.get(6)?;
     Ok(ServerRecord {
@@ -189,7 +231,7 @@ fn server(row: &SqlRow<'_>, dead: bool) -> Result<ServerRecord, Failure> {
         heartbeat_at: instant(heartbeat_at),
         lease_until: lease_until(heartbeat_at, lease),
         lease: Duration::from_micros(unsigned(lease)),
-        kinds: Vec::new(),
+        kinds: kinds.into_iter().map(KindName::stored).collect(),
         processing: unsigned(row.get(7)?),
         dead,
     })
@@ -221,5 +263,13 @@ fn unsigned(count: i64) -> u64 {
 
 /// For the test that each of them finds its rows by an index.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] =
-    &[SELECT_QUEUES, SELECT_JOB, SELECT_SEQ, SELECT_RESULT, SELECT_SERVERS, SELECT_STATISTICS];
+pub(crate) const STATEMENTS: &[&str] = &[
+    SELECT_QUEUES,
+    SELECT_JOB,
+    SELECT_SEQ,
+    SELECT_RESULT,
+    SELECT_KINDS,
+    SELECT_FOLLOWERS,
+    SELECT_SERVERS,
+    SELECT_STATISTICS,
+];

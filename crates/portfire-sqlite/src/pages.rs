@@ -7,36 +7,44 @@ use portfire_core::{Cursor, JobFilter, JobId, JobPage, QueueName, StateName};
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, Statement, params};
 
 use crate::error::{Failure, foreign_cursor};
+use crate::links::batch_number;
 use crate::monitor::record;
+use crate::row::{Body, Stand};
 
 /// Most jobs that are looked at for one page.
 const SCANNED_MAX: usize = 10_000;
 /// Up to so many jobs with the wanted beginning of their ids are found by the ids, not by a scan.
 const NAMED_MAX: usize = 1_000;
 
-// The first columns are the place in the order; the last four are looked at by the filter.
-const SELECT_CREATED: &str = "SELECT seq, 0, seq, queue, kind, id FROM portfire_job \
+// The first columns are the place in the order; the last five are looked at by the filter.
+const SELECT_CREATED: &str = "SELECT seq, 0, seq, queue, kind, id, batch FROM portfire_job \
     WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2";
-const SELECT_RUNNING: &str = "SELECT r.seq, 0, r.seq, j.queue, j.kind, j.id \
+const SELECT_AWAITING: &str = "SELECT a.seq, 0, a.seq, j.queue, j.kind, j.id, j.batch \
+    FROM portfire_awaiting a CROSS JOIN portfire_job j ON j.seq = a.seq \
+    WHERE a.seq < ?1 ORDER BY a.seq DESC LIMIT ?2";
+// Members are looked through for those in a state.
+const SELECT_MEMBERS: &str = "SELECT j.seq, 0, j.seq, j.queue, j.kind, j.id, j.batch \
+    FROM portfire_job j WHERE j.seq < ?1 AND j.batch = ?3 ORDER BY j.seq DESC LIMIT ?2";
+const SELECT_RUNNING: &str = "SELECT r.seq, 0, r.seq, j.queue, j.kind, j.id, j.batch \
     FROM portfire_running r CROSS JOIN portfire_job j ON j.seq = r.seq \
     WHERE r.seq < ?1 ORDER BY r.seq DESC LIMIT ?2";
-const SELECT_SUCCEEDED: &str = "SELECT f.seq, 0, f.seq, j.queue, j.kind, j.id \
+const SELECT_SUCCEEDED: &str = "SELECT f.seq, 0, f.seq, j.queue, j.kind, j.id, j.batch \
     FROM portfire_succeeded f CROSS JOIN portfire_job j ON j.seq = f.seq \
     WHERE f.seq < ?1 ORDER BY f.seq DESC LIMIT ?2";
-const SELECT_FAILED: &str = "SELECT f.seq, 0, f.seq, j.queue, j.kind, j.id \
+const SELECT_FAILED: &str = "SELECT f.seq, 0, f.seq, j.queue, j.kind, j.id, j.batch \
     FROM portfire_failed f CROSS JOIN portfire_job j ON j.seq = f.seq \
     WHERE f.seq < ?1 ORDER BY f.seq DESC LIMIT ?2";
-const SELECT_DELETED: &str = "SELECT f.seq, 0, f.seq, j.queue, j.kind, j.id \
+const SELECT_DELETED: &str = "SELECT f.seq, 0, f.seq, j.queue, j.kind, j.id, j.batch \
     FROM portfire_deleted f CROSS JOIN portfire_job j ON j.seq = f.seq \
     WHERE f.seq < ?1 ORDER BY f.seq DESC LIMIT ?2";
-const SELECT_SCHEDULED: &str = "SELECT s.run_at, s.seq, s.seq, j.queue, j.kind, j.id \
+const SELECT_SCHEDULED: &str = "SELECT s.run_at, s.seq, s.seq, j.queue, j.kind, j.id, j.batch \
     FROM portfire_scheduled s CROSS JOIN portfire_job j ON j.seq = s.seq \
     WHERE (s.run_at, s.seq) > (?1, ?2) ORDER BY s.run_at, s.seq LIMIT ?3";
-const SELECT_READY: &str = "SELECT r.rank, r.place, r.seq, r.queue, j.kind, j.id \
+const SELECT_READY: &str = "SELECT r.rank, r.place, r.seq, r.queue, j.kind, j.id, j.batch \
     FROM portfire_ready r CROSS JOIN portfire_job j ON j.seq = r.seq \
     WHERE r.queue = ?1 AND (r.rank, r.place) > (?2, ?3) ORDER BY r.rank, r.place LIMIT ?4";
 // Behind those who can be claimed stand those in the lines of limits; no rank is the highest number.
-const SELECT_LINE: &str = "SELECT 9223372036854775807, r.seq, r.seq, r.queue, j.kind, j.id \
+const SELECT_LINE: &str = "SELECT 9223372036854775807, r.seq, r.seq, r.queue, j.kind, j.id, j.batch \
     FROM portfire_line r CROSS JOIN portfire_job j ON j.seq = r.seq \
     WHERE r.queue = ?1 AND r.seq > ?2 ORDER BY r.seq LIMIT ?3";
 const SELECT_QUEUES: &str = "SELECT queue, name FROM portfire_queue WHERE name >= ?1 ORDER BY name";
@@ -67,13 +75,18 @@ pub(crate) fn page(conn: &Connection, filter: &JobFilter) -> Result<JobPage, Fai
             };
             let limit = SCANNED_MAX as i64 + 1;
             let mark = |seq, _| Mark::Created(seq);
+            if let Some(batch) = page.wanted.batch {
+                page.wanted.state = state;
+                page.take(SELECT_MEMBERS, params![before, limit, batch], mark)?;
+                return Ok(page.page);
+            }
             let sql = match state {
                 None => SELECT_CREATED,
                 Some(StateName::Processing) => SELECT_RUNNING,
                 Some(StateName::Succeeded) => SELECT_SUCCEEDED,
                 Some(StateName::Failed) => SELECT_FAILED,
                 Some(StateName::Deleted) => SELECT_DELETED,
-                Some(_) => return Ok(page.page),
+                Some(_) => SELECT_AWAITING,
             };
             page.take(sql, params![before, limit], mark)?;
         }
@@ -119,6 +132,9 @@ impl Mark {
 struct Wanted {
     queue: Option<i64>,
     kind: Option<i64>,
+    batch: Option<i64>,
+    /// Set when the rows may be of jobs in other states.
+    state: Option<StateName>,
     prefix: Option<String>,
     /// The jobs whose ids begin so, when they are few.
     named: Option<Vec<i64>>,
@@ -130,7 +146,8 @@ impl Wanted {
         let number = |sql: &str, name: &str| -> rusqlite::Result<Option<i64>> {
             conn.prepare_cached(sql)?.query_row([name], |row| row.get(0)).optional()
         };
-        let mut wanted = Wanted { queue: None, kind: None, prefix: None, named: None };
+        let mut wanted =
+            Wanted { queue: None, kind: None, batch: None, state: None, prefix: None, named: None };
         if let Some(name) = &filter.queue {
             wanted.queue = number(SELECT_QUEUE, name.as_str())?;
             if wanted.queue.is_none() {
@@ -140,6 +157,12 @@ impl Wanted {
         if let Some(name) = &filter.kind {
             wanted.kind = number(SELECT_KIND, name.as_str())?;
             if wanted.kind.is_none() {
+                return Ok(None);
+            }
+        }
+        if let Some(id) = filter.batch {
+            wanted.batch = batch_number(conn, id)?;
+            if wanted.batch.is_none() {
                 return Ok(None);
             }
         }
@@ -161,6 +184,7 @@ impl Wanted {
     fn matches(&self, row: &SqlRow<'_>) -> rusqlite::Result<bool> {
         if self.queue.is_some_and(|queue| row.get(3).ok() != Some(queue))
             || self.kind.is_some_and(|kind| row.get(4).ok() != Some(kind))
+            || self.batch.is_some_and(|batch| row.get(6).ok() != Some(batch))
         {
             return Ok(false);
         }
@@ -197,6 +221,8 @@ fn narrowed(sql: &str, named: &[i64]) -> String {
     let list: Vec<String> = named.iter().map(i64::to_string).collect();
     let column = match sql {
         SELECT_CREATED => "seq",
+        SELECT_MEMBERS => "j.seq",
+        SELECT_AWAITING => "a.seq",
         SELECT_SCHEDULED => "s.seq",
         SELECT_SUCCEEDED | SELECT_FAILED | SELECT_DELETED => "f.seq",
         _ => "r.seq",
@@ -249,7 +275,7 @@ impl<'a> Page<'a> {
     ) -> Result<(), Failure> {
         let mut rows = select.query(values)?;
         while let Some(row) = rows.next()? {
-            let matching = self.wanted.matches(row)?;
+            let matching = self.wanted.matches(row)? && self.stands_right(row.get(2)?)?;
             // The page ends at the last job that was looked at and need not be looked at again.
             if self.scanned == SCANNED_MAX || (matching && self.page.jobs.len() == self.size) {
                 self.page.next = self.last.as_ref().map(Mark::cursor);
@@ -263,6 +289,13 @@ impl<'a> Page<'a> {
             self.last = Some(mark(row.get(0)?, row.get(1)?));
         }
         Ok(())
+    }
+
+    /// Whether a job is in the wanted state, when its row does not tell.
+    fn stands_right(&self, seq: i64) -> Result<bool, Failure> {
+        let Some(state) = self.wanted.state else { return Ok(true) };
+        let body = Body::of(self.conn, seq)?;
+        Ok(Stand::find(self.conn, &body)?.standing.state == state)
     }
 
     fn take_enqueued(&mut self, filter: &JobFilter, after: Option<Mark>) -> Result<(), Failure> {
@@ -285,7 +318,7 @@ impl<'a> Page<'a> {
             let name = QueueName::stored(name);
             let limit = (SCANNED_MAX - self.scanned) as i64 + 1;
             let mark = |rank, place| Mark::Enqueued(name.clone(), rank, place);
-            self.take(SELECT_READY, params![number, from.0, from.1, limit], &mark)?;
+            self.take(SELECT_READY, params![number, from.0, from.1, limit], mark.clone())?;
             if self.is_full {
                 continue;
             }
@@ -301,6 +334,8 @@ impl<'a> Page<'a> {
 #[cfg(test)]
 pub(crate) const STATEMENTS: &[&str] = &[
     SELECT_CREATED,
+    SELECT_AWAITING,
+    SELECT_MEMBERS,
     SELECT_RUNNING,
     SELECT_SUCCEEDED,
     SELECT_FAILED,

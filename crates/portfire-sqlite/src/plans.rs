@@ -4,13 +4,16 @@ use rusqlite::Connection;
 
 use crate::migrate::migrations;
 use crate::{
-    change, claim, clean, create, cycle, expiry, history, keys, limits, lines, locks, monitor,
-    names, notes, pages, promote, recurring, row, servers, ties, transaction, waiting, write,
+    admission, batch_pages, batches, change, claim, clean, create, cycle, expiry, history, keys,
+    limits, lines, links, locks, members, monitor, names, notes, outbox, pages, promote, recurring,
+    row, servers, transaction, unique, waiting, write,
 };
 
 /// Statements that look at a whole table, which is small by its nature.
-const SMALL: [&str; 10] = [
-    "FROM portfire_queue q", // one row for each queue
+const SMALL: [&str; 12] = [
+    "FROM portfire_kind ORDER BY name",
+    "FROM portfire_outbox WHERE what", // what one commit was too small for
+    "FROM portfire_queue q",           // one row for each queue
     "FROM portfire_queue WHERE name >=",
     "FROM portfire_server s", // servers that are alive or died within a day
     "FROM portfire_server WHERE died_at IS NULL AND process",
@@ -33,6 +36,13 @@ fn every_statement_finds_its_rows_by_an_index() {
     let conn = Connection::open_in_memory().unwrap();
     migrations().iter().for_each(|step| conn.execute_batch(step.sql).unwrap());
     let modules = [
+        admission::STATEMENTS,
+        batch_pages::STATEMENTS,
+        batches::STATEMENTS,
+        links::STATEMENTS,
+        members::STATEMENTS,
+        outbox::STATEMENTS,
+        unique::STATEMENTS,
         change::STATEMENTS,
         claim::STATEMENTS,
         clean::STATEMENTS,
@@ -52,7 +62,6 @@ fn every_statement_finds_its_rows_by_an_index() {
         recurring::STATEMENTS,
         row::STATEMENTS,
         servers::STATEMENTS,
-        ties::STATEMENTS,
         transaction::STATEMENTS,
         waiting::STATEMENTS,
         write::STATEMENTS,

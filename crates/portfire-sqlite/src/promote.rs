@@ -1,24 +1,30 @@
 //! Moving scheduled jobs whose instant has come to their queues.
 
+use std::time::Duration;
+
 use portfire_core::storage::BATCH_MAX;
 use portfire_core::{Event, Promoted};
 use rusqlite::OptionalExtension;
 
 use crate::error::{Failure, corrupt};
-use crate::limits;
 use crate::row::{Body, Facts, Stand, instant, transit};
 use crate::write::Write;
+use crate::{limits, members, outbox};
 
 pub(crate) const SELECT_DUE: &str = "SELECT seq FROM portfire_scheduled WHERE run_at <= ?1 \
     ORDER BY run_at, seq LIMIT ?2";
 const SELECT_NEXT: &str = "SELECT run_at FROM portfire_scheduled ORDER BY run_at LIMIT 1";
 
-/// Promotes up to `max` jobs, the earliest first.
+/// Goes on with releases and with cancelled batches, then promotes jobs, the earliest first; up to `max`
+/// in all.
 pub(crate) fn promote(write: &mut Write<'_>, max: u32) -> Result<Promoted, Failure> {
     let max = (max as usize).min(BATCH_MAX);
+    let mut released = outbox::work_off(write, max)?;
+    released += members::delete_cancelled(write, max - released)?;
     let due: Vec<i64> = {
         let mut select = write.conn.prepare_cached(SELECT_DUE)?;
-        let rows = select.query_map([write.now.as_micros(), max as i64], |row| row.get(0))?;
+        let room = (max - released) as i64;
+        let rows = select.query_map([write.now.as_micros(), room], |row| row.get(0))?;
         rows.collect::<rusqlite::Result<_>>()?
     };
     let mut promoted = 0;
@@ -29,12 +35,19 @@ pub(crate) fn promote(write: &mut Write<'_>, max: u32) -> Result<Promoted, Failu
         made.map_err(corrupt)?;
         promoted += 1;
     }
-    let released = limits::promote(write, max - due.len())? as u32;
+    released += limits::promote(write, max - released - due.len())?;
+    Ok(Promoted { promoted, released: released as u32, next_in: next_in(write)? })
+}
+
+/// Time until there is more to do.
+fn next_in(write: &mut Write<'_>) -> Result<Option<Duration>, Failure> {
+    if outbox::has_any(write.conn)? || members::has_cancelled(write.conn)? {
+        return Ok(Some(Duration::ZERO));
+    }
     let next: Option<i64> =
         write.conn.prepare_cached(SELECT_NEXT)?.query_row([], |row| row.get(0)).optional()?;
-    let next_in = next.map(|run_at| instant(run_at).since(write.now));
-    let next_in = [next_in, limits::next_in(write)?].into_iter().flatten().min();
-    Ok(Promoted { promoted, released, next_in })
+    let next = next.map(|run_at| instant(run_at).since(write.now));
+    Ok([next, limits::next_in(write)?].into_iter().flatten().min())
 }
 
 /// For the test that each of them finds its rows by an index.

@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::create::create_one;
 use crate::error::{Failure, corrupt, foreign_cursor};
-use crate::limits;
 use crate::row::{At, Body, Facts, Stand, instant, maybe_instant, state, transit};
 use crate::write::{Write, code};
 
@@ -234,9 +233,7 @@ fn trigger(
 
 /// Fires what was planned, each plan on its own.
 pub(crate) fn fire(write: &mut Write<'_>, plans: &[Fire]) -> Result<Vec<Fired>, Failure> {
-    let fired = plans.iter().map(|plan| fire_one(write, plan)).collect::<Result<_, _>>()?;
-    limits::settle(write)?;
-    Ok(fired)
+    plans.iter().map(|plan| fire_one(write, plan)).collect()
 }
 
 fn fire_one(write: &mut Write<'_>, plan: &Fire) -> Result<Fired, Failure> {

@@ -360,13 +360,7 @@ impl Stand {
         let micros = |at: Option<Timestamp>| at.map(Timestamp::as_micros);
         match self.at {
             At::Awaiting { pending, start, when } => {
-                let (delay, run_at) = match when {
-                    When::In(delay) => (i64::try_from(delay.as_micros()).ok(), None),
-                    When::At(run_at) => (None, Some(run_at.as_micros())),
-                    _ => (None, None),
-                };
-                let values = rusqlite::params![body.seq, pending, start, delay, run_at];
-                conn.prepare_cached(INSERT_AWAITING)?.execute(values)
+                insert_awaiting(conn, body.seq, pending, start, when)
             }
             At::Ready { place, enqueued_at } => {
                 conn.prepare_cached(INSERT_READY)?.execute(rusqlite::params![
@@ -447,6 +441,23 @@ impl Stand {
         }?;
         Ok(())
     }
+}
+
+/// Puts a job where it waits for others.
+pub(crate) fn insert_awaiting(
+    conn: &Connection,
+    seq: i64,
+    pending: u32,
+    start: bool,
+    when: When,
+) -> rusqlite::Result<usize> {
+    let (delay, run_at) = match when {
+        When::In(delay) => (i64::try_from(delay.as_micros()).ok(), None),
+        When::At(run_at) => (None, Some(run_at.as_micros())),
+        _ => (None, None),
+    };
+    let values = rusqlite::params![seq, pending, start, delay, run_at];
+    conn.prepare_cached(INSERT_AWAITING)?.execute(values)
 }
 
 /// What a transition is about, beyond what the state machine decides.

@@ -8,7 +8,6 @@ use portfire_core::{
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::{Failure, corrupt};
-use crate::limits;
 use crate::process::Process;
 use crate::row::{At, Body, Facts, Stand, transit};
 use crate::write::Write;
@@ -18,8 +17,8 @@ const SELECT_ALIVE: &str = "SELECT s.server FROM portfire_server_id i \
 const SELECT_KNOWN: &str = "SELECT 1 FROM portfire_server_id WHERE id = ?1";
 const INSERT_ID: &str = "INSERT INTO portfire_server_id (id) VALUES (?1)";
 const INSERT_SERVER: &str = "INSERT INTO portfire_server (server, name, queues, workers, lease, \
-    started_at, heartbeat_at, died_at, processing, process) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, NULL, 0, ?7)";
+    started_at, heartbeat_at, died_at, processing, process, kinds) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, NULL, 0, ?7, ?8)";
 const UPDATE_HEARTBEAT: &str =
     "UPDATE portfire_server SET heartbeat_at = ?2, process = ?3 WHERE server = ?1";
 const UPDATE_DIED: &str =
@@ -53,12 +52,13 @@ pub(crate) fn announce(write: &mut Write<'_>, server: &NewServer) -> Result<(), 
         return renew(write, number);
     }
     let number = write.conn.prepare_cached(INSERT_ID)?.insert([id])?;
-    let queues = serde_json::to_string(&server.queues)
-        .map_err(|error| corrupt(format!("the queues of server {id}: {error}")))?;
+    let unwritable = |error| corrupt(format!("the queues and kinds of server {id}: {error}"));
+    let queues = serde_json::to_string(&server.queues).map_err(unwritable)?;
+    let kinds = serde_json::to_string(&server.kinds).map_err(unwritable)?;
     let lease = i64::try_from(server.lease.as_micros()).unwrap_or(i64::MAX);
     let now = write.now.as_micros();
     let process = write.process.as_deref_mut().and_then(Process::name);
-    let values = params![number, server.name, queues, server.workers, lease, now, process];
+    let values = params![number, server.name, queues, server.workers, lease, now, process, kinds];
     write.conn.prepare_cached(INSERT_SERVER)?.execute(values)?;
     write.touch();
     Ok(())
@@ -138,7 +138,7 @@ pub(crate) fn retire(write: &mut Write<'_>, id: &ServerId) -> Result<(), Failure
         let from = Stand::find(write.conn, &body)?;
         transit(write, &body, &from, Event::Release, &Facts::default())?.map_err(corrupt)?;
     }
-    limits::settle(write)
+    Ok(())
 }
 
 fn die(write: &mut Write<'_>, server: i64) -> Result<(), Failure> {
@@ -174,7 +174,6 @@ pub(crate) fn rescue(write: &mut Write<'_>, request: &RescueRequest) -> Result<R
             }
         }
     }
-    limits::settle(write)?;
     Ok(rescued)
 }
 

@@ -4,14 +4,13 @@
 //! A plain job has no ties, and [`moved`] is done with it at once.
 
 use portfire_core::transition::Transition;
-use portfire_core::{ClaimedJob, InvalidJob, ParentOutcome, Ties};
+use portfire_core::{ClaimedJob, InvalidJob, Ties};
 
 use crate::error::{Failure, corrupt};
-use crate::recurring;
+use crate::outbox::{Due, What};
 use crate::row::{Body, Facts, Stand};
 use crate::write::Write;
-
-const SELECT_PARENTS: &str = "SELECT outcome FROM portfire_parent WHERE seq = ?1 ORDER BY place";
+use crate::{batches, limits, links, outbox, recurring, unique};
 
 /// The text that is stored for the ties of a job, its batch left out; `None` when there is nothing else.
 pub(crate) fn encode(ties: &Ties) -> Result<Option<String>, Failure> {
@@ -45,15 +44,7 @@ pub(crate) fn complete(
     if !job.ties.after.iter().any(|dependency| dependency.pass) {
         return Ok(());
     }
-    let seq = job.claim.locator;
-    let mut select = write.conn.prepare_cached(SELECT_PARENTS)?;
-    let mut rows = select.query([seq])?;
-    while let Some(row) = rows.next()? {
-        let outcome = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
-        let outcome: ParentOutcome = serde_json::from_str(outcome)
-            .map_err(|error| corrupt(format!("a parent of job number {seq}: {error}")))?;
-        job.parents.push(outcome);
-    }
+    job.parents = links::outcomes(write.conn, job.claim.locator, &job.ties.after)?;
     Ok(())
 }
 
@@ -64,7 +55,7 @@ pub(crate) fn complete(
 pub(crate) fn moved(
     write: &mut Write<'_>,
     body: &Body,
-    _from: &Stand,
+    from: &Stand,
     made: &Transition,
     _facts: &Facts<'_>,
 ) -> Result<(), Failure> {
@@ -77,9 +68,37 @@ pub(crate) fn moved(
     {
         recurring::ended(write, body.seq, occurrence, made.to.state)?;
     }
-    Ok(())
+    let (was, is) = (from.standing.state, made.to.state);
+    unique::moved(write, body, made)?;
+    if body.followed && is.is_final() && !was.is_final() {
+        outbox::push(write, Due::new(What::Job(is), body.seq))?;
+    }
+    match body.batch {
+        Some(batch) => batches::member_moved(write, batch, Some(was), is),
+        None => Ok(()),
+    }
 }
 
-/// For the test that each of them finds its rows by an index.
-#[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] = &[SELECT_PARENTS];
+/// What a claim means for those that the job is tied to.
+pub(crate) fn claimed(write: &mut Write<'_>, job: &ClaimedJob) -> Result<(), Failure> {
+    unique::claimed(write, &job.ties, job.claim.locator)
+}
+
+/// Removes what is stored of a job's ties, besides its body, which is gone.
+pub(crate) fn cleaned(write: &mut Write<'_>, body: &Body) -> Result<(), Failure> {
+    if body.is_plain() {
+        return Ok(());
+    }
+    unique::cleaned(write, body)?;
+    links::forget(write.conn, body)?;
+    match body.batch {
+        Some(batch) => batches::member_cleaned(write, batch),
+        None => Ok(()),
+    }
+}
+
+/// What follows from all that a call has changed: the last thing in it, but for a cycle's claim.
+pub(crate) fn settle(write: &mut Write<'_>) -> Result<(), Failure> {
+    outbox::drain(write)?;
+    limits::settle(write)
+}

@@ -11,6 +11,7 @@ use crate::create::create;
 use crate::error::{Failure, Lost};
 use crate::migrate;
 use crate::options::StorageClock;
+use crate::ties;
 use crate::write::{Book, Write};
 
 /// Jobs are created as [`Storage::create`](portfire_core::Storage::create) does, with the default
@@ -45,7 +46,8 @@ fn create_in(conn: &Connection, jobs: &[NewJob]) -> Result<Vec<Created>, Failure
     let retention = Retention::default();
     let mut write = Write::begin(conn, &mut book, true, &clock, retention, Limits::default())?;
     write.all_or_nothing(|write| {
-        let created = create(write, jobs)?;
+        let created = create(write, &[], jobs)?;
+        ties::settle(write)?;
         write.flush()?;
         Ok(created)
     })

@@ -3,16 +3,20 @@
 //! Counters are summed up in memory while the transaction lasts and written once at its end, so a
 //! commit of a thousand jobs changes as few counter rows as a commit of one.
 
+use std::collections::VecDeque;
+
 use portfire_core::transition::Transition;
 use portfire_core::{Bucket, Cause, Limits, Retention, StateName, Timestamp};
 use rusqlite::Connection;
 
+use crate::batches::Batches;
 use crate::error::Failure;
-use crate::expiry;
 use crate::keys::{self, Keys};
 use crate::names::Names;
 use crate::options::StorageClock;
+use crate::outbox::{self, Due};
 use crate::process::Process;
+use crate::{batches, expiry};
 
 /// The row of totals, as of the last commit that this connection knows of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -171,6 +175,13 @@ pub(crate) struct Write<'a> {
     pub(crate) keys: Keys,
     /// This process as others see it; `None` in a transaction of the user's.
     pub(crate) process: Option<&'a mut Process>,
+    /// What the present operation has ended and started, and must still tell of.
+    pub(crate) due: VecDeque<Due>,
+    /// Whether nothing is left of earlier operations to tell of, once that was asked.
+    pub(crate) outbox_is_empty: Option<bool>,
+    pub(crate) batches: Batches,
+    /// While members are being added: the batches that have none pending, and must not end yet.
+    pub(crate) emptied: Option<Vec<i64>>,
     before: Tally,
     book_tally: &'a mut Tally,
     sums: Sums,
@@ -180,6 +191,7 @@ pub(crate) struct Write<'a> {
 struct Mark {
     tally: Tally,
     sums: Sums,
+    due: VecDeque<Due>,
 }
 
 impl<'a> Write<'a> {
@@ -206,6 +218,10 @@ impl<'a> Write<'a> {
             names: &mut book.names,
             keys: Keys::default(),
             process: None,
+            due: VecDeque::new(),
+            outbox_is_empty: None,
+            batches: Batches::new(),
+            emptied: None,
             before: book.tally,
             book_tally: &mut book.tally,
             sums: Sums::default(),
@@ -215,11 +231,13 @@ impl<'a> Write<'a> {
     /// Writes the counters. The last thing before the commit. Says whether the transaction has
     /// written anything at all.
     pub(crate) fn flush(&mut self) -> Result<bool, Failure> {
+        debug_assert!(self.due.is_empty(), "{:?} was told to nobody", self.due);
         keys::flush(self)?;
         if !self.sums.changed && self.tally == self.before {
             return Ok(false);
         }
         self.tally.high_water = self.now.as_micros();
+        batches::flush(self)?;
         self.tally.write(self.conn)?;
         for (sql, sums) in [(UPDATE_QUEUE, &self.sums.queues), (UPDATE_KIND, &self.sums.kinds)] {
             for (number, sum) in sums {
@@ -254,6 +272,16 @@ impl<'a> Write<'a> {
     /// Something was written beyond the counters.
     pub(crate) fn touch(&mut self) {
         self.sums.changed = true;
+    }
+
+    /// Whether nothing is left of earlier operations to tell of.
+    pub(crate) fn outbox_is_empty(&mut self) -> rusqlite::Result<bool> {
+        if let Some(known) = self.outbox_is_empty {
+            return Ok(known);
+        }
+        let is_empty = !outbox::has_any(self.conn)?;
+        self.outbox_is_empty = Some(is_empty);
+        Ok(is_empty)
     }
 
     /// Draws the next number for a job or for a place at the end of a queue.
@@ -365,9 +393,10 @@ impl<'a> Write<'a> {
         &mut self,
         act: impl FnOnce(&mut Write<'a>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        // What others have done to keys is not to be undone with this.
+        // What others have done to keys and batches is not to be undone with this.
         keys::flush(self)?;
-        let mark = Mark { tally: self.tally, sums: self.sums.clone() };
+        batches::flush(self)?;
+        let mark = Mark { tally: self.tally, sums: self.sums.clone(), due: self.due.clone() };
         self.conn.prepare_cached("SAVEPOINT portfire_operation")?.execute([])?;
         let done = act(self);
         // SQLite may have rolled the whole transaction back by itself.
@@ -375,6 +404,10 @@ impl<'a> Write<'a> {
             self.conn.prepare_cached("ROLLBACK TO portfire_operation")?.execute([])?;
             self.tally = mark.tally;
             self.sums = mark.sums;
+            self.due = mark.due;
+            self.outbox_is_empty = None;
+            self.batches.clear();
+            self.emptied = None;
             self.names.clear();
             self.keys.forget();
         }

@@ -1,0 +1,168 @@
+//! Unique keys: taken in the commit that stores a job, given back in the one that ends its scope.
+
+use portfire_core::transition::Transition;
+use portfire_core::{Conflict, Event, JobId, NewJob, StateName, Ties, UniqueKey, UniqueScope};
+use rusqlite::{OptionalExtension, params};
+
+use crate::error::{Failure, corrupt};
+use crate::links::job_id;
+use crate::row::{Body, Facts, Stand, transit};
+use crate::write::Write;
+
+const INSERT_KEY: &str = "INSERT INTO portfire_unique (key, seq, until) VALUES (?1, ?2, ?3) \
+    ON CONFLICT (key) DO NOTHING";
+const SELECT_HOLDER: &str = "SELECT seq, until FROM portfire_unique WHERE key = ?1";
+const UPDATE_HOLDER: &str = "UPDATE portfire_unique SET seq = ?2, until = ?3 WHERE key = ?1";
+const DELETE_KEY: &str = "DELETE FROM portfire_unique WHERE key = ?1 AND seq = ?2";
+const DELETE_LAPSED: &str = "DELETE FROM portfire_unique WHERE until <= ?1";
+const SELECT_STORED: &str = "SELECT 1 FROM portfire_job WHERE id = ?1";
+
+/// What a new job that wants a key meets.
+pub(crate) enum Taken {
+    /// It holds the key now.
+    Free,
+    /// The job itself is stored already.
+    Existing,
+    /// This job holds the key, and stands for the new one.
+    Held(JobId),
+    /// It holds the key now, and another job was deleted for it.
+    Replaced,
+}
+
+/// Takes the key of a job that is to be stored under this number.
+pub(crate) fn take(
+    write: &mut Write<'_>,
+    unique: &UniqueKey,
+    job: &NewJob,
+    seq: i64,
+) -> Result<Taken, Failure> {
+    if insert(write, unique, seq)? {
+        return Ok(Taken::Free);
+    }
+    if write.conn.prepare_cached(SELECT_STORED)?.exists([job.id.as_bytes()])? {
+        return Ok(Taken::Existing);
+    }
+    let Some(holder) = holder(write, &unique.key)? else {
+        update(write, unique, seq)?;
+        return Ok(Taken::Free);
+    };
+    let body = Body::of(write.conn, holder)?;
+    let stand = Stand::find(write.conn, &body)?;
+    let state = stand.standing.state;
+    match unique.conflict {
+        Conflict::Replace if state != StateName::Processing => {
+            if !state.is_final() {
+                let reason = format!("replaced by job {}", job.id);
+                let facts = Facts { reason: Some(&reason), ..Facts::default() };
+                transit(write, &body, &stand, Event::Delete, &facts)?.map_err(corrupt)?;
+            }
+            if !insert(write, unique, seq)? {
+                update(write, unique, seq)?;
+            }
+            return Ok(Taken::Replaced);
+        }
+        Conflict::Debounce if matches!(state, StateName::Scheduled | StateName::Enqueued) => {
+            if let Some(run_at) = job.when.resolve(write.now)? {
+                let event = Event::Reschedule(run_at);
+                transit(write, &body, &stand, event, &Facts::default())?.map_err(corrupt)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(Taken::Held(job_id(write.conn, holder)?))
+}
+
+/// Takes the key of a final job again that is to run anew, unless another job holds it, which is the answer.
+pub(crate) fn take_again(write: &mut Write<'_>, body: &Body) -> Result<Option<JobId>, Failure> {
+    let Some(unique) = of(body.ties.as_deref()) else { return Ok(None) };
+    if matches!(unique.scope, UniqueScope::Within(_)) || insert(write, unique, body.seq)? {
+        return Ok(None);
+    }
+    match holder(write, &unique.key)? {
+        Some(holder) if holder != body.seq => Ok(Some(job_id(write.conn, holder)?)),
+        Some(_) => Ok(None),
+        None => {
+            update(write, unique, body.seq)?;
+            Ok(None)
+        }
+    }
+}
+
+/// Gives back the key of a job whose transition ends its scope.
+pub(crate) fn moved(write: &mut Write<'_>, body: &Body, made: &Transition) -> Result<(), Failure> {
+    let Some(unique) = of(body.ties.as_deref()) else { return Ok(()) };
+    let frees = match unique.scope {
+        UniqueScope::Within(_) => made.to.state == StateName::Deleted,
+        UniqueScope::UntilStarted | UniqueScope::UntilFinished => made.to.state.is_final(),
+    };
+    if frees { forget(write, unique, body.seq) } else { Ok(()) }
+}
+
+/// Gives back the key of a job that is claimed, when it was held until then.
+pub(crate) fn claimed(write: &mut Write<'_>, ties: &Ties, seq: i64) -> Result<(), Failure> {
+    match of(Some(ties)) {
+        Some(unique) if unique.scope == UniqueScope::UntilStarted => forget(write, unique, seq),
+        _ => Ok(()),
+    }
+}
+
+/// Gives back whatever key a job that is cleaned still holds.
+pub(crate) fn cleaned(write: &mut Write<'_>, body: &Body) -> Result<(), Failure> {
+    match of(body.ties.as_deref()) {
+        Some(unique) => forget(write, unique, body.seq),
+        None => Ok(()),
+    }
+}
+
+/// Removes the keys whose time is over. Says how many.
+pub(crate) fn clean(write: &mut Write<'_>) -> rusqlite::Result<usize> {
+    write.conn.prepare_cached(DELETE_LAPSED)?.execute([write.now.as_micros()])
+}
+
+/// Gives a key back, if the job with this number has it.
+pub(crate) fn forget(write: &mut Write<'_>, unique: &UniqueKey, seq: i64) -> Result<(), Failure> {
+    write.conn.prepare_cached(DELETE_KEY)?.execute(params![unique.key, seq])?;
+    write.touch();
+    Ok(())
+}
+
+fn of(ties: Option<&Ties>) -> Option<&UniqueKey> {
+    ties.and_then(|ties| ties.unique.as_ref())
+}
+
+/// The number of the job that holds a key now.
+fn holder(write: &Write<'_>, key: &str) -> rusqlite::Result<Option<i64>> {
+    let mut select = write.conn.prepare_cached(SELECT_HOLDER)?;
+    let found: Option<(i64, Option<i64>)> =
+        select.query_row([key], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let now = write.now.as_micros();
+    Ok(found.filter(|(_, until)| until.is_none_or(|until| until > now)).map(|(seq, _)| seq))
+}
+
+fn insert(write: &mut Write<'_>, unique: &UniqueKey, seq: i64) -> rusqlite::Result<bool> {
+    let values = params![unique.key, seq, until(write, unique)];
+    let inserted = write.conn.prepare_cached(INSERT_KEY)?.execute(values)?;
+    if inserted > 0 {
+        write.touch();
+    }
+    Ok(inserted > 0)
+}
+
+fn update(write: &mut Write<'_>, unique: &UniqueKey, seq: i64) -> rusqlite::Result<()> {
+    let values = params![unique.key, seq, until(write, unique)];
+    write.conn.prepare_cached(UPDATE_HOLDER)?.execute(values)?;
+    write.touch();
+    Ok(())
+}
+
+fn until(write: &Write<'_>, unique: &UniqueKey) -> Option<i64> {
+    match unique.scope {
+        UniqueScope::Within(time) => Some(write.now.saturating_add(time).as_micros()),
+        _ => None,
+    }
+}
+
+/// For the test that each of them finds its rows by an index.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] =
+    &[INSERT_KEY, SELECT_HOLDER, UPDATE_HOLDER, DELETE_KEY, DELETE_LAPSED, SELECT_STORED];

@@ -28,6 +28,9 @@ The commands of the workspace: cargo xtask <command>
   torture-recurring [ARGS]
                        8 servers fire 20 recurring jobs every second for 5 minutes, 2 of them are killed
                        all the time; ARGS go to it: --seconds N, --servers N, --recurring N
+  torture-rules [ARGS]
+                       chains, diamonds, batches, unique keys and limits while servers are killed;
+                       ARGS go to it: --seconds N, --servers N
   torture-shop [ARGS]  the sample application while its workers are killed; ARGS go to it
   bench [--storage URL] [--runs N] [--scenario NAME]
                        every scenario of `portfire bench`, medians of 5 runs, as a Markdown table
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         "sim" => sim(rest),
         "torture-processes" => program("portfire-torture", &["processes"], rest),
         "torture-recurring" => program("portfire-torture", &["recurring"], rest),
+        "torture-rules" => program("portfire-torture", &["rules"], rest),
         "torture-shop" => program("shop", &["torture"], rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use portfire::{Counts, StateName};
+
 use crate::directory::Directory;
 use crate::{AnyError, effects};
 
@@ -14,6 +16,12 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Longest wait for the servers to end when they are asked to.
 const END_MAX: Duration = Duration::from_secs(30);
+
+/// How many servers are killed all the time, where that is what is done.
+pub(crate) const DOOMED: u64 = 2;
+
+/// How long those live at least and at most, in milliseconds.
+const LIFE: (u64, u64) = (400, 2_400);
 
 /// The running servers. Dropping it leaves no process behind.
 pub(crate) struct Fleet {
@@ -54,9 +62,23 @@ impl Fleet {
         self.deaths.len() as u64
     }
 
-    /// How long the server at a place has been running.
-    pub(crate) fn age(&self, place: u64) -> Duration {
-        self.places[place as usize].since.elapsed()
+    /// When each of the killed ones was killed, by the number in the name of its effect log: in nanoseconds since
+    /// 1970, and not later than its death.
+    pub(crate) fn deaths(&self) -> &BTreeMap<u64, u64> {
+        &self.deaths
+    }
+
+    /// Kills those of the first servers that have lived long enough, and starts others in their places. Each length
+    /// of life between the bounds comes in its turn.
+    pub(crate) fn kill_the_doomed(&mut self, doomed: u64) -> Result<(), AnyError> {
+        for place in 0..doomed {
+            let (least, most) = LIFE;
+            let life = Duration::from_millis(least + self.kills() * 733 % (most - least));
+            if self.places[place as usize].since.elapsed() >= life {
+                self.replace(place)?;
+            }
+        }
+        Ok(())
     }
 
     /// Kills the server at a place without a warning, and starts another there.
@@ -135,4 +157,9 @@ impl Drop for Fleet {
 /// The end of a process that was not to end.
 pub(crate) fn death(what: &str, status: std::process::ExitStatus, directory: &Path) -> AnyError {
     format!("a {what} ended with {status}: see the logs in {}", directory.display()).into()
+}
+
+/// Whether every job is final.
+pub(crate) fn at_rest(counts: &Counts) -> bool {
+    StateName::ALL.into_iter().all(|state| state.is_final() || counts.of(state) == 0)
 }

@@ -14,6 +14,7 @@ mod effects;
 mod fleet;
 mod processes;
 mod recurring;
+mod rules;
 mod server;
 
 use std::process::ExitCode;
@@ -37,6 +38,9 @@ enum Command {
     /// Several processes fire recurring jobs, two of which are killed and replaced all the time: each
     /// occurrence is there exactly once.
     Recurring(recurring::Plan),
+    /// Chains, diamonds, batches with callbacks, unique keys and limits, while two servers are killed and
+    /// replaced all the time.
+    Rules(rules::Plan),
     /// One of the processes that enqueue.
     #[command(hide = true)]
     Client(client::Share),
@@ -68,6 +72,7 @@ fn run(command: Command) -> Result<(), AnyError> {
         match command {
             Command::Processes(plan) => processes::run(&plan).await,
             Command::Recurring(plan) => recurring::run(&plan).await,
+            Command::Rules(plan) => rules::run(&plan).await,
             Command::Client(share) => client::run(share).await,
             Command::Server(post) => server::run(post).await,
         }

@@ -18,14 +18,10 @@ use portfire_core::{Misfire, RecurringId, RunRecord};
 use crate::AnyError;
 use crate::directory::Directory;
 use crate::effects::{self, occur};
-use crate::fleet::Fleet;
+use crate::fleet::{DOOMED, Fleet, at_rest};
 
 /// Between two looks at the processes and the counters.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-
-/// The servers that are killed, and how long they live at least and at most.
-const DOOMED: u64 = 2;
-const LIFE: (u64, u64) = (400, 2_400);
 
 /// From the storing of the recurring jobs to their first occurrence.
 const LEAD: Duration = Duration::from_secs(3);
@@ -128,11 +124,7 @@ async fn watch(
         look.tick().await;
         fleet.fail_if_one_died()?;
         if storage.now().await? < end.saturating_add(Duration::from_secs(1)) {
-            for place in 0..DOOMED {
-                if fleet.age(place) >= life(fleet.kills()) {
-                    fleet.replace(place)?;
-                }
-            }
+            fleet.kill_the_doomed(DOOMED)?;
             continue;
         }
         let over = *over.get_or_insert_with(Instant::now);
@@ -146,17 +138,6 @@ async fn watch(
             return Ok(());
         }
     }
-}
-
-/// How long the next of the doomed lives: each number between the bounds comes in its turn.
-fn life(kills: u64) -> Duration {
-    let (least, most) = LIFE;
-    Duration::from_millis(least + kills * 733 % (most - least))
-}
-
-/// Whether every job is final.
-pub(crate) fn at_rest(counts: &Counts) -> bool {
-    StateName::ALL.into_iter().all(|state| state.is_final() || counts.of(state) == 0)
 }
 
 /// What is there when all is over.

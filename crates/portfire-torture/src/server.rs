@@ -28,6 +28,8 @@ pub(crate) async fn run(post: Post) -> Result<(), AnyError> {
     let storage = portfire::open(&post.storage).await?;
     let server = Server::builder(storage)
         .name(post.name)
+        // Servers die here by far more often than a job is poison.
+        .recoveries_max(1_000)
         .register(portfire::jobs![mark, occur, step])
         .start()
         .await?;

@@ -57,6 +57,16 @@ const EXCEPTIONS: &[Exception] = &[
         reason: "the clock of the host",
     },
     Exception {
+        path: "crates/portfire-core/src/client/blocking.rs",
+        calls: &["Instant::now", "thread::sleep"],
+        reason: "waits for a lock without a runtime, with the bound of the lock",
+    },
+    Exception {
+        path: "crates/portfire/src/acquire.rs",
+        calls: &["Instant::now", "time::sleep"],
+        reason: "waits for a lock on the user's runtime, with the bound of the lock",
+    },
+    Exception {
         path: "crates/portfire-server/src/runtime.rs",
         calls: &["Instant::now", "time::sleep"],
         reason: "the real runtime",

@@ -35,6 +35,15 @@ fn each_occurrence_is_fired_once_while_servers_are_killed() {
 }
 
 #[test]
+fn rules_hold_while_servers_are_killed() {
+    let output = torture(&["rules", "--seconds", "3", "--servers", "3"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{complained}");
+    assert!(said.contains(" 7 keys, 5 limits, 3 servers, "), "{said}");
+}
+
+#[test]
 fn a_directory_that_is_in_use_is_refused() {
     let output = torture(&["processes", "--jobs", "1", "--dir", env!("CARGO_MANIFEST_DIR")]);
     assert_eq!(output.status.code(), Some(1));

@@ -1,11 +1,15 @@
-//! What must hold after every case, whatever it did: counters equal a recount, and every history is
-//! whole and legal.
+//! What must hold after every case, whatever it did: counters equal a recount, batches know their
+//! members, nothing waits for what has ended, and every history is whole and legal.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use portfire_core::{Cause, HistoryEntry, JobRecord, JobState, QueueName, ServerId, StateName};
+use portfire_core::StateName::Awaiting;
+use portfire_core::{
+    Antecedent, BatchFilter, BatchId, BatchState, Cause, HistoryEntry, JobRecord, JobState,
+    KindName, QueueName, ServerId, StateName,
+};
 
-use crate::stage::Stage;
+use crate::stage::{Stage, numbers};
 
 /// Most histories that are read; cases with ten thousand jobs have them all alike.
 const HISTORIES_MAX: usize = 300;
@@ -17,10 +21,15 @@ pub async fn audit(stage: &Stage) {
     assert_eq!(ids.len(), jobs.len(), "audit: a list names no job twice");
     counters(stage, &jobs).await;
     queues(stage, &jobs).await;
+    kinds(stage, &jobs).await;
+    batches(stage, &jobs).await;
+    limits(stage, &jobs).await;
     servers(stage, &jobs).await;
     for job in jobs.iter().take(HISTORIES_MAX) {
         check_history(job, &stage.history(job.id).await);
     }
+    // Last, because it does what is left over.
+    waits(stage, &jobs).await;
 }
 
 async fn counters(stage: &Stage, jobs: &[JobRecord]) {
@@ -57,6 +66,131 @@ async fn queues(stage: &Stage, jobs: &[JobRecord]) {
     for queue in listed.iter().filter(|queue| !recount.contains_key(&queue.name)) {
         let left: u64 = queue.states.values().sum();
         assert_eq!(left, 0, "audit: counters of the empty queue {}", queue.name);
+    }
+}
+
+async fn kinds(stage: &Stage, jobs: &[JobRecord]) {
+    let mut recount: BTreeMap<&KindName, BTreeMap<StateName, u64>> = BTreeMap::new();
+    for job in jobs {
+        *recount.entry(&job.kind).or_default().entry(job.state.name()).or_default() += 1;
+    }
+    let listed = stage.storage().kinds().await.expect("the kinds are read");
+    assert!(listed.windows(2).all(|pair| pair[0].name < pair[1].name), "audit: kinds by name");
+    for kind in &listed {
+        let mut counted = kind.states.clone();
+        counted.retain(|_, n| *n > 0);
+        let expected = recount.remove(&kind.name).unwrap_or_default();
+        assert_eq!(counted, expected, "audit: counters of kind {}", kind.name);
+    }
+    assert!(recount.is_empty(), "audit: kinds that have jobs and are not listed: {recount:?}");
+}
+
+/// Batches equal a recount of their members, as far as those are stored.
+async fn batches(stage: &Stage, jobs: &[JobRecord]) {
+    let filter = BatchFilter { max: portfire_core::monitor::PAGE_MAX, ..BatchFilter::default() };
+    let listed = stage.batches(filter).await;
+    let mut recount: BTreeMap<BatchId, [u64; 5]> = BTreeMap::new();
+    let mut count = |batch: BatchId, place: usize| {
+        let numbers = recount.entry(batch).or_default();
+        numbers[0] += 1;
+        numbers[place] += 1;
+    };
+    for job in jobs {
+        if let Some(batch) = job.ties.batch {
+            count(batch, place(job.state.name()));
+        }
+    }
+    for batch in &listed {
+        if let Some(parent) = batch.parent {
+            count(parent, batch.state.end().map_or(1, place));
+        }
+    }
+    for batch in &listed {
+        let told = numbers(&batch.members);
+        let [total, pending, succeeded, failed, deleted] = told;
+        assert_eq!(total, pending + succeeded + failed + deleted, "audit: {batch:?}");
+        let counted = recount.remove(&batch.id).unwrap_or_default();
+        assert_eq!(pending, counted[1], "audit: what is pending is stored: {batch:?}");
+        // Members that were cleaned stay counted.
+        assert!(told.iter().zip(counted).all(|(told, n)| *told >= n), "audit: {batch:?}");
+        if total == counted[0] {
+            assert_eq!(told, counted, "audit: {batch:?}");
+        }
+        let ended = batch.state.end().is_some();
+        assert_eq!(batch.ended_at.is_some(), ended, "audit: {batch:?}");
+        assert!(!ended || pending == 0, "audit: it has ended: {batch:?}");
+        let runs = matches!(batch.state, BatchState::Started | BatchState::Cancelling);
+        assert!(!runs || pending > 0, "audit: nothing holds it up: {batch:?}");
+    }
+    assert!(recount.is_empty(), "audit: batches with members that are not listed: {recount:?}");
+}
+
+/// Where a member that stands here is counted.
+fn place(state: StateName) -> usize {
+    match state {
+        StateName::Succeeded => 2,
+        StateName::Failed => 3,
+        StateName::Deleted => 4,
+        _ => 1,
+    }
+}
+
+/// No job waits for nothing, or for more than it was to; and once all that is left over is done, none waits
+/// for an end that has come.
+async fn waits(stage: &Stage, jobs: &[JobRecord]) {
+    let awaiting: Vec<_> = jobs.iter().filter(|job| job.state.name() == Awaiting).collect();
+    for job in &awaiting {
+        let JobState::Awaiting { pending } = job.state else { unreachable!("it was filtered") };
+        let most = job.ties.after.len() + usize::from(job.ties.batch.is_some());
+        assert!((1..=most).contains(&(pending as usize)), "audit: it waits for nothing: {job:?}");
+    }
+    if awaiting.is_empty() {
+        return;
+    }
+    stage.promote_all().await;
+    for job in awaiting.iter().take(HISTORIES_MAX) {
+        let now = stage.find(job.id).await;
+        let Some(JobState::Awaiting { pending }) = now.as_ref().map(|job| job.state.clone()) else {
+            continue;
+        };
+        let mut open = 0;
+        for dependency in &job.ties.after {
+            open += u32::from(!has_ended(stage, dependency.on).await);
+        }
+        if let Some(batch) = job.ties.batch {
+            let state = stage.batch_state(batch).await;
+            open += u32::from(matches!(state, BatchState::Open | BatchState::Awaiting));
+        }
+        assert!(pending <= open, "audit: it waits for what has ended: {now:?}");
+    }
+}
+
+async fn has_ended(stage: &Stage, on: Antecedent) -> bool {
+    match on {
+        Antecedent::Job(job) => stage.state(job).await.is_final(),
+        Antecedent::Batch(batch) => stage.batch_state(batch).await.end().is_some(),
+    }
+}
+
+/// The slots of each key are the running jobs that name it.
+async fn limits(stage: &Stage, jobs: &[JobRecord]) {
+    let mut running: BTreeMap<String, u64> = BTreeMap::new();
+    let mut names = BTreeSet::new();
+    for job in jobs {
+        for limit in &job.ties.limits {
+            names.insert(limit.limit.clone());
+            if job.state.name() == StateName::Processing {
+                *running.entry(limit.key()).or_default() += 1;
+            }
+        }
+    }
+    for name in names {
+        let keys = stage.storage().limit_keys(name.clone()).await.expect("the keys are read");
+        for key in keys {
+            let expected = running.get(&key.key).copied().unwrap_or(0);
+            assert_eq!(key.running, expected, "audit: slots of {name}: {key:?}");
+            assert!(key.running + key.waiting > 0, "audit: nobody uses {key:?}");
+        }
     }
 }
 

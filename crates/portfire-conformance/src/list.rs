@@ -76,6 +76,7 @@ macro_rules! __cases {
                 claim_skips_paused_queue,
                 claim_skips_scheduled_future,
                 claim_skips_deleted,
+                claim_skips_awaiting,
                 claim_two_workers_never_same_job,
                 claim_32_workers_10k_jobs_each_once,
                 claim_released_keeps_place,
@@ -125,6 +126,7 @@ macro_rules! __cases {
                 finish_of_cleaned_job_missing,
                 fenced_finish_leaves_no_history,
                 fenced_finish_changes_no_counter,
+                fenced_finish_fires_no_continuation,
                 fenced_finish_keeps_the_holder,
                 finish_locator_is_no_right,
                 finish_keeps_result_and_duration,
@@ -388,12 +390,14 @@ macro_rules! __cases {
                 batch_progress_exact_under_concurrency,
                 batch_requeue_member_does_not_refire,
                 batch_reopens_upwards,
+                batch_delete_of_a_final_member,
                 batch_expires_with_members,
                 batch_is_kept_for_a_week,
                 batch_outlives_its_nested_ones,
                 batch_repeat_of_the_create_changes_nothing,
                 batch_repeat_after_the_end_changes_nothing,
                 batch_missing_is_refused,
+                batch_member_cannot_wait_for_its_own_batch,
                 batch_bounds,
                 batch_depth_is_bounded,
                 batches_are_listed,
@@ -432,6 +436,7 @@ macro_rules! __cases {
                 continue_ties_are_kept,
                 continue_waits_for_nothing_else,
                 continue_on_a_discard_with_an_error,
+                continue_absurd_delay_is_cut,
             }
             explain {
                 waiting_only_of_enqueued_jobs,
@@ -504,6 +509,7 @@ macro_rules! __cases {
                 notes_metadata_and_tags,
                 notes_caps,
                 notes_log_is_bounded,
+                notes_long_lines_are_cut,
                 notes_log_in_order,
                 notes_log_pages,
                 notes_log_page_is_bounded,
@@ -557,6 +563,7 @@ macro_rules! __cases {
                 batch_cancel_is_heard,
                 batch_cancel_wakes_the_promoter,
                 batch_cancel_in_pieces,
+                batch_cancel_at_claim_in_pieces,
             }
             pass {
                 continue_result_passed,
@@ -673,6 +680,7 @@ macro_rules! __cases {
                 unique_bounds,
                 unique_refused_call_takes_no_key,
                 unique_never_leaks,
+                unique_rejected_parent_is_its_holder,
             }
         }
     };
@@ -685,6 +693,8 @@ macro_rules! __cases {
                 clock_step_back_keeps_schedules,
                 clock_step_back_keeps_expiries,
                 clock_step_back_keeps_order,
+                clock_step_back_fires_nothing_twice,
+                clock_step_back_keeps_terms,
             }
         }
     };
@@ -702,6 +712,13 @@ macro_rules! __cases {
                 reopen_keeps_instants,
                 reopen_keeps_the_fence,
                 reopen_keeps_cursors,
+                reopen_keeps_continuations,
+                reopen_keeps_batches,
+                reopen_keeps_unique_keys,
+                reopen_keeps_limits,
+                reopen_keeps_recurring_jobs,
+                reopen_keeps_locks,
+                reopen_keeps_notes,
             }
         }
     };
@@ -717,6 +734,13 @@ macro_rules! __cases {
                 second_promotes_once,
                 second_handle_serves_the_same_server,
                 second_shares_the_time,
+                second_releases_what_the_first_adds,
+                second_ends_a_batch_once,
+                second_unique_one,
+                second_keeps_the_limit,
+                second_fires_once,
+                second_respects_locks,
+                second_goes_on_with_a_release,
             }
         }
     };
@@ -726,6 +750,9 @@ macro_rules! __cases {
                 hint_of_a_job_from_elsewhere,
                 hint_of_a_cancellation_from_elsewhere,
                 hint_of_a_release_from_elsewhere,
+                hint_of_a_lock_from_elsewhere,
+                hint_of_a_recurring_job_from_elsewhere,
+                hint_of_a_continuation_from_elsewhere,
             }
         }
     };

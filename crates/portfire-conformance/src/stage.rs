@@ -262,9 +262,10 @@ impl Stage {
         self.storage().set_queue_paused(queue(name), paused).await.expect("paused or resumed");
     }
 
-    /// Brings a new job into a state, in the shortest way; `None` when nothing leads there yet.
+    /// Brings a new job into a state, in the shortest way; `None` when nothing leads there.
     ///
-    /// A job that is processing is held by a server of its own with a lease of a year.
+    /// A job that is awaiting waits for the seal of a batch of its own. One that is processing is held
+    /// by a server of its own with a lease of a year.
     pub async fn job_in(&self, state: StateName) -> Option<JobId> {
         let mut job = self.new_job();
         let id = job.id;
@@ -275,7 +276,10 @@ impl Stage {
             job.when = When::In(secs(3_600));
         }
         if state == StateName::Awaiting {
-            return None;
+            let batch = self.new_open_batch();
+            job.ties.batch = Some(batch.id);
+            self.store(vec![batch], vec![job]).await;
+            return Some(id);
         }
         self.create_one(job).await;
         let outcome = match state {

@@ -409,6 +409,21 @@ pub async fn batch_reopens_upwards(s: Stage) {
     assert_eq!(s.members(outer.id).await, [2, 0, 1, 1, 0]);
 }
 
+/// A final member that is deleted by hand counts as deleted; the end of its batch stays what it was.
+pub async fn batch_delete_of_a_final_member(s: Stage) {
+    let server = s.server("a").await;
+    let (batch, members) = s.batch(2).await;
+    server.run(members[0], success()).await;
+    s.delete(members[0]).await;
+    assert_eq!(s.members(batch).await, [2, 1, 0, 0, 1]);
+    server.run(members[1], failure()).await;
+    let ended = s.batch_record(batch).await;
+    s.delete(members[1]).await;
+    assert_eq!(s.members(batch).await, [2, 0, 0, 0, 2]);
+    let after = s.batch_record(batch).await;
+    assert_eq!((after.state, after.ended_at), (BatchState::Failed, ended.ended_at));
+}
+
 /// An ended batch is kept for its retention, and as long as a member of it is stored.
 pub async fn batch_expires_with_members(s: Stage) {
     let server = s.server_with_lease("a", 30 * DAY).await;
@@ -517,6 +532,23 @@ pub async fn batch_missing_is_refused(s: Stage) {
     let refused = s.refused(vec![after], vec![]).await;
     let on = Antecedent::Batch(nowhere);
     assert!(matches!(refused, InvalidJob::NoAntecedent { on: named, .. } if named == on));
+}
+
+/// A member that waits for the end of its own batch, or of one around it, would wait for ever: it is refused.
+pub async fn batch_member_cannot_wait_for_its_own_batch(s: Stage) {
+    let outer = s.new_batch();
+    let mut inner = s.new_batch();
+    inner.parent = Some(outer.id);
+    for on in [inner.id, outer.id] {
+        let mut member = s.new_member(inner.id);
+        member.ties.after = vec![Dependency::on(on).after(After::End)];
+        let refused = s.refused(vec![outer.clone(), inner.clone()], vec![member]).await;
+        assert!(matches!(refused, InvalidJob::Batch { batch, .. } if batch == on), "{refused:?}");
+    }
+    let mut inner = inner.clone();
+    inner.after = vec![Dependency::on(outer.id)];
+    let refused = s.refused(vec![outer.clone(), inner], vec![]).await;
+    assert!(matches!(refused, InvalidJob::Batch { batch, .. } if batch == outer.id), "{refused:?}");
 }
 
 /// A description over 200 bytes, too many dependencies and the same one twice are refused.

@@ -8,7 +8,7 @@ use portfire_core::{
 use crate::server::{failure, retry, success};
 use crate::stage::{DAY, Stage, secs};
 
-use StateName::{Deleted, Enqueued, Failed, Processing, Scheduled, Succeeded};
+use StateName::{Awaiting, Deleted, Enqueued, Failed, Processing, Scheduled, Succeeded};
 
 fn delete() -> Action {
     Action::Delete { reason: "not wanted".into() }
@@ -21,9 +21,9 @@ fn later() -> Action {
 /// Every edge that the table of states allows for an explicit change is taken.
 pub async fn transition_table_exhaustive_allowed(s: Stage) {
     let allowed = [
-        (Action::Requeue, vec![Scheduled, Succeeded, Failed, Deleted], Enqueued),
-        (delete(), vec![Scheduled, Enqueued, Processing, Succeeded, Failed], Deleted),
-        (later(), vec![Scheduled, Enqueued, Succeeded, Failed, Deleted], Scheduled),
+        (Action::Requeue, vec![Scheduled, Awaiting, Succeeded, Failed, Deleted], Enqueued),
+        (delete(), vec![Scheduled, Awaiting, Enqueued, Processing, Succeeded, Failed], Deleted),
+        (later(), vec![Scheduled, Awaiting, Enqueued, Succeeded, Failed, Deleted], Scheduled),
     ];
     for (action, states, to) in allowed {
         for from in states {

@@ -307,6 +307,15 @@ pub async fn claim_skips_deleted(s: Stage) {
     assert_eq!(claimed[0].claim.job, ids[2]);
 }
 
+/// A job that waits for others is not given out.
+pub async fn claim_skips_awaiting(s: Stage) {
+    let server = s.server("a").await;
+    let parent = s.schedule(secs(60)).await;
+    let child = s.continue_with(parent).await;
+    assert!(server.claim(10).await.is_empty());
+    assert_eq!((s.state(child).await, s.record(child).await.attempt), (StateName::Awaiting, 0));
+}
+
 /// Each job goes to one claim only, when two servers ask in turn.
 pub async fn claim_two_workers_never_same_job(s: Stage) {
     let (a, b) = (s.server("a").await, s.server("b").await);

@@ -1,9 +1,11 @@
 //! The clock of the host steps back, and storage time does not. For storages that go by that clock.
 
-use portfire_core::{JobState, StateName};
+use portfire_core::{
+    Conflict, JobState, LimitRule, LockAnswer, StateName, Timestamp, UniqueScope, Window,
+};
 
 use crate::server::success;
-use crate::stage::{DAY, LEASE, Stage, secs};
+use crate::stage::{DAY, LEASE, Stage, every, recurring, secs};
 
 /// Storage time never runs backwards, even when the host's clock does.
 pub async fn storage_time_never_goes_back(s: Stage) {
@@ -77,4 +79,42 @@ pub async fn clock_step_back_keeps_order(s: Stage) {
     let second = s.enqueue_one().await;
     let order: Vec<_> = server.claim(2).await.iter().map(|job| job.claim.job).collect();
     assert_eq!(order, [first, second]);
+}
+
+/// A step back fires no occurrence a second time, and the next one not before its instant in storage time.
+pub async fn clock_step_back_fires_nothing_twice(s: Stage) {
+    s.define(&recurring("r", every(60))).await;
+    s.advance(secs(60)).await;
+    assert_eq!(s.tick().await.len(), 1);
+    s.set_clock_back(secs(3_600)).await;
+    assert_eq!((s.tick().await.len(), s.due().await.due.len()), (0, 0));
+    s.advance(secs(3_600 + 59)).await;
+    assert_eq!(s.tick().await.len(), 0);
+    s.advance(secs(1)).await;
+    assert_eq!(s.tick().await.len(), 1);
+    s.expect_count(StateName::Enqueued, 2).await;
+}
+
+/// A step back makes no lock, no unique key and no rate last longer or shorter than it was to.
+pub async fn clock_step_back_keeps_terms(s: Stage) {
+    let server = s.server_with_lease("a", DAY).await;
+    s.set_limit("l", Some(LimitRule::rate(1, secs(60), Window::Fixed))).await;
+    let now = s.now().await.as_micros();
+    s.advance_to(Timestamp::from_micros(now - now % 60_000_000 + 60_000_000)).await;
+    s.hold("l", "a", secs(60)).await;
+    let window = UniqueScope::Within(secs(60));
+    let holder = s.create_one(s.new_unique("k", window, Conflict::Reject)).await;
+    let rated = s.enqueue_under("l", 2).await;
+    assert_eq!(server.claim(10).await.len(), 2);
+    s.advance(secs(59)).await;
+    s.now().await;
+    s.set_clock_back(secs(3_600)).await;
+    assert!(matches!(s.acquire("l", "b", secs(1)).await, LockAnswer::Taken { .. }));
+    assert_eq!(s.create_unique("k").await.id, holder);
+    assert_eq!(s.promote().await.released, 0);
+    s.advance(secs(3_601)).await;
+    assert!(matches!(s.acquire("l", "b", secs(1)).await, LockAnswer::Held { .. }));
+    assert_eq!(s.promote().await.released, 1);
+    server.claim_job(rated[1]).await;
+    assert!(!s.create_unique("k").await.existing);
 }

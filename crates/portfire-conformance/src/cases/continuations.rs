@@ -511,3 +511,17 @@ pub async fn continue_on_a_discard_with_an_error(s: Stage) {
     server.run(parent, outcome).await;
     assert_eq!(s.state(child).await, Enqueued);
 }
+
+/// A delay that would end after the year 9999 ends at the last instant there is.
+pub async fn continue_absurd_delay_is_cut(s: Stage) {
+    let server = s.server("a").await;
+    let parent = s.enqueue_one().await;
+    let mut child = s.new_after([Dependency::on(parent)]);
+    let now = s.now().await;
+    child.when = When::In(Timestamp::MAX.since(now));
+    let child = s.create_one(child).await;
+    s.advance(secs(10)).await;
+    server.run(parent, success()).await;
+    let JobState::Scheduled { run_at, .. } = s.record(child).await.state else { panic!() };
+    assert_eq!(run_at, Timestamp::MAX);
+}

@@ -173,31 +173,26 @@ pub async fn list_by_batch(s: Stage) {
     assert!(s.list_ids(nobody).await.is_empty());
 }
 
-/// Jobs that have waited for a while come before the others of their queue, the longest waiting first, whatever
+/// Jobs that have waited for a while come before the others of their queue, the earliest place first, whatever
 /// their priority; without that wish priorities are strict.
 pub async fn claim_aging_before_priority(s: Stage) {
-    let server = s.server("a").await;
-    let old = [s.enqueue_ranked(0).await, s.enqueue_ranked(-5).await];
-    s.advance(secs(10)).await;
-    let high = [s.enqueue_ranked(9).await, s.enqueue_ranked(8).await];
-    let wish = |seconds: u64, max| {
+    let server = s.server_with_lease("a", DAY).await;
+    let cases: [(Option<u64>, u32, &[usize]); 5] = [
+        (None, 4, &[2, 3, 0, 1]),
+        (Some(11), 4, &[2, 3, 0, 1]),
+        (Some(10), 3, &[0, 1, 2]),
+        (Some(10), 1, &[0]),
+        (Some(0), 4, &[0, 1, 2, 3]),
+    ];
+    for (aging, max, expected) in cases {
+        let mut jobs = vec![s.enqueue_ranked(0).await, s.enqueue_ranked(-5).await];
+        s.advance(secs(10)).await;
+        jobs.extend([s.enqueue_ranked(8).await, s.enqueue_ranked(8).await]);
         let queues = vec![crate::stage::queue("default")];
-        let aging = Some(secs(seconds));
-        let claim = Some(ClaimRequest { queues, max, aging });
-        CycleRequest { claim, ..server.request() }
-    };
-    let peek = async |request| {
-        let claimed = server.cycle(request).await.claimed;
-        for job in &claimed {
-            server.end(job.claim, portfire_core::Outcome::Released).await;
-        }
-        claimed.iter().map(|job| job.claim.job).collect::<Vec<_>>()
-    };
-    assert_eq!(peek(wish(11, 4)).await, [high[0], high[1], old[0], old[1]], "nobody is so old");
-    assert_eq!(peek(server.wish(4)).await, [high[0], high[1], old[0], old[1]]);
-    assert_eq!(peek(wish(10, 3)).await, [old[0], old[1], high[0]]);
-    assert_eq!(peek(wish(10, 1)).await, [old[0]]);
-    s.advance(secs(60)).await;
-    let all = peek(wish(10, 4)).await;
-    assert_eq!(all.len(), 4, "each job once, though all are old");
+        let claim = Some(ClaimRequest { queues, max, aging: aging.map(secs) });
+        let claimed = server.cycle(CycleRequest { claim, ..server.request() }).await.claimed;
+        let claimed: Vec<_> = claimed.iter().map(|job| job.claim.job).collect();
+        assert_eq!(claimed, expected.iter().map(|&n| jobs[n]).collect::<Vec<_>>(), "{aging:?}");
+        server.claim(10).await;
+    }
 }

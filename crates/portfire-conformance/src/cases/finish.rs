@@ -248,6 +248,25 @@ pub async fn fenced_finish_changes_no_counter(s: Stage) {
     assert_eq!(after, before);
 }
 
+/// A finish that comes too late releases no continuation and moves no batch.
+pub async fn fenced_finish_fires_no_continuation(s: Stage) {
+    let server = s.server_with_lease("a", DAY).await;
+    let (batch, members) = s.batch(1).await;
+    let children = [s.continue_with(members[0]).await, s.continue_with(batch).await];
+    let stale = server.claim_job(members[0]).await;
+    server.end(stale.claim, Outcome::Released).await;
+    let held = server.claim_job(members[0]).await;
+    assert_eq!(server.finish(stale.claim, success()).await, Verdict::Fenced);
+    assert_eq!(s.members(batch).await, [1, 1, 0, 0, 0]);
+    for child in children {
+        assert_eq!((s.state(child).await, s.record(child).await.revision), {
+            (StateName::Awaiting, 1)
+        });
+    }
+    server.end(held.claim, success()).await;
+    assert_eq!(s.members(batch).await, [1, 0, 1, 0, 0]);
+}
+
 /// The holder goes on undisturbed when another one's finish is fenced.
 pub async fn fenced_finish_keeps_the_holder(s: Stage) {
     let (a, b) = (s.server("a").await, s.server("b").await);

@@ -51,7 +51,7 @@ pub async fn list_lines_equal_details(s: Stage) {
         s.job_in(state).await;
     }
     let listed = s.list(JobFilter::default()).await;
-    assert_eq!(listed.len(), 6);
+    assert_eq!(listed.len(), 7);
     for job in listed {
         assert_eq!(Some(job.clone()), s.find(job.id).await);
     }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use portfire_core::notes::{BARS_MAX, LOG_BYTES_MAX, NOTED_KEYS_MAX, NOTED_VALUE_BYTES_MAX};
+use portfire_core::notes::{
+    BARS_MAX, LINE_BYTES_MAX, LOG_BYTES_MAX, NOTED_KEYS_MAX, NOTED_VALUE_BYTES_MAX,
+};
 use portfire_core::{
     Annotation, Claim, CycleRequest, JobId, Level, LogLine, Notes, NotesRecord, Outcome, Progress,
     Timestamp,
@@ -275,6 +277,21 @@ pub async fn notes_log_is_bounded(s: Stage) {
     let lines = log(&s, job).await;
     let of = |attempt| lines.iter().filter(move |line| line.attempt == attempt);
     assert!(of(2).count() >= 32 && of(1).count() == of(2).count());
+}
+
+/// A line over 8 KiB is cut, between two characters.
+pub async fn notes_long_lines_are_cut(s: Stage) {
+    let (server, job, claim) = running(&s).await;
+    for (piece, text) in ["x".repeat(20_000), format!("x{}", "é".repeat(10_000))].iter().enumerate()
+    {
+        server.note(claim, says(claim, piece as u32, &[&**text])).await;
+        let kept = texts(&s, job).await.pop().expect("a line");
+        assert!((LINE_BYTES_MAX - 8..=LINE_BYTES_MAX).contains(&kept.len()), "{}", kept.len());
+        assert!(text.starts_with(kept.trim_end_matches('…')));
+    }
+    let whole = "x".repeat(LINE_BYTES_MAX);
+    server.note(claim, says(claim, 2, &[&*whole])).await;
+    assert!(texts(&s, job).await[2] == whole, "a line of 8 KiB is kept whole");
 }
 
 /// Lines come in the order of attempts, and in an attempt in the order in which they were said.

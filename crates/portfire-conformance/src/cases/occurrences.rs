@@ -300,6 +300,7 @@ pub async fn recurring_unique_key_held(s: Stage) {
     assert_eq!((runs.len(), runs[0].job), (1, None));
     assert_eq!(runs[0].skipped, Some(format!("job {holder} holds its unique key")));
     assert_eq!(s.trigger("r").await, RecurringChanged::Triggered(holder));
+    assert_eq!((s.runs("r").await.len(), s.recurring("r").await.last_job), (1, None));
     s.delete(holder).await;
     let job = minute(&s).await.expect("the key is free");
     assert!(s.create_unique("k").await.existing);
@@ -325,13 +326,15 @@ pub async fn recurring_runs_and_outcomes(s: Stage) {
     let two = s.storage().runs(name("r"), 2).await.expect("read");
     assert_eq!(two, runs[..2]);
     assert_eq!(s.runs("nobody").await, []);
-    // Another run of the same job has the last word.
+    // Another end of the same job has the last word.
     assert!(matches!(s.requeue(jobs[1]).await, Changed::Applied { .. }));
     s.advance(secs(5)).await;
     server.run(jobs[1], success()).await;
     let again = s.runs("r").await[1].clone();
     assert_eq!(again.outcome, Some(Succeeded));
     assert!(again.ended_at > runs[1].ended_at);
+    s.delete(jobs[0]).await;
+    assert_eq!(s.runs("r").await[2].outcome, Some(Deleted));
 }
 
 /// The last 200 runs are remembered, also when their jobs were cleaned.

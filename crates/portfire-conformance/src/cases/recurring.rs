@@ -524,9 +524,10 @@ pub async fn recurring_jitter_delays_the_job(s: Stage) {
         let job = s.tick().await[0];
         let record = s.record(job).await;
         let JobState::Scheduled { run_at, cause } = record.state else { panic!("{record:?}") };
-        let delay = run_at.since(record.created_at);
-        assert_eq!((delay, cause), (jitter_of(job, secs(300)), Cause::Created));
-        delays.insert(delay);
+        let drawn = jitter_of(job, secs(300));
+        let expected = record.created_at.saturating_add(drawn);
+        assert_eq!((run_at, cause), (expected, Cause::Created));
+        delays.insert(drawn);
     }
     assert!(delays.len() > 1 && delays.iter().all(|delay| *delay <= secs(300)));
 }

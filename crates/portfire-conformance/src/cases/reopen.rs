@@ -1,9 +1,12 @@
 //! A storage that is closed and opened again has lost nothing. For storages that outlive a process.
 
-use portfire_core::{Bucket, JobFilter, RescueRequest, StateName, Verdict};
+use portfire_core::{
+    BatchFilter, BatchState, Bucket, Conflict, Dependency, Fired, JobFilter, Level, LimitRule,
+    LockAnswer, LogLine, Notes, Progress, RescueRequest, StateName, UniqueScope, Verdict, Window,
+};
 
 use crate::server::{finish, is_gone, retry, success};
-use crate::stage::{DAY, Stage, secs};
+use crate::stage::{DAY, Stage, cron, every, recurring, secs};
 
 /// Jobs in every state come back as they were, with their histories.
 pub async fn reopen_keeps_jobs_of_every_state(s: Stage) {
@@ -146,4 +149,138 @@ pub async fn reopen_keeps_cursors(s: Stage) {
     s.reopen().await;
     let rest = s.list_ids(JobFilter { after: first.next, ..filter }).await;
     assert_eq!(rest, ids[3..]);
+}
+
+/// What jobs wait for, and what is left of a release, outlive a restart.
+pub async fn reopen_keeps_continuations(s: Stage) {
+    let server = s.server_with_lease("a", DAY).await;
+    let (first, second) = (s.enqueue_one().await, s.enqueue_one().await);
+    let passed = Dependency::on(first).passing();
+    let bottom = s.create_one(s.new_after([passed, Dependency::on(second)])).await;
+    let many = s.continue_many(first, 1_500).await;
+    server.run(first, crate::server::result("[1]")).await;
+    let known = s.continuations(first).await;
+    s.reopen().await;
+    assert_eq!(s.continuations(first).await, known);
+    assert_eq!(s.pending(bottom).await, 1);
+    assert_eq!(s.promote_all().await.released, 501);
+    s.reopen().await;
+    assert_eq!(s.promote_all().await.released, 0);
+    server.run(second, success()).await;
+    s.reopen().await;
+    let claimed = server.claim(2_000).await;
+    assert_eq!(claimed.len(), 1_501);
+    let last = claimed.iter().find(|job| job.claim.job == bottom).expect("released");
+    assert_eq!(last.parents[0].result, Some(crate::stage::json("[1]")));
+    assert_eq!(s.record(many[1_499]).await.revision, 3);
+}
+
+/// Batches outlive a restart in every state, with their numbers.
+pub async fn reopen_keeps_batches(s: Stage) {
+    let server = s.server_with_lease("a", DAY).await;
+    let (open, waiting) = s.batch_of(s.new_open_batch(), 2).await;
+    let (started, members) = s.batch(2).await;
+    let mut nested = s.new_batch();
+    nested.parent = Some(started);
+    let (nested, _) = s.batch_of(nested, 1).await;
+    server.run(members[0], success()).await;
+    let (cancelled, _) = s.batch(1_100).await;
+    s.cancel(cancelled).await;
+    let before = s.batches(BatchFilter::default()).await;
+    s.reopen().await;
+    assert_eq!(s.batches(BatchFilter::default()).await, before);
+    s.promote_all().await;
+    assert_eq!(s.batch_state(cancelled).await, BatchState::Cancelled);
+    s.seal(open).await;
+    s.reopen().await;
+    assert_eq!(s.state(waiting[1]).await, StateName::Enqueued);
+    server.work_off().await;
+    for batch in [open, nested, started] {
+        assert_eq!(s.batch_state(batch).await, BatchState::Succeeded);
+    }
+}
+
+/// Unique keys outlive a restart with those that hold them.
+pub async fn reopen_keeps_unique_keys(s: Stage) {
+    let holder = s.create_unique("k").await.id;
+    let window = UniqueScope::Within(secs(60));
+    let within = s.create_one(s.new_unique("w", window, Conflict::Reject)).await;
+    s.reopen().await;
+    assert_eq!((s.create_unique("k").await.id, s.create_unique("w").await.id), (holder, within));
+    s.delete(holder).await;
+    s.advance(secs(60)).await;
+    s.reopen().await;
+    assert!(!s.create_unique("k").await.existing && !s.create_unique("w").await.existing);
+}
+
+/// Limits, their lines, and the starts of their rates outlive a restart.
+pub async fn reopen_keeps_limits(s: Stage) {
+    let server = s.server_with_lease("a", 9 * DAY).await;
+    s.set_limit("l", Some(LimitRule::concurrency(2))).await;
+    let per = secs(600);
+    s.set_limit("r", Some(LimitRule::rate(1, per, Window::Sliding))).await;
+    let (jobs, rated) = (s.enqueue_under("l", 4).await, s.enqueue_under("r", 2).await);
+    let held = server.claim(10).await;
+    assert_eq!(held.len(), 3);
+    let limits = s.storage().limits().await.expect("read");
+    s.reopen().await;
+    assert_eq!(s.storage().limits().await.expect("read"), limits);
+    assert_eq!((s.line("l").await, s.line("r").await), ((2, 2), (1, 1)));
+    assert!(server.claim(10).await.is_empty());
+    server.end(held[0].claim, success()).await;
+    s.reopen().await;
+    server.claim_job(jobs[2]).await;
+    s.advance(per + per / 16).await;
+    assert_eq!(s.promote().await.released, 1);
+    server.claim_job(rated[1]).await;
+}
+
+/// Recurring jobs outlive a restart with their runs, and no occurrence is fired twice.
+pub async fn reopen_keeps_recurring_jobs(s: Stage) {
+    let mut definition = recurring("r", cron("*/5 * * * *", "Europe/Amsterdam"));
+    definition.jitter = secs(1);
+    s.define(&definition).await;
+    s.define(&recurring("paused", every(60))).await;
+    s.pause_recurring("paused", None).await;
+    s.advance(secs(300)).await;
+    let plans = s.plans().await;
+    s.fire(plans.clone()).await;
+    let before = (s.recurring("r").await, s.runs("r").await, s.recurring("paused").await);
+    s.reopen().await;
+    let after = (s.recurring("r").await, s.runs("r").await, s.recurring("paused").await);
+    assert_eq!(after, before);
+    assert_eq!(s.fire(plans).await, [Fired::Stale]);
+    s.advance(secs(300)).await;
+    assert_eq!(s.tick().await.len(), 1);
+}
+
+/// Locks outlive a restart, and fences go on to rise.
+pub async fn reopen_keeps_locks(s: Stage) {
+    let fence = s.hold("l", "a", secs(60)).await;
+    let over = s.hold("over", "a", secs(60)).await;
+    s.release("over", over).await;
+    let locks = s.storage().locks().await.expect("read");
+    s.reopen().await;
+    assert_eq!(s.storage().locks().await.expect("read"), locks);
+    assert!(matches!(s.acquire("l", "b", secs(60)).await, LockAnswer::Taken { .. }));
+    assert!(s.hold("over", "b", secs(60)).await > over);
+    assert!(matches!(s.renew("l", fence, secs(60)).await, LockAnswer::Held { .. }));
+}
+
+/// What jobs have said outlives a restart, and a piece is not applied again after it.
+pub async fn reopen_keeps_notes(s: Stage) {
+    let server = s.server_with_lease("a", DAY).await;
+    let job = s.enqueue_one().await;
+    let claim = server.claim_job(job).await.claim;
+    let at = s.now().await;
+    let line = LogLine { attempt: 1, at, level: Level::Warn, text: "é".into() };
+    let progress = vec![Progress { bar: "b".into(), done: 1, total: 2 }];
+    let notes = Notes { lines: vec![line], progress, ..Notes::default() };
+    server.note(claim, notes.clone()).await;
+    let said = (s.storage().notes(job).await, s.storage().log(job, None, 10).await);
+    s.reopen().await;
+    server.note(claim, notes).await;
+    let after = (s.storage().notes(job).await, s.storage().log(job, None, 10).await);
+    assert_eq!(after.0.expect("read"), said.0.expect("read"));
+    assert_eq!(after.1.expect("read"), said.1.expect("read"));
 }

@@ -1,11 +1,13 @@
 //! Several handles on one storage, as several processes have. For storages that can be shared.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use portfire_core::{CycleRequest, StateName, Verdict};
+use portfire_core::{CycleRequest, Dependency, LimitRule, LockAnswer, StateName, Verdict};
 
 use crate::server::{finish, is_gone, success};
-use crate::stage::{DAY, LEASE, Stage, secs};
+use crate::stage::{DAY, LEASE, Stage, every, recurring, secs};
 
 /// What one process has stored every other one sees from then on.
 pub async fn second_sees_what_is_committed(s: Stage) {
@@ -152,4 +154,144 @@ pub async fn second_shares_the_time(s: Stage) {
         let id = s.enqueue_one().await;
         assert!(other.now().await >= s.record(id).await.created_at);
     }
+}
+
+/// A parent that one process ends releases what another has added, in a hundred races.
+pub async fn second_releases_what_the_first_adds(s: Stage) {
+    const ROUNDS: usize = 100;
+    let other = s.second().await;
+    let server = Arc::new(other.server_with_lease("a", DAY).await);
+    s.enqueue(ROUNDS).await;
+    let held = server.claim(ROUNDS as u32).await;
+    for job in &held {
+        let child = s.new_after([Dependency::on(job.claim.job)]);
+        let (server, claim) = (server.clone(), job.claim);
+        let end = tokio::spawn(async move { server.end(claim, success()).await });
+        s.create(vec![child]).await;
+        end.await.expect("the parent ends");
+    }
+    s.expect_count(StateName::Awaiting, 0).await;
+    s.expect_count(StateName::Enqueued, ROUNDS as u64).await;
+}
+
+/// Two processes that end the last two members of a batch end it once, in a hundred races.
+pub async fn second_ends_a_batch_once(s: Stage) {
+    let other = s.second().await;
+    let (one, two) = (
+        Arc::new(s.server_with_lease("a", DAY).await),
+        Arc::new(other.server_with_lease("b", DAY).await),
+    );
+    for _ in 0..100 {
+        let (batch, _) = s.batch(2).await;
+        let callback = s.continue_with(batch).await;
+        let claims = [(&one, one.claim_one().await), (&two, two.claim_one().await)];
+        let ends = claims.map(|(server, job)| {
+            let server = Arc::clone(server);
+            tokio::spawn(async move { server.end(job.claim, success()).await })
+        });
+        for end in ends {
+            end.await.expect("the member ends");
+        }
+        assert_eq!(other.members(batch).await, [2, 0, 2, 0, 0]);
+        one.run(callback, success()).await;
+    }
+}
+
+/// Of several processes that want a key at once one gets it.
+pub async fn second_unique_one(s: Stage) {
+    let stages = [s.clone(), s.second().await, s.second().await];
+    for round in 0..20 {
+        let callers: Vec<_> = stages
+            .iter()
+            .map(|stage| {
+                let stage = stage.clone();
+                tokio::spawn(async move { stage.create_unique(&format!("k{round}")).await })
+            })
+            .collect();
+        let mut new = 0;
+        for caller in callers {
+            new += u32::from(!caller.await.expect("the caller ends").existing);
+        }
+        assert_eq!(new, 1);
+    }
+}
+
+/// A limit holds across processes.
+pub async fn second_keeps_the_limit(s: Stage) {
+    s.set_limit("l", Some(LimitRule::concurrency(2))).await;
+    s.enqueue_under("l", 60).await;
+    let running = Arc::new(AtomicI64::new(0));
+    let done = Arc::new(AtomicI64::new(0));
+    let mut workers = Vec::new();
+    for (n, stage) in [s.clone(), s.second().await, s.second().await].into_iter().enumerate() {
+        let server = stage.server_with_lease(&format!("p{n}"), DAY).await;
+        let (running, done) = (running.clone(), done.clone());
+        workers.push(tokio::spawn(async move {
+            while done.load(Ordering::SeqCst) < 60 {
+                for job in server.claim(2).await {
+                    assert!(running.fetch_add(1, Ordering::SeqCst) < 2, "more than two run");
+                    tokio::task::yield_now().await;
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    server.end(job.claim, success()).await;
+                    done.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        }));
+    }
+    for worker in workers {
+        worker.await.expect("the worker ends");
+    }
+}
+
+/// Schedulers of several processes fire each occurrence once.
+pub async fn second_fires_once(s: Stage) {
+    let stages = [s.clone(), s.second().await, s.second().await];
+    for id in ["a", "b", "c"] {
+        s.define(&recurring(id, every(10))).await;
+    }
+    for _ in 0..20 {
+        s.advance(secs(10)).await;
+        let schedulers: Vec<_> = stages
+            .iter()
+            .map(|stage| {
+                let stage = stage.clone();
+                tokio::spawn(async move { stage.tick().await })
+            })
+            .collect();
+        for scheduler in schedulers {
+            scheduler.await.expect("the scheduler ends");
+        }
+    }
+    s.expect_count(StateName::Enqueued, 60).await;
+    assert_eq!(s.counts().await.created_total, 60);
+}
+
+/// A lock is held against other processes as well, and each grant of it has a fence of its own.
+pub async fn second_respects_locks(s: Stage) {
+    let other = s.second().await;
+    let fence = s.hold("l", "a", secs(10)).await;
+    assert!(matches!(other.acquire("l", "b", secs(10)).await, LockAnswer::Taken { .. }));
+    assert!(matches!(other.renew("l", fence, secs(10)).await, LockAnswer::Held { .. }));
+    assert!(other.hold("m", "b", secs(10)).await > fence);
+    assert_eq!(other.release("l", fence).await, LockAnswer::Released);
+    assert!(s.hold("l", "a", secs(10)).await > fence + 1);
+}
+
+/// Promoters of several processes go on with one release, each child once.
+pub async fn second_goes_on_with_a_release(s: Stage) {
+    let server = s.server("a").await;
+    let parent = s.enqueue_one().await;
+    let children = s.continue_many(parent, 3_000).await;
+    server.run(parent, success()).await;
+    let stages = [s.clone(), s.second().await];
+    let promoters: Vec<_> = stages
+        .into_iter()
+        .map(|stage| tokio::spawn(async move { stage.promote_all().await.released }))
+        .collect();
+    let mut released = 0;
+    for promoter in promoters {
+        released += promoter.await.expect("the promoter ends");
+    }
+    assert_eq!(released, 2_000);
+    assert_eq!(s.record(children[2_999]).await.revision, 2);
 }

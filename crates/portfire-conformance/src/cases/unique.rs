@@ -481,3 +481,16 @@ async fn fate(s: &Stage, server: &Server, job: portfire_core::JobId, n: u64, bro
         }
     }
 }
+
+/// A job that waits for one that was rejected in the same call waits for the holder instead.
+pub async fn unique_rejected_parent_is_its_holder(s: Stage) {
+    let server = s.server("a").await;
+    let holder = s.create_unique("k").await.id;
+    let rejected = s.new_unique("k", UntilFinished, Reject);
+    let child = s.new_after([Dependency::on(rejected.id)]);
+    s.create(vec![rejected.clone(), child.clone()]).await;
+    assert_eq!(s.find(rejected.id).await, None);
+    assert_eq!(s.record(child.id).await.ties.after, [Dependency::on(holder)]);
+    server.run(holder, success()).await;
+    assert_eq!(s.state(child.id).await, Enqueued);
+}

@@ -1,5 +1,6 @@
 //! Claiming: which jobs of which queues a server gets, and in which order.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use portfire_core::storage::BATCH_MAX;
@@ -244,13 +245,14 @@ impl Claiming<'_> {
         if ready.len() == room {
             return Ok(ready);
         }
+        let first: HashSet<i64> = ready.iter().map(|aged| aged.seq).collect();
         let mut select = write.conn.prepare_cached(SELECT_READY)?;
         let mut rows = select.query([queue.number, room as i64])?;
         while ready.len() < room
             && let Some(row) = rows.next()?
         {
             let next = Ready::read(row, &queue.name, write.now)?;
-            if !next.is_aged(self.oldest) {
+            if !first.contains(&next.seq) {
                 ready.push(next);
             }
         }

@@ -28,6 +28,9 @@ const VERSION_BAD: i32 = 3_052_000;
 const WRITER: &str = "PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864; \
     PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;";
 
+/// The log is left to the writer here, too.
+const HAND: &str = "PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -4096;";
+
 /// On macOS a plain sync leaves data in the cache of the disk; elsewhere this changes nothing.
 const SYNC: &str = "PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;";
 
@@ -51,15 +54,18 @@ pub(crate) fn open_writer(options: &SqliteOptions) -> Result<Connection, Storage
             path.display()
         )));
     }
-    if let Some(bytes) = options.file_bytes_max {
-        let page: u32 =
-            conn.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(fail)?;
-        let pages = i64::try_from(bytes.div_ceil(u64::from(page)).max(1)).unwrap_or(i64::MAX);
-        conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).map_err(fail)?;
-    }
+    limit_pages(&conn, options)?;
     conn.execute_batch(WRITER).map_err(fail)?;
     migrate::bring_up(&conn, path)?;
     Ok(conn)
+}
+
+fn limit_pages(conn: &Connection, options: &SqliteOptions) -> Result<(), StorageError> {
+    let Some(bytes) = options.file_bytes_max else { return Ok(()) };
+    let fail = |error: rusqlite::Error| storage_error(&error, &options.path);
+    let page: u32 = conn.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(fail)?;
+    let pages = i64::try_from(bytes.div_ceil(u64::from(page)).max(1)).unwrap_or(i64::MAX);
+    conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).map_err(fail)
 }
 
 /// Opens a connection that only reads.
@@ -67,6 +73,17 @@ pub(crate) fn open_reader(path: &Path, busy_timeout: Duration) -> Result<Connect
     let conn = open(path, busy_timeout)?;
     conn.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -4096;")
         .map_err(|error| storage_error(&error, path))?;
+    Ok(conn)
+}
+
+/// Opens a connection for transactions of running jobs; each of their commits is as durable as is set.
+pub(crate) fn open_hand(options: &SqliteOptions) -> Result<Connection, StorageError> {
+    let path = &options.path;
+    let conn = open(path, options.busy_timeout)?;
+    let fail = |error: rusqlite::Error| storage_error(&error, path);
+    limit_pages(&conn, options)?;
+    conn.execute_batch(HAND).map_err(fail)?;
+    set_synchronous(&conn, options.synchronous).map_err(fail)?;
     Ok(conn)
 }
 

@@ -49,6 +49,7 @@ mod error;
 mod expiry;
 mod history;
 mod inbox;
+mod job_tx;
 mod keys;
 mod limits;
 mod lines;
@@ -97,6 +98,7 @@ use portfire_core::{
 };
 use tokio::sync::{oneshot, watch};
 
+pub use job_tx::JobTransaction;
 pub use migrate::{Migration, migrations};
 pub use options::{SqliteOptions, Synchronous};
 pub use rusqlite;
@@ -104,6 +106,7 @@ pub use rusqlite;
 use error::Failure;
 use inbox::Durability::{self, Always, IfChanged, Never};
 use inbox::{Inbox, Line};
+use job_tx::Hands;
 use options::StorageClock;
 use reader::Readers;
 use write::Write;
@@ -122,6 +125,7 @@ struct Inner {
     path: PathBuf,
     inbox: Arc<Inbox>,
     readers: Readers,
+    hands: Hands,
     hub: Arc<WakeupHub>,
     clock: Arc<StorageClock>,
     info: StorageInfo,
@@ -154,13 +158,14 @@ impl SqliteStorage {
 
     /// Ends this storage in this process, for all clones: what was handed in is still done,
     /// everything later is answered [`Closed`](StorageError::Closed), and the file is closed when
-    /// this returns.
+    /// this returns. It waits for every [`JobTransaction`] that is open.
     ///
     /// # Cancel safety
     /// Once polled, the storage ends whether or not the future is polled again.
     pub async fn close(&self) {
         self.inner.inbox.close();
         self.inner.readers.close();
+        self.inner.hands.close();
         self.inner.running.closed().await;
     }
 
@@ -180,6 +185,7 @@ impl SqliteStorage {
         let hub = Arc::new(WakeupHub::default());
         let clock = Arc::new(StorageClock::new(options.clock.clone()));
         let parts = (Arc::clone(&inbox), Arc::clone(&hub), Arc::clone(&clock));
+        let hands = Hands::new(options.clone(), Arc::clone(&hub), Arc::clone(&clock));
         // The connection is opened on the thread that uses it, which also keeps the caller's free.
         let serve = move || {
             let _keep = keep;
@@ -198,7 +204,7 @@ impl SqliteStorage {
             .map_err(StorageError::unavailable)?;
         ready.await.unwrap_or(Err(StorageError::Closed))?;
         let writer = writer.thread().id();
-        let inner = Inner { path, inbox, readers, hub, clock, info, writer, running };
+        let inner = Inner { path, inbox, readers, hands, hub, clock, info, writer, running };
         Ok(SqliteStorage { inner: Arc::new(inner) })
     }
 
@@ -246,8 +252,9 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.inbox.close();
         self.readers.close();
-        // A waker that the writer calls may drop the last clone on the writer's own thread.
-        if self.writer != std::thread::current().id() {
+        self.hands.close();
+        // A waker that a thread of the storage calls may drop the last clone on that very thread.
+        if self.writer != std::thread::current().id() && !job_tx::is_hand() {
             block_on(self.running.closed());
         }
     }

@@ -318,7 +318,7 @@ impl<'a> Page<'a> {
             let name = QueueName::stored(name);
             let limit = (SCANNED_MAX - self.scanned) as i64 + 1;
             let mark = |rank, place| Mark::Enqueued(name.clone(), rank, place);
-            self.take(SELECT_READY, params![number, from.0, from.1, limit], mark.clone())?;
+            self.take(SELECT_READY, params![number, from.0, from.1, limit], mark)?;
             if self.is_full {
                 continue;
             }

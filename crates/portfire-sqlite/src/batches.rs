@@ -311,6 +311,11 @@ pub(crate) fn cancel(write: &mut Write<'_>, number: i64, reason: &str) -> Result
     if batch.is_cancelled() || batch.state.end().is_some() {
         return Ok(());
     }
+    if batch.waits > 0 {
+        links::close_waits(write.conn, number, &waits_for(write.conn, number)?)?;
+    }
+    let batch = get(write, number)?;
+    (batch.waits, batch.start) = (0, false);
     batch.dirty = true;
     batch.state = BatchState::Cancelling;
     batch.reason = Some(reason.to_owned());
@@ -379,13 +384,7 @@ fn remove(write: &mut Write<'_>, number: i64) -> Result<(), Failure> {
     write.touch();
     let batch = get(write, number)?;
     let (parent, followed) = (batch.parent, batch.followed);
-    let after: Option<String> =
-        conn.prepare_cached(SELECT_AFTER)?.query_row([number], |row| row.get(0))?;
-    if let Some(text) = after {
-        let after: Vec<Dependency> = serde_json::from_str(&text)
-            .map_err(|error| corrupt(format!("what batch number {number} waits for: {error}")))?;
-        links::forget_waits(conn, number, &after)?;
-    }
+    links::forget_waits(conn, number, &waits_for(conn, number)?)?;
     if followed {
         links::forget_followers(conn, number)?;
     }
@@ -395,6 +394,15 @@ fn remove(write: &mut Write<'_>, number: i64) -> Result<(), Failure> {
         Some(parent) => member_cleaned(write, parent),
         None => Ok(()),
     }
+}
+
+/// What a batch waits for, or waited.
+fn waits_for(conn: &Connection, number: i64) -> Result<Vec<Dependency>, Failure> {
+    let after: Option<String> =
+        conn.prepare_cached(SELECT_AFTER)?.query_row([number], |row| row.get(0))?;
+    let Some(text) = after else { return Ok(Vec::new()) };
+    serde_json::from_str(&text)
+        .map_err(|error| corrupt(format!("what batch number {number} waits for: {error}")))
 }
 
 /// Seals or cancels a batch.

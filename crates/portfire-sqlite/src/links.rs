@@ -287,6 +287,20 @@ pub(crate) fn forget(conn: &Connection, body: &Body) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Closes the links of a follower that waits for nothing any more, since it was moved by hand, or deleted.
+pub(crate) fn close_waits(
+    conn: &Connection,
+    follower: i64,
+    after: &[Dependency],
+) -> rusqlite::Result<()> {
+    for dependency in after {
+        if let Some(antecedent) = number(conn, dependency.on)? {
+            conn.prepare_cached(CLOSE_LINK)?.execute([antecedent, follower])?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes the links of a follower to those antecedents that are still stored.
 pub(crate) fn forget_waits(
     conn: &Connection,

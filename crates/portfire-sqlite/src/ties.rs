@@ -4,7 +4,7 @@
 //! A plain job has no ties, and [`moved`] is done with it at once.
 
 use portfire_core::transition::Transition;
-use portfire_core::{ClaimedJob, InvalidJob, Ties};
+use portfire_core::{Cause, ClaimedJob, InvalidJob, StateName, Ties};
 
 use crate::error::{Failure, corrupt};
 use crate::outbox::{Due, What};
@@ -69,6 +69,12 @@ pub(crate) fn moved(
         recurring::ended(write, body.seq, occurrence, made.to.state)?;
     }
     let (was, is) = (from.standing.state, made.to.state);
+    if was == StateName::Awaiting
+        && made.cause != Cause::Continued
+        && let Some(ties) = &body.ties
+    {
+        links::close_waits(write.conn, body.seq, &ties.after)?;
+    }
     unique::moved(write, body, made)?;
     if body.followed && is.is_final() && !was.is_final() {
         outbox::push(write, Due::new(What::Job(is), body.seq))?;

@@ -14,9 +14,9 @@ use portfire_core::{
     KeyRecord, KindRecord, LimitName, LimitRecord, LimitRule, LimitTarget, LockAnswer, LockRecord,
     LockRequest, LogPage, Lost, MemoryStorage, Monitor, NewBatch, NewJob, NewServer, NotesRecord,
     Promoted, QueueName, QueueRecord, RecurringChange, RecurringChanged, RecurringFilter,
-    RecurringId, RecurringPage, RecurringRecord, RescueRequest, Rescued, RunRecord, ServerId,
-    ServerRecord, StatisticsRecord, Storage, StorageError, StorageInfo, Timestamp, WaitingRecord,
-    WakeupHub, Wakeups,
+    RecurringId, RecurringPage, RecurringRecord, RescueRequest, Rescued, RunRecord, Schedule,
+    ServerId, ServerRecord, StatisticsRecord, Storage, StorageError, StorageInfo, Timestamp,
+    WaitingRecord, WakeupHub, Wakeups,
 };
 use portfire_server::Runtime;
 
@@ -34,6 +34,9 @@ pub(crate) enum Op {
     Promote,
     Clean,
     History,
+    DueRecurring,
+    Fire,
+    ChangeRecurring,
 }
 
 /// What happens to a call.
@@ -69,6 +72,8 @@ struct Plan {
     all: Vec<(Op, Fault)>,
     /// How long every cycle takes.
     cycle_takes: Duration,
+    /// The recurring job whose schedule cannot be read here.
+    garbled: Option<String>,
     /// Whether listeners hear nothing, as those of another process may.
     deaf: bool,
     calls: Vec<(Op, Duration)>,
@@ -113,6 +118,11 @@ impl Faulty {
     /// Lets those who listen from now on hear no wake-up.
     pub(crate) fn deafen(&self) {
         self.plan.lock().unwrap().deaf = true;
+    }
+
+    /// Makes the schedule of a recurring job one that this program cannot read.
+    pub(crate) fn garble(&self, recurring: &str) {
+        self.plan.lock().unwrap().garbled = Some(recurring.to_owned());
     }
 
     /// When an operation was called.
@@ -198,15 +208,27 @@ impl Storage for Faulty {
     }
 
     fn change_recurring(&self, change: RecurringChange) -> Answer<'_, RecurringChanged> {
-        self.inner.change_recurring(change)
+        self.call(Op::ChangeRecurring, async move { self.inner.change_recurring(change).await })
     }
 
     fn due_recurring(&self, max: u32) -> Answer<'_, DueRecurring> {
-        self.inner.due_recurring(max)
+        let garbled = self.plan.lock().unwrap().garbled.clone();
+        self.call(Op::DueRecurring, async move {
+            let mut due = self.inner.due_recurring(max).await?;
+            for record in &mut due.due {
+                if garbled.as_deref() == Some(record.definition.id.as_str()) {
+                    record.definition.schedule = Schedule::Cron {
+                        text: "@daily".to_owned(),
+                        zone: "Europe/Atlantis".to_owned(),
+                    };
+                }
+            }
+            Ok(due)
+        })
     }
 
     fn fire(&self, plans: Vec<Fire>) -> Answer<'_, Vec<Fired>> {
-        self.inner.fire(plans)
+        self.call(Op::Fire, async move { self.inner.fire(plans).await })
     }
 
     fn set_limit(&self, target: LimitTarget, rule: Option<LimitRule>) -> Answer<'_, ()> {

@@ -10,6 +10,7 @@ mod outage;
 mod outcomes;
 mod processes;
 mod queues;
+mod recurring;
 mod said;
 mod shutdown;
 #[cfg(unix)]

@@ -1,11 +1,15 @@
 //! The server's behaviour, sentence by sentence, in virtual time.
 
 mod cancel;
+#[cfg(feature = "capture")]
+mod capture;
 mod deadlines;
 mod dispatch;
 mod faulty;
 mod filters;
 mod lease;
+mod numbers;
+mod orders;
 mod outage;
 mod outcomes;
 mod processes;

@@ -73,15 +73,6 @@ pub enum ClientError {
     /// An iterator that a batch was made from failed. Nothing of the batch runs.
     #[error("the batch was not created, because what it was made from failed: {0}")]
     Source(#[source] BoxError),
-    /// A job of a chain was not stored, because another one holds its unique key; so what runs after it
-    /// could not be stored either. Nothing was stored.
-    #[error(
-        "the chain was not stored: another job holds the unique key of job {job}, which others of the chain wait for"
-    )]
-    ChainRejected {
-        /// The id that the job would have had.
-        job: JobId,
-    },
     /// There is no recurring job of this name.
     #[error("there is no recurring job `{id}`")]
     NoRecurring {
@@ -169,7 +160,8 @@ impl Client {
     /// starts it within a millisecond; without one it waits, for as long as it takes.
     ///
     /// Answers the id of the job; of a chain that of the last one. When another job holds the call's
-    /// [unique key](Call::unique), nothing is stored and the answer is the id of that job.
+    /// [unique key](Call::unique), nothing is stored and the answer is the id of that job; in a chain the
+    /// next call waits for that job then.
     ///
     /// # Errors
     /// [`ClientError::Invalid`] for a mistake in the call, also when it is to run
@@ -256,9 +248,9 @@ impl Client {
         &self,
         parent: impl Into<Antecedent>,
         call: E,
-    ) -> ContinueWith<'_, E> {
+    ) -> ContinueWith<E> {
         let (parent, after) = (parent.into(), After::Success);
-        ContinueWith { client: self, parent, after, what: call }
+        ContinueWith { client: self.clone(), parent, after, what: call }
     }
 
     /// A batch in the making: see [`Batch`]. The description is for people: at most 200 bytes.
@@ -531,11 +523,7 @@ impl Client {
 
     /// Stores what [`jobs_of`](Self::jobs_of) made of one thing to enqueue.
     async fn create_chain(&self, jobs: Vec<NewJob>) -> Result<Created, ClientError> {
-        let ids: Vec<JobId> = match jobs.len() {
-            0 | 1 => Vec::new(),
-            _ => jobs.iter().map(|job| job.id).collect(),
-        };
-        let created = self.create(jobs).await.map_err(|error| chain_rejected(error, &ids))?;
+        let created = self.create(jobs).await?;
         created.last().copied().ok_or_else(nothing)
     }
 
@@ -678,17 +666,6 @@ impl fmt::Debug for ClientBuilder {
 /// An error for what stood for no job at all.
 fn nothing() -> ClientError {
     ClientError::Storage(StorageError::Corrupt("a create without an answer".to_owned()))
-}
-
-/// A job that waits for one of its own call finds it missing only when that was rejected.
-fn chain_rejected(error: ClientError, chain: &[JobId]) -> ClientError {
-    match error {
-        ClientError::Storage(StorageError::Invalid(InvalidJob::NoAntecedent {
-            on: Antecedent::Job(job),
-            ..
-        })) if chain.contains(&job) => ClientError::ChainRejected { job },
-        error => error,
-    }
 }
 
 #[cfg(test)]

@@ -72,6 +72,7 @@
 #[doc(hidden)]
 #[path = "generated.rs"]
 pub mod __private;
+mod acquire;
 mod args;
 mod declared;
 mod global;
@@ -83,7 +84,11 @@ mod parents;
 pub mod prelude;
 pub mod testing;
 
-pub use global::{blocking, enqueue, global, schedule, set_global};
+pub use acquire::LockExt;
+pub use global::{
+    add_to_batch, batch, blocking, cancel_batch, continue_with, delete, enqueue, enqueue_many,
+    enqueue_unique, global, recurring, recurring_job, requeue, schedule, set_global,
+};
 pub use inject::Inject;
 pub use methods::{ClientExt, JobService, On};
 pub use open::open;

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use portfire_core::{Call, Client, ClientError, JobFn, JobId, When};
+use portfire_core::{
+    Antecedent, Call, Client, ClientError, ContinueWith, Enqueue, JobFn, JobId, Recurring,
+    Schedule, When,
+};
 
 /// A service with jobs. Implemented by `#[jobs]`.
 #[diagnostic::on_unimplemented(
@@ -45,9 +48,9 @@ impl<S: JobService> On<'_, S> {
     ///
     /// # Cancel safety
     /// As there.
-    pub async fn enqueue<J: JobFn>(
+    pub async fn enqueue<E: Enqueue>(
         &self,
-        call: impl FnOnce(S::Jobs) -> Call<J>,
+        call: impl FnOnce(S::Jobs) -> E,
     ) -> Result<JobId, ClientError> {
         let call = call(S::jobs());
         self.client.enqueue(call).await
@@ -60,13 +63,34 @@ impl<S: JobService> On<'_, S> {
     ///
     /// # Cancel safety
     /// As there.
-    pub async fn schedule<J: JobFn>(
+    pub async fn schedule<E: Enqueue>(
         &self,
-        call: impl FnOnce(S::Jobs) -> Call<J>,
+        call: impl FnOnce(S::Jobs) -> E,
         when: impl Into<When>,
     ) -> Result<JobId, ClientError> {
         let call = call(S::jobs());
         self.client.schedule(call, when).await
+    }
+}
+
+impl<S: JobService> On<'_, S> {
+    /// As [`Client::continue_with`].
+    pub fn continue_with<E: Enqueue>(
+        &self,
+        parent: impl Into<Antecedent>,
+        call: impl FnOnce(S::Jobs) -> E,
+    ) -> ContinueWith<E> {
+        self.client.continue_with(parent, call(S::jobs()))
+    }
+
+    /// As [`Client::recurring`].
+    pub fn recurring<J: JobFn>(
+        &self,
+        id: &str,
+        schedule: impl Into<Schedule>,
+        call: impl FnOnce(S::Jobs) -> Call<J>,
+    ) -> Recurring<Client> {
+        self.client.recurring(id, schedule, call(S::jobs()))
     }
 }
 

@@ -11,21 +11,21 @@ use crate::storage::BoxFuture;
 
 /// A call that is to be stored as a continuation. Awaiting it stores it.
 #[must_use = "nothing is stored until it is awaited"]
-pub struct ContinueWith<'a, E> {
-    pub(super) client: &'a Client,
+pub struct ContinueWith<E> {
+    pub(super) client: Client,
     pub(super) parent: Antecedent,
     pub(super) after: After,
     pub(super) what: E,
 }
 
-impl<'a, E: Enqueue> ContinueWith<'a, E> {
+impl<E: Enqueue> ContinueWith<E> {
     /// Which end of the parent is waited for. Default: [`After::Success`].
-    pub fn on(self, after: After) -> ContinueWith<'a, E> {
+    pub fn on(self, after: After) -> ContinueWith<E> {
         ContinueWith { after, ..self }
     }
 
     /// Waits so long after that end, or until an instant if that is later.
-    pub fn delay(mut self, when: impl Into<When>) -> ContinueWith<'a, E> {
+    pub fn delay(mut self, when: impl Into<When>) -> ContinueWith<E> {
         self.what.head().when = when.into();
         self
     }
@@ -45,16 +45,16 @@ impl<'a, E: Enqueue> ContinueWith<'a, E> {
 ///
 /// # Cancel safety
 /// As [`Client::enqueue`].
-impl<'a, E: Enqueue + Send + 'a> IntoFuture for ContinueWith<'a, E> {
+impl<E: Enqueue + Send + 'static> IntoFuture for ContinueWith<E> {
     type Output = Result<JobId, ClientError>;
-    type IntoFuture = BoxFuture<'a, Result<JobId, ClientError>>;
+    type IntoFuture = BoxFuture<'static, Result<JobId, ClientError>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.store())
     }
 }
 
-impl<E> fmt::Debug for ContinueWith<'_, E> {
+impl<E> fmt::Debug for ContinueWith<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ContinueWith")
             .field("parent", &self.parent)

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use portfire_core::{Call, JobFn, JobRecord, JobState, Timestamp};
+use portfire_core::{Antecedent, BatchId, Call, JobFn, JobRecord, JobState, Timestamp};
 use serde_json::Value;
 
 /// The waiting calls of a job that have passed every condition so far, at least one. Made by
@@ -98,7 +98,59 @@ impl<J: JobFn> Enqueued<J> {
     /// When no call is left.
     #[track_caller]
     pub fn at_once(self) -> Enqueued<J> {
-        self.narrow(" to run at once", |job| run_at(job).is_none())
+        self.narrow(" to run at once", |job| matches!(job.state, JobState::Enqueued { .. }))
+    }
+
+    /// To run after this job or batch, whichever of its ends is waited for.
+    ///
+    /// # Panics
+    /// When no call is left.
+    #[track_caller]
+    pub fn after(self, antecedent: impl Into<Antecedent>) -> Enqueued<J> {
+        let on = antecedent.into();
+        self.narrow(&format!(" after {on}"), |job| {
+            job.ties.after.iter().any(|dependency| dependency.on == on)
+        })
+    }
+
+    /// As a member of this batch.
+    ///
+    /// # Panics
+    /// When no call is left.
+    #[track_caller]
+    pub fn in_batch(self, batch: BatchId) -> Enqueued<J> {
+        self.narrow(&format!(" in batch {batch}"), |job| job.ties.batch == Some(batch))
+    }
+
+    /// Fired by this recurring job.
+    ///
+    /// # Panics
+    /// When no call is left.
+    #[track_caller]
+    pub fn fired_by(self, recurring: &str) -> Enqueued<J> {
+        self.narrow(&format!(" fired by `{recurring}`"), |job| {
+            job.ties.occurrence.as_ref().is_some_and(|run| run.recurring.as_str() == recurring)
+        })
+    }
+
+    /// Holding a unique key, whichever.
+    ///
+    /// # Panics
+    /// When no call is left.
+    #[track_caller]
+    pub fn unique(self) -> Enqueued<J> {
+        self.narrow(" holding a unique key", |job| job.ties.unique.is_some())
+    }
+
+    /// Under this limit: a name, and after a colon the partition, as `tenant:acme`.
+    ///
+    /// # Panics
+    /// When no call is left.
+    #[track_caller]
+    pub fn under_limit(self, key: &str) -> Enqueued<J> {
+        self.narrow(&format!(" under the limit `{key}`"), |job| {
+            job.ties.limits.iter().any(|limit| limit.key() == key)
+        })
     }
 
     /// Exactly one.
@@ -193,6 +245,10 @@ fn describe(job: &JobRecord, now: Timestamp) -> String {
             text.push_str(&format!(", in {wait} ({cause})"));
         }
         JobState::Scheduled { .. } => text.push_str(", due"),
+        JobState::Awaiting { pending } => {
+            let ends = if *pending == 1 { "end" } else { "ends" };
+            text.push_str(&format!(", after {pending} more {ends}"));
+        }
         _ => text.push_str(", at once"),
     }
     if !job.options.tags.is_empty() {

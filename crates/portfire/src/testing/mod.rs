@@ -53,9 +53,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use portfire_core::client::block_on;
+use portfire_core::recurring::RUNS_KEPT;
 use portfire_core::{
-    Client, Clock, JobFilter, JobFn, JobId, JobRecord, ManualClock, MemoryStorage, Monitor,
-    RetryPolicy, StateName, Storage, Timestamp,
+    BatchId, BatchRecord, BatchState, Client, Clock, JobFilter, JobFn, JobId, JobRecord,
+    ManualClock, MemoryStorage, Monitor, RecurringChange, RecurringFilter, RecurringId,
+    RecurringRecord, RetryPolicy, RunRecord, StateName, Storage, Timestamp,
 };
 use portfire_server::handler::linked_jobs;
 use portfire_server::{ElectFilter, JobDescriptor, Registry, ServerFilter, Services};
@@ -159,14 +161,47 @@ impl TestPortfire {
         self.clock.now()
     }
 
-    /// Moves the clock, and jobs whose time has come into their queues. Runs nothing.
+    /// Moves the clock. Recurring jobs fire at their instants on the way, and jobs whose time has come
+    /// move into their queues. Runs nothing: for what runs in between there is [`run_for`](Self::run_for).
     pub async fn advance(&self, by: Duration) {
-        self.clock.advance(by);
-        self.runtime.moved();
-        runner::promote(&self.memory).await;
+        let end = self.now().saturating_add(by);
+        runner::settle(&self.memory).await;
+        while let Some(wait) = runner::next_occurrence(&self.memory).await {
+            if self.now().saturating_add(wait) > end {
+                break;
+            }
+            self.pass(wait).await;
+        }
+        self.pass(end.since(self.now())).await;
     }
 
-    /// Runs everything that is enqueued or due, and what that enqueues, until nothing is left that may
+    async fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+        self.runtime.moved();
+        runner::settle(&self.memory).await;
+    }
+
+    /// Stores the recurring jobs that the code declares, by `#[job(cron = ..)]`, as a server does when it
+    /// starts. Answers how many there are: all of the linked jobs, or those of
+    /// [`register`](Self::register).
+    ///
+    /// # Panics
+    /// When one of them makes no sense, as a server would refuse to start.
+    pub async fn store_declared(&self) -> usize {
+        let jobs = self.settings.jobs.clone().unwrap_or_else(linked_jobs);
+        let declared: Vec<_> = jobs.iter().filter_map(|job| job.recurring).collect();
+        for make in &declared {
+            let definition = make();
+            let id = definition.id.clone();
+            let upsert = RecurringChange::Upsert(Box::new(definition));
+            if let Err(mistake) = self.memory.change_recurring(upsert).await {
+                panic!("the recurring job `{id}` cannot be stored: {mistake}");
+            }
+        }
+        declared.len()
+    }
+
+    /// Runs everything that is enqueued or due, and what that enqueues or releases, until nothing is left that may
     /// run now: one job at a time, the queues by name, in each the order in which a server claims.
     /// Paused queues are passed over. What failed and waits for its retry runs in a later drain, once
     /// the clock has been [advanced](Self::advance).
@@ -201,7 +236,73 @@ impl TestPortfire {
         ready(self.memory.job(id))
     }
 
-    /// Fails the test unless a call of this job waits to run, at once or later. What it returns narrows
+    /// Everything about a batch; `None` when it is not stored.
+    pub fn batch(&self, id: BatchId) -> Option<BatchRecord> {
+        ready(self.memory.batch(id))
+    }
+
+    /// Fails the test unless this batch stands there.
+    ///
+    /// # Panics
+    /// When it stands elsewhere, or is not stored. The message counts its members.
+    #[track_caller]
+    pub fn assert_batch(&self, id: BatchId, state: BatchState) -> BatchRecord {
+        let Some(batch) = self.batch(id) else { panic!("batch {id} is not stored") };
+        let (found, members) = (batch.state.as_str(), batch.members);
+        assert!(
+            batch.state == state,
+            "batch {id} is {found} and not {}; {members:?}",
+            state.as_str()
+        );
+        batch
+    }
+
+    /// Everything about a recurring job.
+    ///
+    /// # Panics
+    /// When it is not stored. The message shows which are.
+    #[track_caller]
+    pub fn assert_recurring(&self, id: &str) -> RecurringRecord {
+        match self.recurring(id) {
+            Some(record) => record,
+            None => panic!("`{id}` is no recurring job; {}", self.list_recurring()),
+        }
+    }
+
+    /// Fails the test when there is a recurring job of this name.
+    ///
+    /// # Panics
+    /// When there is one.
+    #[track_caller]
+    pub fn refute_recurring(&self, id: &str) {
+        assert!(self.recurring(id).is_none(), "`{id}` is a recurring job after all");
+    }
+
+    /// The last runs of a recurring job, the newest first; those that were passed over too.
+    pub fn runs(&self, id: &str) -> Vec<RunRecord> {
+        match RecurringId::new(id) {
+            Ok(id) => ready(self.memory.runs(id, RUNS_KEPT)),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    fn recurring(&self, id: &str) -> Option<RecurringRecord> {
+        ready(self.memory.recurring(RecurringId::new(id).ok()?))
+    }
+
+    fn list_recurring(&self) -> String {
+        let page = ready(self.memory.recurring_jobs(RecurringFilter::default()));
+        let ids: Vec<_> =
+            page.recurring.iter().map(|record| record.definition.id.to_string()).collect();
+        match ids.is_empty() {
+            true => {
+                "there are none; those that code declares are stored by `store_declared`".into()
+            }
+            false => format!("there are: {}", ids.join(", ")),
+        }
+    }
+
+    /// Fails the test unless a call of this job waits to run, at once, later, or after another. What it returns narrows
     /// that down, and fails the test as soon as no call is left.
     ///
     /// # Panics
@@ -257,10 +358,10 @@ impl TestPortfire {
         Arc::clone(self.runner.get_or_init(make))
     }
 
-    /// What waits to run, at once or later.
+    /// What waits to run, at once, later, or after another.
     fn waiting(&self) -> Vec<JobRecord> {
         let mut waiting = Vec::new();
-        for state in [StateName::Enqueued, StateName::Scheduled] {
+        for state in [StateName::Enqueued, StateName::Scheduled, StateName::Awaiting] {
             let mut filter = JobFilter::state(state);
             loop {
                 let page = ready(self.memory.jobs(filter.clone()));

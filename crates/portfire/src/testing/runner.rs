@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use portfire_core::recurring::plan;
 use portfire_core::storage::BATCH_MAX;
 use portfire_core::{
     Annotation, BoxFuture, ClaimRequest, ClaimedJob, Client, CycleRequest, Finish, MemoryStorage,
@@ -85,7 +86,7 @@ impl Runner {
         self.announce().await?;
         let mut drained = Drained::default();
         loop {
-            promote(&self.memory).await;
+            settle(&self.memory).await;
             let Some(job) = self.claim().await? else { return Ok(drained) };
             assert!(
                 drained.len() < RUNS_MAX,
@@ -140,8 +141,28 @@ impl Runner {
     }
 }
 
-/// Moves everything whose instant has come into its queue.
-pub(super) async fn promote(memory: &MemoryStorage) {
+/// Most recurring jobs that are looked at in one go.
+const DUE_MAX: u32 = 1_000;
+
+/// Does what a server's services would do at this instant: fires what is due, and moves everything whose
+/// turn has come into its queue.
+pub(super) async fn settle(memory: &MemoryStorage) {
+    fire(memory).await;
+    promote(memory).await;
+}
+
+async fn fire(memory: &MemoryStorage) {
+    loop {
+        let due = memory.due_recurring(DUE_MAX).await.expect("the memory storage answers");
+        if due.due.is_empty() {
+            return;
+        }
+        let plans = due.due.iter().map(|record| plan(record, due.now)).collect();
+        memory.fire(plans).await.expect("the memory storage answers");
+    }
+}
+
+async fn promote(memory: &MemoryStorage) {
     loop {
         let promoted = memory.promote(BATCH_MAX as u32).await.expect("the memory storage answers");
         if promoted.next_in != Some(Duration::ZERO) {
@@ -152,7 +173,13 @@ pub(super) async fn promote(memory: &MemoryStorage) {
 
 /// Time until something is due; `None` when nothing is scheduled.
 pub(super) async fn next_due(memory: &MemoryStorage) -> Option<Duration> {
-    memory.promote(0).await.expect("the memory storage answers").next_in
+    let jobs = memory.promote(0).await.expect("the memory storage answers").next_in;
+    jobs.into_iter().chain(next_occurrence(memory).await).min()
+}
+
+/// Time until a recurring job is due; `None` when none will be.
+pub(super) async fn next_occurrence(memory: &MemoryStorage) -> Option<Duration> {
+    memory.due_recurring(0).await.expect("the memory storage answers").next_in
 }
 
 /// How many drains are inside of each other.

@@ -37,7 +37,7 @@ impl TestStorage {
         TestStorage { memory, inline: Mutex::default() }
     }
 
-    /// Runs what is due after every create.
+    /// Runs what is due after everything that creates jobs.
     pub(super) fn run_at_once(&self, runner: &Arc<Runner>) {
         self.lock().0 = Some(Arc::downgrade(runner));
     }
@@ -81,7 +81,13 @@ impl Storage for TestStorage {
     }
 
     fn change_recurring(&self, change: RecurringChange) -> Answer<'_, RecurringChanged> {
-        self.memory.change_recurring(change)
+        Box::pin(async move {
+            let changed = self.memory.change_recurring(change).await?;
+            if let (RecurringChanged::Triggered(_), Some(runner)) = (&changed, self.runner()) {
+                runner.drain().await;
+            }
+            Ok(changed)
+        })
     }
 
     fn due_recurring(&self, max: u32) -> Answer<'_, DueRecurring> {

@@ -3,8 +3,10 @@
 mod calls;
 mod cron;
 mod facade;
+mod flows;
 mod lock;
 mod methods;
+mod rules;
 mod stage;
 mod testing;
 mod ties;

@@ -32,6 +32,13 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { label: "drain-of-1m", name: "drain", words: &["--jobs", "1000000"] },
     Scenario { label: "latency", name: "latency", words: &["--jobs", "500"] },
     Scenario { label: "latency-processes", name: "latency-processes", words: &["--jobs", "500"] },
+    Scenario { label: "continuations", name: "continuations", words: &["--jobs", "100000"] },
+    Scenario { label: "batch", name: "batch", words: &["--jobs", "100000"] },
+    Scenario { label: "unique", name: "unique", words: &["--jobs", "100000"] },
+    Scenario { label: "limits", name: "limits", words: &["--jobs", "100000"] },
+    Scenario { label: "limit-waiters", name: "limit-waiters", words: &["--jobs", "1000"] },
+    Scenario { label: "recurring", name: "recurring", words: &["--jobs", "10000"] },
+    Scenario { label: "logs", name: "logs", words: &["--jobs", "100000"] },
     Scenario { label: "idle", name: "idle", words: &["--seconds", "30"] },
 ];
 
@@ -147,9 +154,16 @@ fn row(name: &str, answers: &[Value]) -> String {
         cell(answers, per_job, 0),
     ];
     let mut other = Vec::new();
-    for (key, decimals) in
-        [("raw_commits_per_second", 0), ("ratio", 3), ("cpu_percent", 2), ("commits", 0)]
-    {
+    for (key, decimals) in [
+        ("raw_commits_per_second", 0),
+        ("plain_jobs_per_second", 0),
+        ("ratio", 3),
+        ("ratio_enqueue", 3),
+        ("ratio_drain", 3),
+        ("done_seconds", 2),
+        ("cpu_percent", 2),
+        ("commits", 0),
+    ] {
         let median = cell(answers, field(key), decimals);
         if !median.is_empty() {
             other.push(format!("{key} {median}"));

@@ -3,13 +3,16 @@
 //! The jobs are real calls of a `#[job]` function that does nothing, durable as the storage is by
 //! default. The answer is one line of JSON, or a few lines for people.
 
+mod compare;
 mod enqueue;
 mod figures;
 mod latency;
+mod occurrences;
 mod probe;
 mod raw;
 mod scratch;
 mod serve;
+mod waiters;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -25,6 +28,7 @@ use crate::escape;
 use crate::failure::Failure;
 use crate::jobs::BENCH_KINDS;
 use crate::location::{Location, Missing};
+use compare::Feature;
 use figures::{Figures, Percentiles};
 use scratch::Scratch;
 
@@ -49,9 +53,21 @@ struct Report {
     /// One-row commits of SQLite itself, as durable, in the same run.
     #[serde(skip_serializing_if = "Option::is_none")]
     raw_commits_per_second: Option<f64>,
-    /// Jobs enqueued for each of those.
+    /// The same without the feature, in the same run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plain_jobs_per_second: Option<f64>,
+    /// Our rate over that of the two above which was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     ratio: Option<f64>,
+    /// The ratio of the times that storing the jobs took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio_enqueue: Option<f64>,
+    /// The ratio of the times that running the jobs took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio_drain: Option<f64>,
+    /// When the last job had succeeded, durably, where `seconds` is not that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    done_seconds: Option<f64>,
     /// Processor time of this process, of one processor's (Linux).
     #[serde(skip_serializing_if = "Option::is_none")]
     cpu_percent: Option<f64>,
@@ -67,6 +83,19 @@ struct Measured {
     percentiles: Option<Percentiles>,
     figures: Figures,
     raw_commits_per_second: Option<f64>,
+    against: Option<Against>,
+    /// Until the last job had succeeded, where `time` is not that.
+    done: Option<Duration>,
+}
+
+/// What the same number of jobs took without the feature.
+#[derive(Clone, Copy, Debug)]
+struct Against {
+    plain: Duration,
+    /// The ratio of the times that storing took.
+    enqueue: Option<f64>,
+    /// The ratio of the times that running took.
+    drain: Option<f64>,
 }
 
 /// What a scenario works with.
@@ -129,6 +158,13 @@ pub(crate) async fn run(
         Scenario::Idle => serve::idle(&bench).await?,
         Scenario::Latency => latency::in_process(&bench).await?,
         Scenario::LatencyProcesses => latency::between_processes(&bench).await?,
+        Scenario::Continuations => compare::with_plain(&bench, Feature::Continuations).await?,
+        Scenario::Batch => compare::with_plain(&bench, Feature::Batch).await?,
+        Scenario::Unique => compare::with_plain(&bench, Feature::Unique).await?,
+        Scenario::Limits => compare::with_plain(&bench, Feature::Limits).await?,
+        Scenario::Logs => compare::with_plain(&bench, Feature::Logs).await?,
+        Scenario::LimitWaiters => waiters::long_and_short(&bench).await?,
+        Scenario::Recurring => occurrences::due_at_once(&bench).await?,
         Scenario::Feed => return latency::feed(&bench).await,
     };
     let report = report(args.scenario, location, &measured);
@@ -149,7 +185,16 @@ async fn refuse_foreign_jobs(bench: &Bench<'_>) -> Result<(), Failure> {
     let waiting = bench.storage.counts().await?.of(StateName::Enqueued);
     let needs_idleness = matches!(
         bench.args.scenario,
-        Scenario::Latency | Scenario::LatencyProcesses | Scenario::Idle
+        Scenario::Latency
+            | Scenario::LatencyProcesses
+            | Scenario::Idle
+            | Scenario::Continuations
+            | Scenario::Batch
+            | Scenario::Unique
+            | Scenario::Limits
+            | Scenario::Logs
+            | Scenario::LimitWaiters
+            | Scenario::Recurring
     );
     if needs_idleness && waiting > 0 {
         return Err(Failure::new(format!(
@@ -164,6 +209,11 @@ async fn refuse_foreign_jobs(bench: &Bench<'_>) -> Result<(), Failure> {
 fn report(scenario: Scenario, location: &Location, measured: &Measured) -> Report {
     let seconds = measured.time.as_secs_f64();
     let rate = (measured.is_rate && seconds > 0.0).then(|| measured.jobs as f64 / seconds);
+    let against = measured.against;
+    let plain = against
+        .map(|against| against.plain.as_secs_f64())
+        .filter(|plain| *plain > 0.0)
+        .map(|plain| measured.jobs as f64 / plain);
     let percentile = |of: fn(&Percentiles) -> Duration| {
         measured.percentiles.as_ref().map(|all| round(of(all).as_secs_f64() * 1e3, 4))
     };
@@ -180,7 +230,13 @@ fn report(scenario: Scenario, location: &Location, measured: &Measured) -> Repor
         commits: measured.figures.commits,
         bytes_written: measured.figures.bytes_written,
         raw_commits_per_second: measured.raw_commits_per_second.map(|raw| round(raw, 1)),
-        ratio: rate.zip(measured.raw_commits_per_second).map(|(ours, raw)| round(ours / raw, 4)),
+        plain_jobs_per_second: plain.map(|plain| round(plain, 1)),
+        ratio: rate
+            .zip(measured.raw_commits_per_second.or(plain))
+            .map(|(ours, other)| round(ours / other, 4)),
+        ratio_enqueue: against.and_then(|against| against.enqueue).map(|ratio| round(ratio, 4)),
+        ratio_drain: against.and_then(|against| against.drain).map(|ratio| round(ratio, 4)),
+        done_seconds: measured.done.map(|done| round(done.as_secs_f64(), 6)),
         cpu_percent: measured
             .figures
             .cpu
@@ -203,7 +259,11 @@ fn show(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
         ("p95 ms", report.p95_ms),
         ("p99 ms", report.p99_ms),
         ("raw commits per second", report.raw_commits_per_second),
+        ("plain jobs per second", report.plain_jobs_per_second),
         ("ratio", report.ratio),
+        ("ratio of storing", report.ratio_enqueue),
+        ("ratio of running", report.ratio_drain),
+        ("all done after s", report.done_seconds),
         ("peak memory MB", report.rss_mb),
         ("processor %", report.cpu_percent),
         ("commits", report.commits.map(|commits| commits as f64)),

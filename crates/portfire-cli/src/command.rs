@@ -1,13 +1,20 @@
 //! The command line: what can be typed, and its help.
 
 #[cfg(feature = "bench")]
-use clap::ValueEnum;
+mod bench;
 mod cron;
+mod rules;
 
 use clap::{Args, Parser, Subcommand};
-use portfire_core::{KindName, QueueName, StateName};
+use portfire_core::{BatchId, KindName, QueueName, StateName};
 
+#[cfg(feature = "bench")]
+pub use bench::{BenchArgs, Scenario};
 pub use cron::{CronArgs, CronCommand, CronTextArgs};
+pub use rules::{
+    BatchListArgs, BatchesArgs, BatchesCommand, LimitsArgs, LimitsCommand, RecurringArgs,
+    RecurringCommand, RecurringListArgs, RuleArgs, WindowArg,
+};
 
 /// Looks at a storage of background jobs, steers it, and measures it.
 #[derive(Debug, Parser)]
@@ -43,6 +50,23 @@ pub enum Command {
     Status,
     /// Lists jobs, shows one, or changes some.
     Jobs(Box<JobsArgs>),
+    /// Says why a job is not running, and when it will.
+    Explain {
+        /// The job's id, or its beginning when no other job's begins so.
+        id: String,
+    },
+    /// Says what keeps jobs from running, or may: queues without a server, kinds without a handler, and the like.
+    Problems {
+        /// End with exit code 1 when there is any. For scripts that watch.
+        #[arg(long)]
+        fail: bool,
+    },
+    /// Lists recurring jobs, shows one, runs, stops or removes it.
+    Recurring(RecurringArgs),
+    /// Lists batches, shows or cancels one.
+    Batches(BatchesArgs),
+    /// Lists limits, sets one, or takes back what was set.
+    Limits(LimitsArgs),
     /// Says when a cron text is next due, and what it means.
     Cron(CronArgs),
     /// Makes the storage, or brings it to the form this version writes.
@@ -72,6 +96,14 @@ pub enum JobsCommand {
     Show {
         /// The job's id, or its beginning when no other job's begins so.
         id: String,
+    },
+    /// Writes what a job has logged: instant, attempt, level, text.
+    Log {
+        /// The job's id, or its beginning when no other job's begins so.
+        id: String,
+        /// Go on with what it says until it has ended.
+        #[arg(long)]
+        follow_until_end: bool,
     },
     /// Runs jobs again, each at the end of its queue.
     Requeue {
@@ -104,6 +136,9 @@ pub struct ListArgs {
     /// Only jobs of this kind.
     #[arg(long)]
     pub kind: Option<KindName>,
+    /// Only members of this batch.
+    #[arg(long, value_name = "ID")]
+    pub batch: Option<BatchId>,
     /// Only jobs whose id begins so.
     #[arg(long, value_name = "PREFIX")]
     pub id: Option<String>,
@@ -123,81 +158,6 @@ pub struct MigrateArgs {
     pub print: bool,
 }
 
-/// `portfire bench`.
-#[cfg(feature = "bench")]
-#[derive(Clone, Debug, Args)]
-pub struct BenchArgs {
-    /// What to measure.
-    pub scenario: Scenario,
-    /// How many jobs. Default: 10000 serial, 200000 concurrent, 500000 many, 100000 drained, 500 for latency.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
-    pub jobs: Option<u64>,
-    /// How many jobs the server runs at a time. Default: the server's own.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub workers: Option<u32>,
-    /// Bytes of text in each job's arguments.
-    #[arg(long, value_name = "BYTES", default_value_t = 16, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
-    pub payload: u32,
-    /// Callers at a time, for enqueue-concurrent.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub in_flight: u32,
-    /// Jobs in a call, for enqueue-many.
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub batch: u32,
-    /// Jobs that are scheduled for tomorrow before the measurement, for backlog.
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
-    pub backlog: u64,
-    /// Jobs that are run and kept before the measurement, for drain and backlog.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub history: u64,
-    /// How long to look, for idle.
-    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub seconds: u64,
-}
-
-/// What `portfire bench` measures.
-#[cfg(feature = "bench")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Scenario {
-    /// One caller; each job is durable before the next is enqueued. Also measures what SQLite itself does.
-    EnqueueSerial,
-    /// Many callers at a time, one job each.
-    EnqueueConcurrent,
-    /// One caller, many jobs in a call.
-    EnqueueMany,
-    /// A server runs jobs that wait already, to the last durable completion.
-    Drain,
-    /// From the call of enqueue to the start of the handler, on an idle server, a job every 20 ms.
-    Latency,
-    /// The same, enqueued by another process.
-    LatencyProcesses,
-    /// As drain, while many jobs are scheduled for later.
-    Backlog,
-    /// What a server costs that has nothing to do.
-    Idle,
-    /// The other process of latency-processes.
-    #[value(hide = true)]
-    Feed,
-}
-
-#[cfg(feature = "bench")]
-impl Scenario {
-    /// The word on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Scenario::EnqueueSerial => "enqueue-serial",
-            Scenario::EnqueueConcurrent => "enqueue-concurrent",
-            Scenario::EnqueueMany => "enqueue-many",
-            Scenario::Drain => "drain",
-            Scenario::Latency => "latency",
-            Scenario::LatencyProcesses => "latency-processes",
-            Scenario::Backlog => "backlog",
-            Scenario::Idle => "idle",
-            Scenario::Feed => "feed",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -207,15 +167,6 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
-    }
-
-    #[cfg(feature = "bench")]
-    #[test]
-    fn the_scenarios_are_called_what_they_say() {
-        for scenario in Scenario::value_variants() {
-            let value = scenario.to_possible_value().unwrap();
-            assert_eq!(value.get_name(), scenario.as_str());
-        }
     }
 
     #[test]

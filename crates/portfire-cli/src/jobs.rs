@@ -1,10 +1,10 @@
-//! `portfire jobs`: lists jobs, shows one with its history, requeues and deletes.
+//! `portfire jobs`: lists jobs, finds one, requeues and deletes.
 
 use std::io::Write;
 
 use portfire_core::{
-    Action, Change, Changed, Client, Cursor, HistoryEntry, JobFilter, JobId, JobRecord, JobState,
-    StateName, Storage, Timestamp,
+    Action, Change, Changed, Client, Cursor, JobFilter, JobId, JobRecord, JobState, StateName,
+    Storage, Timestamp,
 };
 use portfire_server::handler::linked_jobs;
 use serde::Serialize;
@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::command::ListArgs;
 use crate::failure::Failure;
 use crate::table::Table;
+use crate::time::seconds;
 use crate::{answer, escape};
 
 /// How the kinds of the bench begin.
@@ -29,10 +30,10 @@ pub(crate) async fn list(
     notes: &mut dyn Write,
 ) -> Result<(), Failure> {
     let filter = JobFilter {
-        batch: None,
         state: args.state,
         queue: args.queue.clone(),
         kind: args.kind.clone(),
+        batch: args.batch,
         id_prefix: args.id.clone(),
         after: args.after.clone().map(Cursor),
         // 0 is the storage's page size, 50.
@@ -61,69 +62,8 @@ pub(crate) async fn list(
     Ok(())
 }
 
-/// Everything about one job.
-#[derive(Serialize)]
-struct Shown {
-    job: JobRecord,
-    history: Vec<HistoryEntry>,
-}
-
-/// Writes everything about a job.
-pub(crate) async fn show(
-    storage: &dyn Storage,
-    id: &str,
-    json: bool,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
-    let job = find(storage, id).await?;
-    let history = storage.history(job.id).await?;
-    if json {
-        return answer::json(&Shown { job, history }, out);
-    }
-    let fields = [
-        ("id", job.id.to_string()),
-        ("kind", job.kind.to_string()),
-        ("queue", format!("{}, priority {}", job.queue, job.priority)),
-        ("state", format!("{} {}", job.state.name(), detail(&job.state)).trim_end().to_owned()),
-        ("created", seconds(job.created_at)),
-        ("expires", expires_at(&job.state).map_or("never".to_owned(), seconds)),
-        (
-            "attempts",
-            format!("{}, failures {}, recoveries {}", job.attempt, job.failures, job.recoveries),
-        ),
-        ("args", job.args.as_str().to_owned()),
-        ("result", result(&job.state)),
-        ("options", options(&job)),
-    ];
-    for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
-        writeln!(out, "{name:9} {}", escape::plain(value))?;
-    }
-    writeln!(out)?;
-    show_history(&history, out)
-}
-
-fn show_history(history: &[HistoryEntry], out: &mut dyn Write) -> Result<(), Failure> {
-    let mut table = Table::new(["REVISION", "AT", "STATE", "CAUSE", "ATTEMPT", ""]);
-    for entry in history {
-        let server = entry.server.as_ref().map(|server| format!("on {server}"));
-        let run_at = entry.run_at.map(|at| format!("for {}", seconds(at)));
-        let error = entry.error.as_ref().map(ToString::to_string);
-        let words = [server, run_at, error, entry.reason.clone()];
-        let words: Vec<String> = words.into_iter().flatten().collect();
-        table.row([
-            entry.revision.to_string(),
-            entry.at.to_string(),
-            entry.state.to_string(),
-            entry.cause.to_string(),
-            entry.attempt.map_or(String::new(), |attempt| attempt.to_string()),
-            words.join(", "),
-        ]);
-    }
-    Ok(table.write(out)?)
-}
-
 /// The job with this id, or the only one whose id begins so.
-async fn find(storage: &dyn Storage, text: &str) -> Result<JobRecord, Failure> {
+pub(crate) async fn find(storage: &dyn Storage, text: &str) -> Result<JobRecord, Failure> {
     let missing = || Failure::new(format!("there is no job `{text}`"));
     if let Ok(id) = text.parse::<JobId>() {
         return storage.job(id).await?.ok_or_else(missing);
@@ -158,7 +98,7 @@ async fn find(storage: &dyn Storage, text: &str) -> Result<JobRecord, Failure> {
 #[derive(Serialize)]
 struct ChangedJob {
     id: JobId,
-    /// `applied`, `unchanged`, `refused`, `missing` or `unexpected`.
+    /// `applied`, `unchanged`, `refused`, `conflict`, `missing` or `unexpected`.
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<StateName>,
@@ -218,6 +158,10 @@ impl ChangedJob {
                 ChangedJob { outcome: "refused", reason: Some(refusal.to_string()), ..bare }
             }
             Changed::Missing => ChangedJob { outcome: "missing", ..bare },
+            Changed::Conflict { with } => {
+                let reason = Some(format!("job {with} holds its unique key"));
+                ChangedJob { outcome: "conflict", reason, ..bare }
+            }
             other => ChangedJob { outcome: "other", reason: Some(format!("{other:?}")), ..bare },
         }
     }
@@ -256,55 +200,16 @@ fn since(job: &JobRecord) -> Timestamp {
 }
 
 /// What there is to say about a state, in a few words.
-fn detail(state: &JobState) -> String {
+pub(crate) fn detail(state: &JobState) -> String {
     match state {
         JobState::Scheduled { run_at, cause } => format!("for {} ({cause})", seconds(*run_at)),
+        JobState::Awaiting { pending: 1 } => "for one more end".to_owned(),
+        JobState::Awaiting { pending } => format!("for {pending} more ends"),
         JobState::Processing { server, .. } => format!("on {server}"),
         JobState::Succeeded { duration, .. } => format!("in {duration:.1?}"),
         JobState::Failed { error, .. } => error.to_string(),
         JobState::Deleted { reason, error: Some(error), .. } => format!("{reason}: {error}"),
         JobState::Deleted { reason, .. } => reason.clone(),
         _ => String::new(),
-    }
-}
-
-fn expires_at(state: &JobState) -> Option<Timestamp> {
-    match state {
-        JobState::Succeeded { expires_at, .. }
-        | JobState::Failed { expires_at, .. }
-        | JobState::Deleted { expires_at, .. } => *expires_at,
-        _ => None,
-    }
-}
-
-fn result(state: &JobState) -> String {
-    match state {
-        JobState::Succeeded { result: Some(result), .. } => result.as_str().to_owned(),
-        _ => String::new(),
-    }
-}
-
-fn options(job: &JobRecord) -> String {
-    if job.options.is_default() {
-        return String::new();
-    }
-    serde_json::to_string(&job.options).unwrap_or_default()
-}
-
-/// An instant without its fraction of a second.
-fn seconds(at: Timestamp) -> String {
-    Timestamp::from_micros(at.as_micros() - at.as_micros() % 1_000_000)
-        .to_string()
-        .replace(".000000", "")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn instants_are_shown_to_the_second() {
-        let at: Timestamp = "2026-11-21T08:00:01.999999Z".parse().unwrap();
-        assert_eq!(seconds(at), "2026-11-21T08:00:01Z");
     }
 }

@@ -15,17 +15,25 @@
 //! Stored text is escaped before a terminal sees it, and secrets in URLs are masked.
 
 mod answer;
+mod batches;
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod command;
 mod cron;
 pub mod escape;
+mod explain;
 pub mod failure;
+mod job;
 mod jobs;
+mod limits;
 pub mod location;
+mod log;
 mod migrate;
+mod recurring;
 mod status;
 mod table;
+mod ties;
+mod time;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -33,7 +41,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use portfire_core::{Action, Client};
 
-use command::{Cli, Command, JobsArgs, JobsCommand, ListArgs};
+use command::{
+    BatchListArgs, BatchesCommand, Cli, Command, JobsArgs, JobsCommand, LimitsCommand, ListArgs,
+    RecurringCommand, RecurringListArgs,
+};
 use failure::Failure;
 use location::{Location, Missing};
 
@@ -107,6 +118,38 @@ pub async fn run(
             let client = Client::new(location.open(Missing::Refuse).await?);
             run_jobs(*args, &client, json, out, notes).await
         }
+        Command::Explain { id } => {
+            let storage = location.open(Missing::Refuse).await?;
+            explain::job(&*storage, &id, json, out).await
+        }
+        Command::Problems { fail } => {
+            let storage = location.open(Missing::Refuse).await?;
+            explain::all(&*storage, fail, json, out).await
+        }
+        Command::Recurring(args) => {
+            refuse_options_before(
+                args.command.is_some(),
+                args.list != RecurringListArgs::default(),
+                "recurring",
+            )?;
+            let client = Client::new(location.open(Missing::Refuse).await?);
+            let command = args.command.unwrap_or(RecurringCommand::List(args.list));
+            recurring::run(command, &client, json, out, notes).await
+        }
+        Command::Batches(args) => {
+            refuse_options_before(
+                args.command.is_some(),
+                args.list != BatchListArgs::default(),
+                "batches",
+            )?;
+            let storage = location.open(Missing::Refuse).await?;
+            let command = args.command.unwrap_or(BatchesCommand::List(args.list));
+            batches::run(command, &*storage, json, out, notes).await
+        }
+        Command::Limits(args) => {
+            let storage = location.open(Missing::Refuse).await?;
+            limits::run(args.command.unwrap_or(LimitsCommand::List), &*storage, json, out).await
+        }
         // Answered above, without a storage.
         Command::Cron(_) => Ok(()),
         Command::Migrate(args) => migrate::run(&location, &args, json, out).await,
@@ -124,14 +167,13 @@ async fn run_jobs(
 ) -> Result<(), Failure> {
     let storage = &**client.storage();
     let (command, list) = (args.command, args.list);
-    if command.is_some() && list != ListArgs::default() {
-        return Err(Failure::usage(
-            "`--state`, `--queue` and the like go with `jobs list`, after the word",
-        ));
-    }
+    refuse_options_before(command.is_some(), list != ListArgs::default(), "jobs")?;
     match command.unwrap_or(JobsCommand::List(list)) {
         JobsCommand::List(args) => jobs::list(storage, &args, json, out, notes).await,
-        JobsCommand::Show { id } => jobs::show(storage, &id, json, out).await,
+        JobsCommand::Show { id } => job::show(storage, &id, json, out).await,
+        JobsCommand::Log { id, follow_until_end } => {
+            log::run(storage, &id, follow_until_end, json, out).await
+        }
         JobsCommand::Requeue { ids } => {
             jobs::change(client, &ids, Action::Requeue, json, out).await
         }
@@ -139,6 +181,16 @@ async fn run_jobs(
             jobs::change(client, &ids, Action::Delete { reason }, json, out).await
         }
         JobsCommand::Export => jobs::export(out),
+    }
+}
+
+/// Options of a list that stand before another word than `list` would be passed over in silence.
+fn refuse_options_before(word: bool, options: bool, command: &str) -> Result<(), Failure> {
+    match word && options {
+        true => Err(Failure::usage(format!(
+            "`--limit`, `--after` and what narrows a list go with `{command} list`, after the word"
+        ))),
+        false => Ok(()),
     }
 }
 

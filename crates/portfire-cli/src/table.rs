@@ -1,4 +1,4 @@
-//! Columns of text for people. Everything in a cell is escaped here, so that no caller can forget it.
+//! Columns and lines of text for people. Everything in a cell is escaped here, so that no caller can forget it.
 
 use std::io::{self, Write};
 
@@ -34,6 +34,14 @@ impl Table {
         }
         Ok(())
     }
+}
+
+/// Writes a line for each field that has something in it, escaped as cells are.
+pub(crate) fn fields(fields: &[(&str, String)], out: &mut dyn Write) -> io::Result<()> {
+    for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
+        writeln!(out, "{name:9} {}", escape::plain(value))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

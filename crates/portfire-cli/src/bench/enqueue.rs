@@ -53,6 +53,7 @@ pub(super) async fn serial(bench: &Bench<'_>) -> Result<Measured, Failure> {
         percentiles: Percentiles::of(latencies),
         figures,
         raw_commits_per_second: raw.map(|_| jobs as f64 / raw_time.as_secs_f64()),
+        ..Measured::default()
     })
 }
 
@@ -85,7 +86,7 @@ pub(super) async fn concurrent(bench: &Bench<'_>) -> Result<Measured, Failure> {
     let time = begin.elapsed();
     let figures = since.figures(bench.commits());
     let percentiles = Percentiles::of(latencies);
-    Ok(Measured { jobs, time, is_rate: true, percentiles, figures, raw_commits_per_second: None })
+    Ok(Measured { jobs, time, is_rate: true, percentiles, figures, ..Measured::default() })
 }
 
 /// One caller, many jobs in a call.
@@ -105,5 +106,5 @@ pub(super) async fn many(bench: &Bench<'_>) -> Result<Measured, Failure> {
     let time = begin.elapsed();
     let figures = since.figures(bench.commits());
     let percentiles = Percentiles::of(latencies);
-    Ok(Measured { jobs, time, is_rate: true, percentiles, figures, raw_commits_per_second: None })
+    Ok(Measured { jobs, time, is_rate: true, percentiles, figures, ..Measured::default() })
 }

@@ -33,6 +33,19 @@ pub(super) struct Figures {
     pub(super) cpu: Option<Duration>,
 }
 
+impl Figures {
+    /// Takes those of another time together with these.
+    pub(super) fn add(&mut self, other: Figures) {
+        let sum = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        };
+        self.peak_bytes = self.peak_bytes.max(other.peak_bytes);
+        self.bytes_written = sum(self.bytes_written, other.bytes_written);
+        self.commits = sum(self.commits, other.commits);
+    }
+}
+
 /// The moment from which on figures count.
 #[derive(Debug)]
 pub(super) struct Since {

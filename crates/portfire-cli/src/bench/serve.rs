@@ -17,7 +17,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 const STANDSTILL_MAX: Duration = Duration::from_secs(60);
 
 /// Jobs in a call while the storage is filled.
-const FILL_BATCH: u64 = 1_000;
+pub(super) const FILL_BATCH: u64 = 1_000;
 
 /// Runs jobs that wait already, to the last durable completion, with `backlog` others scheduled for
 /// tomorrow.
@@ -48,11 +48,24 @@ async fn fill(bench: &Bench<'_>, jobs: u64, delay: Duration) -> Result<(), Failu
 }
 
 /// Starts a server, and answers how long it took until so many more jobs had succeeded, durably.
-async fn run_to_end(bench: &Bench<'_>, jobs: u64) -> Result<Duration, Failure> {
+pub(super) async fn run_to_end(bench: &Bench<'_>, jobs: u64) -> Result<Duration, Failure> {
     let ran_before = probe::ran();
     let succeeded_before = bench.storage.counts().await?.succeeded_total;
     let begin = Instant::now();
     let server = start(bench).await?;
+    wait_for_end(bench, jobs, ran_before, succeeded_before).await?;
+    let time = begin.elapsed();
+    server.shutdown().await;
+    Ok(time)
+}
+
+/// Waits until so many more jobs have run, and have succeeded durably.
+pub(super) async fn wait_for_end(
+    bench: &Bench<'_>,
+    jobs: u64,
+    ran_before: u64,
+    succeeded_before: u64,
+) -> Result<(), Failure> {
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     let (mut last, mut moved_at) = (0, Instant::now());
     loop {
@@ -64,7 +77,7 @@ async fn run_to_end(bench: &Bench<'_>, jobs: u64) -> Result<Duration, Failure> {
             false => 0,
         };
         if succeeded >= jobs {
-            break;
+            return Ok(());
         }
         if ran + succeeded > last {
             (last, moved_at) = (ran + succeeded, Instant::now());
@@ -75,16 +88,13 @@ async fn run_to_end(bench: &Bench<'_>, jobs: u64) -> Result<Duration, Failure> {
             )));
         }
     }
-    let time = begin.elapsed();
-    server.shutdown().await;
-    Ok(time)
 }
 
 /// A server for the measured jobs, and for no others that may be linked.
 pub(super) async fn start(bench: &Bench<'_>) -> Result<Server, Failure> {
     let mut server = Server::builder(Arc::clone(&bench.storage))
         .name("bench")
-        .register(portfire::jobs![probe::noop, probe::stamped]);
+        .register(portfire::jobs![probe::noop, probe::talkative, probe::stamped, probe::marked]);
     if let Some(workers) = bench.args.workers {
         server = server.workers(workers as usize);
     }

@@ -70,6 +70,44 @@ fn draining_is_measured_with_history_and_backlog() {
 }
 
 #[test]
+fn features_are_held_against_plain_jobs() {
+    for storage in ["sqlite:", "memory:"] {
+        for scenario in ["continuations", "batch", "unique", "limits", "logs"] {
+            let report = measure(scenario, storage, &["--jobs", "300"]);
+            assert_eq!(report["jobs"], 300);
+            let quotient = report["jobs_per_second"].as_f64().unwrap()
+                / report["plain_jobs_per_second"].as_f64().unwrap();
+            assert!((quotient - report["ratio"].as_f64().unwrap()).abs() < 0.01, "{report}");
+            for half in ["ratio_enqueue", "ratio_drain"] {
+                assert!(report[half].as_f64().unwrap() > 0.0, "{report}");
+            }
+        }
+    }
+}
+
+#[test]
+fn long_lines_are_held_against_short_ones() {
+    for storage in ["sqlite:", "memory:"] {
+        let report = measure("limit-waiters", storage, &["--jobs", "20"]);
+        // Four lines of each length, and the times between the starts of each.
+        assert_eq!(report["jobs"], 4 * 19);
+        assert!(report["ratio"].as_f64().unwrap() > 0.0, "{report}");
+        assert!(report["p50_ms"].as_f64() <= report["p99_ms"].as_f64(), "{report}");
+    }
+}
+
+#[test]
+fn recurring_jobs_of_one_instant_are_held_against_delayed_ones() {
+    for storage in ["sqlite:", "memory:"] {
+        let report = measure("recurring", storage, &["--jobs", "50"]);
+        assert_eq!(report["jobs"], 50);
+        let (fired, done) = (&report["seconds"], &report["done_seconds"]);
+        assert!(fired.as_f64() <= done.as_f64(), "{report}");
+        assert!(report["ratio"].as_f64().unwrap() > 0.0, "{report}");
+    }
+}
+
+#[test]
 fn latency_is_measured_in_a_process_and_between_two() {
     for scenario in ["latency", "latency-processes"] {
         let report = measure(scenario, "sqlite:", &["--jobs", "10"]);

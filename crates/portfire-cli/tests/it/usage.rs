@@ -21,6 +21,56 @@ fn a_mistake_ends_with_2_and_says_what_to_write() {
         (&["jobs", "--storage", "memory:", "show", "abc"], "at least 6 of its first characters"),
         (&["bench", "fly", "--storage", "memory:"], "enqueue-serial"),
         (&["bench", "latency-processes", "--storage", "memory:"], "two cannot share it"),
+        (
+            &["recurring", "--storage", "memory:", "--app", "a", "show", "b"],
+            "go with `recurring list`",
+        ),
+        (
+            &[
+                "recurring",
+                "--storage",
+                "memory:",
+                "pause",
+                "a",
+                "--for",
+                "1h",
+                "--until",
+                "2099-01-01T00:00:00Z",
+            ],
+            "cannot be used with",
+        ),
+        (
+            &["recurring", "--storage", "memory:", "pause", "a", "--for", "soon"],
+            "is not a duration",
+        ),
+        (
+            &["recurring", "--storage", "memory:", "pause", "a", "--until", "8am"],
+            "is not an instant",
+        ),
+        (
+            &["batches", "--storage", "memory:", "--state", "done"],
+            "expected open, awaiting, started",
+        ),
+        (&["batches", "--storage", "memory:", "show", "abc"], "`abc`"),
+        (&["limits", "--storage", "memory:", "set", "smtp"], "--concurrency"),
+        (&["limits", "--storage", "memory:", "set", "smtp", "--concurrency", "0"], "1 to 100,000"),
+        (&["limits", "--storage", "memory:", "set", "smtp", "--rate", "10"], "such as `100/1m`"),
+        (&["limits", "--storage", "memory:", "set", "smtp", "--rate", "0/1m"], "1 to 1,000,000"),
+        (
+            &[
+                "limits",
+                "--storage",
+                "memory:",
+                "set",
+                "smtp",
+                "--concurrency",
+                "1",
+                "--window",
+                "fixed",
+            ],
+            "--rate",
+        ),
+        (&["limits", "--storage", "memory:", "set", "job:1", "--concurrency", "1"], "is no limit"),
         (&["nonsense"], "unrecognized subcommand"),
     ] {
         let complaint = portfire(words).failed(2);
@@ -55,7 +105,17 @@ fn the_storage_may_come_from_the_environment() {
 #[test]
 fn help_is_an_answer() {
     let help = portfire(&["--help"]).ok();
-    for command in ["status", "jobs", "migrate", "bench"] {
+    for command in [
+        "status",
+        "jobs",
+        "explain",
+        "problems",
+        "recurring",
+        "batches",
+        "limits",
+        "migrate",
+        "bench",
+    ] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
     }
     assert!(portfire(&["--version"]).ok().starts_with("portfire 0."));

@@ -1,0 +1,191 @@
+//! The scenarios that hold a feature against plain jobs, in turns, in one run.
+//!
+//! A turn stores its jobs in calls of [`FILL_BATCH`] and then runs them to the last durable completion; both
+//! count. Turns of plain jobs and turns with the feature alternate on the same storage, so that both
+//! see the same moods of the machine, and have the same number of jobs. The *ratio* is the rate with the feature over
+//! the plain rate; `ratio_enqueue` and `ratio_drain` are the same of the two halves alone.
+
+use std::time::{Duration, Instant};
+
+use portfire_core::{
+    Antecedent, BatchChange, BatchId, Dependency, JobId, LimitName, LimitRule, LimitUse, NewBatch,
+    NewJob, UniqueKey, UniqueScope,
+};
+
+use super::figures::{Figures, Since};
+use super::probe::{noop, talkative};
+use super::serve::{FILL_BATCH, run_to_end};
+use super::{Against, Bench, Measured};
+use crate::failure::Failure;
+
+/// Turns of each side.
+const TURNS: u64 = 5;
+
+/// What is held against plain jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Feature {
+    /// Every second job waits for the one before it, which is stored in the same call.
+    Continuations,
+    /// All jobs of a turn are members of one batch, which is stored open and sealed at the end, and
+    /// of which a job waits that is not counted.
+    Batch,
+    /// Every job holds a key of its own until it has ended.
+    Unique,
+    /// Every job is under a limit with as many parts as `--keys` says, of which each runs `--concurrency` at a time.
+    Limits,
+    /// Every job logs ten lines.
+    Logs,
+}
+
+/// What turns took.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spent {
+    store: Duration,
+    run: Duration,
+}
+
+impl Spent {
+    fn add(&mut self, other: Spent) {
+        self.store += other.store;
+        self.run += other.run;
+    }
+
+    fn all(&self) -> Duration {
+        self.store + self.run
+    }
+}
+
+pub(super) async fn with_plain(bench: &Bench<'_>, feature: Feature) -> Result<Measured, Failure> {
+    let jobs = bench.jobs(100_000);
+    // The first jobs open and make what is opened and made late; they are not what is measured.
+    turn(bench, None, 100).await?;
+    turn(bench, Some(feature), 100).await?;
+    let (mut plain, mut featured) = (Spent::default(), Spent::default());
+    let mut figures = Figures::default();
+    for number in 0..TURNS {
+        let share = jobs * (number + 1) / TURNS - jobs * number / TURNS;
+        let mut sides = [None, Some(feature)];
+        // Neither side is always the first.
+        if number % 2 == 1 {
+            sides.reverse();
+        }
+        for side in sides {
+            let since = Since::now(bench.commits());
+            let spent = turn(bench, side, share).await?;
+            match side {
+                None => plain.add(spent),
+                Some(_) => {
+                    featured.add(spent);
+                    figures.add(since.figures(bench.commits()));
+                }
+            }
+        }
+    }
+    let against = Against {
+        plain: plain.all(),
+        enqueue: Some(quotient(plain.store, featured.store)),
+        drain: Some(quotient(plain.run, featured.run)),
+    };
+    Ok(Measured {
+        jobs,
+        time: featured.all(),
+        is_rate: true,
+        figures,
+        against: Some(against),
+        ..Measured::default()
+    })
+}
+
+fn quotient(plain: Duration, featured: Duration) -> f64 {
+    plain.as_secs_f64() / featured.as_secs_f64().max(f64::MIN_POSITIVE)
+}
+
+/// Stores so many jobs and runs them.
+async fn turn(bench: &Bench<'_>, feature: Option<Feature>, jobs: u64) -> Result<Spent, Failure> {
+    let begin = Instant::now();
+    let mut expected = jobs;
+    match feature {
+        None => store(bench, jobs, quiet, |_| Ok(())).await?,
+        Some(Feature::Logs) => store(bench, jobs, talking, |_| Ok(())).await?,
+        Some(Feature::Batch) => {
+            store_batch(bench, jobs).await?;
+            expected += 1;
+        }
+        Some(feature) => store(bench, jobs, quiet, |jobs| tie(bench, feature, jobs)).await?,
+    }
+    let store = begin.elapsed();
+    let run = run_to_end(bench, expected).await?;
+    Ok(Spent { store, run })
+}
+
+async fn store(
+    bench: &Bench<'_>,
+    jobs: u64,
+    make: impl Fn(&Bench<'_>) -> Result<NewJob, Failure>,
+    tie: impl Fn(&mut [NewJob]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut stored = 0;
+    while stored < jobs {
+        let count = FILL_BATCH.min(jobs - stored);
+        let mut batch = (0..count).map(|_| make(bench)).collect::<Result<Vec<_>, _>>()?;
+        tie(&mut batch)?;
+        bench.client.create(batch).await?;
+        stored += count;
+    }
+    Ok(())
+}
+
+fn quiet(bench: &Bench<'_>) -> Result<NewJob, Failure> {
+    Ok(bench.client.prepare(noop(&bench.payload))?)
+}
+
+fn talking(bench: &Bench<'_>) -> Result<NewJob, Failure> {
+    Ok(bench.client.prepare(talkative(&bench.payload))?)
+}
+
+/// Gives the jobs of one call what the feature is about.
+fn tie(bench: &Bench<'_>, feature: Feature, jobs: &mut [NewJob]) -> Result<(), Failure> {
+    let mut parent: Option<JobId> = None;
+    for (number, job) in jobs.iter_mut().enumerate() {
+        match feature {
+            Feature::Continuations => match parent.take() {
+                None => parent = Some(job.id),
+                Some(parent) => job.ties.after = vec![Dependency::on(parent)],
+            },
+            Feature::Unique => {
+                let key = format!("portfire.bench:{}", job.id);
+                let scope = UniqueScope::UntilFinished;
+                job.ties.unique = Some(UniqueKey { key, scope, conflict: Default::default() });
+            }
+            Feature::Limits => {
+                let partition = format!("tenant-{}", number as u64 % u64::from(bench.args.keys));
+                job.ties.limits = vec![limit(partition, bench.args.concurrency)?];
+            }
+            Feature::Batch | Feature::Logs => {}
+        }
+    }
+    Ok(())
+}
+
+/// A part of the limit of the bench.
+pub(super) fn limit(partition: String, concurrency: u32) -> Result<LimitUse, Failure> {
+    let name = format!("portfire.bench.{concurrency}");
+    let declared = Some(LimitRule::concurrency(concurrency));
+    Ok(LimitUse { limit: LimitName::new(name)?, partition, declared })
+}
+
+async fn store_batch(bench: &Bench<'_>, jobs: u64) -> Result<(), Failure> {
+    let id = BatchId::new(bench.client.next_id());
+    let mut batch = NewBatch::new(id);
+    batch.open = true;
+    let mut callback = quiet(bench)?;
+    callback.ties.after = vec![Dependency::on(Antecedent::Batch(id))];
+    bench.storage.create_batches(vec![batch], vec![callback]).await?;
+    store(bench, jobs, quiet, |members| {
+        members.iter_mut().for_each(|member| member.ties.batch = Some(id));
+        Ok(())
+    })
+    .await?;
+    bench.storage.change_batch(id, BatchChange::Seal).await?;
+    Ok(())
+}

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::error::ShopError;
 use crate::files::Files;
+use crate::jobs::APP;
 use crate::mail::Post;
 use crate::shop::Shop;
 
@@ -72,6 +73,7 @@ impl App {
     pub async fn serve(&self, workers: usize) -> anyhow::Result<Server> {
         let server = Server::builder(Arc::clone(&self.storage))
             .name("shop")
+            .app(APP)
             .services(Services::new().with_arc(Arc::clone(&self.shop)))
             .queues(QUEUES)
             .workers(workers)

@@ -92,7 +92,7 @@ async fn submit(app: &Arc<App>, data: PathBuf) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until nothing is enqueued or processing, and nothing is scheduled for soon.
+/// Waits until nothing is enqueued, processing or awaiting, and nothing is scheduled for soon.
 ///
 /// # Errors
 /// When the storage cannot be read.
@@ -101,9 +101,11 @@ pub async fn wait_until_idle(storage: &dyn Storage) -> Result<(), StorageError> 
     loop {
         looks.tick().await;
         let counts = storage.counts().await?;
-        // A handler stores the jobs that follow from it before it is finished itself, so there is no
-        // moment between the two in which the queue looks empty.
-        let busy = counts.of(StateName::Enqueued) + counts.of(StateName::Processing) > 0;
+        // A handler stores the jobs that follow from it before it is finished itself, and what waits for
+        // a job is released in the commit that ends it, so there is no moment between the two in which
+        // the queue looks empty.
+        let busy = counts.of(StateName::Enqueued) + counts.of(StateName::Processing) > 0
+            || counts.of(StateName::Awaiting) > 0;
         let waiting = counts.of(StateName::Scheduled) > 0;
         if busy || (waiting && is_anything_due_soon(storage).await?) {
             continue;

@@ -125,8 +125,7 @@ async fn listen(port: u16) -> anyhow::Result<TcpListener> {
 
 /// Serves the page until the program is told to end.
 async fn serve_page(app: &Arc<App>, listener: TcpListener) -> anyhow::Result<()> {
-    let tonight = jiff::Zoned::now().date().tomorrow().context("the calendar ends today")?;
-    app.blocking(move |app| jobs::schedule_nightly(&app.client, tonight)).await?;
+    jobs::schedule_renewals(&app.client).await?;
     print(&format!("the shop is open at http://{}", listener.local_addr()?))?;
     let page = axum::serve(listener, web::router(Arc::clone(app)));
     let page = page.with_graceful_shutdown(portfire::shutdown_signal());

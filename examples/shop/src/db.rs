@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::civil::Date;
-use portfire::{Call, Client, JobFn, JobId};
+use portfire::{Client, Enqueue, JobId};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 
 use crate::error::ShopError;
@@ -123,15 +123,15 @@ impl Db {
     }
 }
 
-/// Stores a call within a transaction of the shop's: the job exists when that commits, and never
-/// when it does not.
+/// Stores a call or a chain of calls within a transaction of the shop's: the jobs exist when that
+/// commits, and never when it does not.
 ///
 /// # Errors
 /// When the call or the write is at fault; roll the transaction back then.
-pub fn enqueue_in<J: JobFn>(
+pub fn enqueue_in(
     transaction: &mut Transaction<'_>,
     client: &Client,
-    call: Call<J>,
+    call: impl Enqueue,
 ) -> Result<JobId, ShopError> {
     // The embedded storage never waits for anything but this thread's own statements.
     Ok(client.blocking().enqueue_in(transaction, call)?)

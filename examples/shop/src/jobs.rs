@@ -3,9 +3,9 @@
 //!
 //! | job | why running it again changes nothing |
 //! |---|---|
-//! | [`import_file`] | its rows have ids that follow from the file: what is enqueued already stays as it is |
+//! | [`import_file`] | its batch and its rows have ids that follow from the file: what is enqueued already stays as it is |
 //! | [`import_row`] | the shop's row and the jobs that follow from it are one transaction |
-//! | [`write_invoice`] | the file has one name; the note of it and the next job are one transaction |
+//! | [`write_invoice`] | the file has one name; the letter waits for the job's end, which comes once |
 //! | [`Letters`] | the letter has a key; what is noted as sent is not sent again |
 //! | [`tell_warehouse`] | the warehouse is told a digest, and knows what it was told before |
 //! | [`remove_former_customers`], [`renew_subscriptions`] | they look for what is left to do |
@@ -13,12 +13,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use jiff::ToSpan as _;
 use jiff::civil::Date;
-use portfire::Call;
 use portfire::prelude::*;
+use portfire::{BatchId, BatchState, Call};
 use serde::{Deserialize, Serialize};
 
 use crate::db;
@@ -33,6 +33,12 @@ use crate::shop::Shop;
 /// Where the path of a file stands in its job's metadata. Not among the arguments: the same file in
 /// another folder is the same job.
 const PATH: &str = "path";
+
+/// The application that owns the shop's recurring jobs.
+pub const APP: &str = "shop";
+
+/// Where it is night when the nightly work is done.
+const SHOP_ZONE: &str = "Europe/Amsterdam";
 
 /// How long the data of a customer who left is kept.
 const KEPT_DAYS: i32 = 30;
@@ -62,8 +68,8 @@ pub fn import_call(path: &std::path::Path) -> Result<Call<import_file>, ShopErro
     Ok(import_file(&file, &digest).id(id).metadata(PATH, place.to_string_lossy()))
 }
 
-/// Enqueues a job for every row of a file. A file that is not well-formed fails at once, with the
-/// place, and none of its rows is imported.
+/// Makes a batch of a file: a job for every row, and the warehouse is told when all have ended. A file
+/// that is not well-formed fails at once, with the place, and none of its rows is imported.
 ///
 /// While this job is kept, importing the file again does nothing at all; later its rows are looked at
 /// once more, and change nothing.
@@ -83,10 +89,19 @@ pub fn import_file(file: &str, digest: &str, cx: &JobContext) -> Result<usize, J
         // a file that is imported again is the job that there is already.
         import_row(source, record.row.clone()).id(job_id(["row", file, digest, &index.to_string()]))
     });
-    let rows = cx.client().blocking().enqueue_many(rows)?.len();
-    let told = tell_warehouse(file, digest, rows as u64).id(job_id(["warehouse", file, digest]));
-    cx.client().blocking().enqueue(told)?;
-    Ok(rows)
+    let client = cx.client().blocking();
+    let batch = BatchId::new(job_id(["batch", file, digest]));
+    // A batch is stored whole or, when it is larger than one call, open until its last row is there: an
+    // attempt that finds it sealed has nothing left to do.
+    let stored = client.batch_record(batch)?.is_some_and(|batch| batch.state != BatchState::Open);
+    let count = records.len();
+    if !stored {
+        let told = tell_warehouse(file, digest, count as u64);
+        let told = told.id(job_id(["warehouse", file, digest]));
+        client.enqueue_batch(Batch::new(file).id(batch).add_all(rows).on_finish(told))?;
+    }
+    cx.log(format!("{count} rows"));
+    Ok(count)
 }
 
 /// Imports one row: a customer or an order. One that makes no sense is failed at once, with file,
@@ -116,16 +131,11 @@ pub fn import_row(
     Ok(())
 }
 
-/// Writes the invoice of an order and enqueues its letter.
+/// Writes the invoice of an order; its letter follows as a continuation.
 #[job(queue = "invoices")]
-pub fn write_invoice(
-    order_id: &str,
-    #[inject] shop: &Shop,
-    cx: &JobContext,
-) -> Result<(), JobError> {
+pub fn write_invoice(order_id: &str, #[inject] shop: &Shop) -> Result<(), JobError> {
     let order = known_order(shop, order_id)?;
-    shop.write_invoice(cx.client(), &order)?;
-    Ok(())
+    Ok(shop.write_invoice(&order)?)
 }
 
 /// The shop's letters: a service whose methods are jobs.
@@ -187,39 +197,43 @@ pub async fn tell_warehouse(
     Ok(format!("the warehouse knows {file} ({rows} rows, {})", &digest[..8.min(digest.len())]))
 }
 
-/// Counts the stock, a shelf a second: a long job that can be cancelled.
-#[job]
-pub async fn count_stock(shelves: u32, cancel: CancellationToken) -> Result<u32, JobError> {
-    let mut second = tokio::time::interval(Duration::from_secs(1));
-    for _ in 0..shelves {
+/// Counts the stock, a shelf a second: a long job that can be watched and cancelled, and of which only
+/// one runs at a time.
+#[job(limit(concurrency = 1))]
+pub async fn count_stock(
+    shelves: u32,
+    cx: &JobContext,
+    cancel: CancellationToken,
+) -> Result<u32, JobError> {
+    let mut second = tokio::time::interval(std::time::Duration::from_secs(1));
+    let bar = cx.progress_bar("shelves", u64::from(shelves));
+    for shelf in 1..=shelves {
         // Deleting the job, or stopping the server, ends it here.
         cancel.check()?;
         second.tick().await;
+        cx.log(format!("shelf {shelf} is counted"));
+        bar.set(u64::from(shelf));
     }
     Ok(shelves)
 }
 
-/// Removes customers who left long ago; runs once a night.
-#[job(queue = "nightly")]
-pub fn remove_former_customers(
-    day: Date,
-    #[inject] shop: &Shop,
-    cx: &JobContext,
-) -> Result<usize, JobError> {
-    let until = day.saturating_sub(KEPT_DAYS.days());
-    let removed = shop.db.write(|transaction| db::purge(transaction, until))?;
-    schedule_nightly(cx.client(), tomorrow(day))?;
-    Ok(removed)
+/// Removes customers who left long ago: every night, as the attribute says.
+#[job(queue = "nightly", cron = "0 3 * * *", tz = "Europe/Amsterdam", overlap = "skip")]
+pub fn remove_former_customers(tick: Tick, #[inject] shop: &Shop) -> Result<usize, JobError> {
+    let until = day_of(&tick).saturating_sub(KEPT_DAYS.days());
+    Ok(shop.db.write(|transaction| db::purge(transaction, until))?)
 }
 
-/// Renews the subscriptions that are due; runs once a night.
+/// Renews the subscriptions that are due. Its schedule is stored when the shop is opened, see
+/// [`schedule_renewals`].
 #[job(queue = "nightly")]
 pub fn renew_subscriptions(
-    day: Date,
+    tick: Tick,
     #[inject] shop: &Shop,
     cx: &JobContext,
     cancel: CancellationToken,
 ) -> Result<usize, JobError> {
+    let day = day_of(&tick);
     let mut renewed = 0;
     loop {
         let due = shop.db.read(|db| db::due_renewals(db, day, RENEWALS_MAX))?;
@@ -232,34 +246,33 @@ pub fn renew_subscriptions(
             renewed += 1;
         }
     }
-    schedule_nightly(cx.client(), tomorrow(day))?;
     Ok(renewed)
 }
 
-/// Schedules the work of one night. The ids follow from the day, so it does not matter how many
-/// processes and jobs ask for the same night.
+/// Stores the schedule of the renewals; it does not matter how many processes do so, or how often.
 ///
-/// Plain delayed jobs that schedule their successors, until there are recurring ones.
+/// A night in which no server runs is made up for by one run, planned for the night that was missed.
 ///
 /// # Errors
-/// When the jobs cannot be stored.
-pub fn schedule_nightly(client: &Client, day: Date) -> Result<Vec<JobId>, ShopError> {
-    let at = night_of(day);
-    let day_text = day.to_string();
-    let remove = remove_former_customers(day).id(job_id(["remove customers", &day_text])).delay(at);
-    let renew = renew_subscriptions(day).id(job_id(["renew", &day_text])).delay(at);
-    Ok(vec![client.blocking().enqueue(remove)?, client.blocking().enqueue(renew)?])
+/// When it cannot be stored.
+pub async fn schedule_renewals(client: &Client) -> Result<(), ShopError> {
+    client
+        .recurring("renewals", cron!("30 3 * * *"), renew_subscriptions())
+        .tz(SHOP_ZONE)
+        .misfire(Misfire::RunOnce)
+        .overlap(Overlap::Skip)
+        .app(APP)
+        .upsert()
+        .await?;
+    Ok(())
 }
 
-/// Three o'clock of that day, here.
-fn night_of(day: Date) -> SystemTime {
-    let night = day.at(3, 0, 0, 0).to_zoned(jiff::tz::TimeZone::system());
-    let night = night.map_or_else(|_| jiff::Timestamp::now(), |night| night.timestamp());
-    night.into()
-}
-
-fn tomorrow(day: Date) -> Date {
-    day.tomorrow().unwrap_or(Date::MAX)
+/// The day that a nightly run is for, however late it runs.
+fn day_of(tick: &Tick) -> Date {
+    let zone = jiff::tz::TimeZone::get(SHOP_ZONE).unwrap_or(jiff::tz::TimeZone::UTC);
+    let micros = tick.nominal.as_micros();
+    let nominal = jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    nominal.to_zoned(zone).date()
 }
 
 fn known_order(shop: &Shop, order_id: &str) -> Result<Order, JobError> {

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use portfire::{Counts, HistoryEntry, JobRecord, JobState, StateName};
+use portfire::{
+    BatchRecord, Counts, HistoryEntry, JobRecord, JobState, LogLine, NotesRecord, RecurringRecord,
+    Schedule, StateName,
+};
 
 use crate::db::ShopCounts;
 use crate::html::{escape, page};
@@ -18,8 +21,23 @@ const ARTICLES: [(&str, &str, &str); 4] = [
     ("CUP-SET-4", "Cups, set of 4", "32.00"),
 ];
 
-/// The front page: the forms, the numbers, the latest orders.
-pub(crate) fn front(jobs: &Counts, shop: &ShopCounts, orders: &[Order], order_id: &str) -> String {
+/// What the front page shows.
+#[derive(Debug, Default)]
+pub(crate) struct Front {
+    pub(crate) jobs: Counts,
+    pub(crate) shop: ShopCounts,
+    /// The latest first.
+    pub(crate) orders: Vec<Order>,
+    /// The number of the order that the form places.
+    pub(crate) order_id: String,
+    /// The imports, the latest first.
+    pub(crate) batches: Vec<BatchRecord>,
+    pub(crate) recurring: Vec<RecurringRecord>,
+}
+
+/// The front page: the forms, the numbers, the imports, the nightly work, the latest orders.
+pub(crate) fn front(front: &Front) -> String {
+    let Front { jobs, shop, orders, order_id, batches, recurring } = front;
     let mut body = String::from(
         "<h1>Kettle &amp; Cup</h1>\n<h2>Sign up</h2>\n\
          <form method=\"post\" action=\"/customers\">\n\
@@ -38,6 +56,8 @@ pub(crate) fn front(jobs: &Counts, shop: &ShopCounts, orders: &[Order], order_id
     body.push_str(
         "<form method=\"post\" action=\"/stock-counts\"><button>Count the stock (a minute)</button></form>\n",
     );
+    body.push_str(&batches_table(batches));
+    body.push_str(&recurring_table(recurring));
     body.push_str("<h2>Latest orders</h2>\n<table>\n<tr><th>Order</th><th>Date</th><th>Name</th><th class=\"number\">Total</th></tr>\n");
     for order in orders {
         let _ = writeln!(
@@ -81,6 +101,63 @@ pub(crate) fn fill_in_article(form: &mut Fields) {
     if let Some((_, title, price)) = article {
         form.insert("title".to_owned(), title.into());
         form.insert("unit_price".to_owned(), price.into());
+    }
+}
+
+fn batches_table(batches: &[BatchRecord]) -> String {
+    if batches.is_empty() {
+        return String::new();
+    }
+    let mut table = String::from(
+        "<h2>Imports</h2>\n<table>\n<tr><th>File</th><th>Is</th><th class=\"number\">Rows</th>\
+         <th class=\"number\">Done</th><th class=\"number\">Failed</th></tr>\n",
+    );
+    for batch in batches {
+        let members = &batch.members;
+        let _ = writeln!(
+            table,
+            "<tr><td>{}</td><td>{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td></tr>",
+            escape(&batch.description),
+            batch.state.as_str(),
+            members.total,
+            members.succeeded,
+            members.failed,
+        );
+    }
+    table.push_str("</table>\n");
+    table
+}
+
+fn recurring_table(recurring: &[RecurringRecord]) -> String {
+    if recurring.is_empty() {
+        return String::new();
+    }
+    let mut table = String::from(
+        "<h2>Every night</h2>\n<table>\n<tr><th>What</th><th>When</th><th>Next</th><th></th></tr>\n",
+    );
+    for job in recurring {
+        let id = job.definition.id.as_str();
+        let next = job.next_at.map(|at| at.to_string()).unwrap_or_default();
+        let _ = writeln!(
+            table,
+            "<tr><td>{}</td><td>{}</td><td>{next}</td><td><form method=\"post\" action=\"/recurring/{}/trigger\">\
+             <button>Run now</button></form></td></tr>",
+            escape(id),
+            escape(&in_words(&job.definition.schedule)),
+            path_segment(id),
+        );
+    }
+    table.push_str("</table>\n");
+    table
+}
+
+fn in_words(schedule: &Schedule) -> String {
+    match schedule {
+        Schedule::Cron { text, zone } => match text.parse::<portfire::cron::CronExpression>() {
+            Ok(cron) => format!("{}, {zone}", cron.describe()),
+            Err(_) => format!("{text}, {zone}"),
+        },
+        Schedule::Every(interval) => format!("every {interval:?}"),
     }
 }
 
@@ -152,8 +229,13 @@ pub(crate) fn jobs(state: StateName, jobs: &[JobRecord]) -> String {
     page("Jobs", &body)
 }
 
-/// A job with its history.
-pub(crate) fn job(job: &JobRecord, history: &[HistoryEntry]) -> String {
+/// A job with its history, and what it has said about itself.
+pub(crate) fn job(
+    job: &JobRecord,
+    history: &[HistoryEntry],
+    notes: &NotesRecord,
+    log: &[LogLine],
+) -> String {
     let mut body = format!(
         "<h1>{}</h1>\n<p>{}: {} {}</p>\n<pre>{}</pre>\n",
         escape(job.kind.as_str()),
@@ -168,6 +250,24 @@ pub(crate) fn job(job: &JobRecord, history: &[HistoryEntry]) -> String {
             "<form method=\"post\" action=\"/jobs/{}/cancel\"><button>Cancel it</button></form>",
             job.id
         );
+    }
+    for bar in &notes.progress {
+        let _ = writeln!(
+            body,
+            "<p><label>{} <progress max=\"{}\" value=\"{}\"></progress> {} of {}</label></p>",
+            escape(&bar.bar),
+            bar.total,
+            bar.done,
+            bar.done,
+            bar.total
+        );
+    }
+    if !log.is_empty() {
+        body.push_str("<h2>Log</h2>\n<pre>");
+        for line in log {
+            let _ = writeln!(body, "{} {}", line.at, escape(&line.text));
+        }
+        body.push_str("</pre>\n");
     }
     body.push_str("<h2>History</h2>\n<table>\n<tr><th>When</th><th>State</th><th>Why</th></tr>\n");
     for entry in history {
@@ -245,7 +345,8 @@ mod tests {
         ]);
         order.insert("currency".into(), "EUR".into());
         let order = Order::read(&order).unwrap();
-        let html = front(&Counts::default(), &ShopCounts::default(), &[order], "W-1");
+        let html =
+            front(&Front { orders: vec![order], order_id: "W-1".into(), ..Front::default() });
         assert!(html.contains("/invoices/A%2F1%22%3C\">A/1&quot;&lt;</a>"), "{html}");
         assert!(!html.contains("<script>"));
     }

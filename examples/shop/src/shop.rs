@@ -8,20 +8,27 @@ use std::time::{Duration, SystemTime};
 
 use jiff::ToSpan as _;
 use jiff::civil::Date;
-use portfire::{Client, JobId};
+use portfire::prelude::*;
+use portfire::{Chain, Limit};
 
 use crate::db::{self, Db, enqueue_in};
 use crate::error::ShopError;
 use crate::files::Files;
 use crate::ids::job_id;
 use crate::invoice;
-use crate::jobs::{Letters, write_invoice};
+use crate::jobs::{Letters, Letters_invoice, write_invoice};
 use crate::letters;
 use crate::mail::{Letter, Post};
 use crate::model::{Customer, Item, Money, Order};
 
 /// What a year of the subscription costs.
 const SUBSCRIPTION: Money = Money(12_000);
+
+/// Letters on their way to one mail domain at a time: providers turn away who sends more.
+const LETTERS_PER_DOMAIN: u32 = 4;
+
+/// How long nobody is welcomed twice, whatever the rows of files and forms say.
+const WELCOMED_ONCE_IN: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The shop: its tables, its files, its post. The service that the jobs ask for.
 #[derive(Debug)]
@@ -48,10 +55,12 @@ impl Shop {
             let new = db::put_customer(transaction, customer)?;
             if new && customer.deleted_on.is_none() {
                 let id = &*customer.customer_id;
-                let welcome = Letters::job().welcome(id).id(job_id(["welcome", id]));
-                enqueue_in(transaction, client, welcome)?;
-                let coupon = Letters::job().coupon(id).id(coupon_job(id));
-                enqueue_in(transaction, client, coupon.delay(self.coupon_after))?;
+                // The key is made of kind and customer: a second welcome is answered with the first.
+                let once = Unique::by_args().within(WELCOMED_ONCE_IN);
+                let welcome = Letters::job().welcome(id).unique(once);
+                enqueue_in(transaction, client, welcome.limit(per_domain(&customer.email)))?;
+                let coupon = Letters::job().coupon(id).id(coupon_job(id)).delay(self.coupon_after);
+                enqueue_in(transaction, client, coupon.limit(per_domain(&customer.email)))?;
             }
             Ok(new)
         })?;
@@ -91,32 +100,24 @@ impl Shop {
         self.db.write(|transaction| {
             let new = db::put_order(transaction, order)?;
             if new {
-                let id = &*order.order_id;
-                let call = write_invoice(id).id(job_id(["invoice", id]));
-                enqueue_in(transaction, client, call)?;
+                enqueue_in(transaction, client, invoice_and_letter(order))?;
             }
             Ok(new)
         })
     }
 
-    /// Writes the invoice of an order, and sends it off to be posted.
+    /// Writes the invoice of an order.
     ///
     /// The file first: its name follows from the order, so a second attempt puts the same file in
-    /// the same place. Then the note that it is there, together with the job of its letter.
+    /// the same place. Then the note that it is there. Its letter waits for the end of this job.
     ///
     /// # Errors
     /// When a write fails; repeating it is harmless.
-    pub fn write_invoice(&self, client: &Client, order: &Order) -> Result<(), ShopError> {
+    pub fn write_invoice(&self, order: &Order) -> Result<(), ShopError> {
         let to = self.files.invoice_file(&order.order_id);
         self.files.write(&to, &invoice::render(order)).map_err(ShopError::file(&to))?;
-        self.db.write(|transaction| {
-            if db::put_invoice(transaction, &order.order_id)? {
-                let id = &*order.order_id;
-                let letter = Letters::job().invoice(id).id(job_id(["invoice letter", id]));
-                enqueue_in(transaction, client, letter)?;
-            }
-            Ok(())
-        })
+        self.db.write(|transaction| db::put_invoice(transaction, &order.order_id))?;
+        Ok(())
     }
 
     /// Sends a letter unless it is sent already.
@@ -147,9 +148,7 @@ impl Shop {
             if db::move_renewal(transaction, &customer.customer_id, due, next)?
                 && db::put_order(transaction, &order)?
             {
-                let id = &*order.order_id;
-                let call = write_invoice(id).id(job_id(["invoice", id]));
-                enqueue_in(transaction, client, call)?;
+                enqueue_in(transaction, client, invoice_and_letter(&order))?;
             }
             Ok(())
         })
@@ -164,6 +163,22 @@ impl Shop {
         let html = std::fs::read_to_string(&file).map_err(ShopError::file(&file))?;
         Ok(letters::invoice(order, html, date))
     }
+}
+
+/// The invoice of an order, and after it the letter that carries it: two jobs in one commit. When the
+/// invoice is given up, the letter is deleted.
+fn invoice_and_letter(order: &Order) -> Chain<Letters_invoice> {
+    let id = &*order.order_id;
+    let letter = Letters::job().invoice(id).id(job_id(["invoice letter", id]));
+    let letter = letter.limit(per_domain(&order.email));
+    write_invoice(id).id(job_id(["invoice", id])).then(letter)
+}
+
+/// What a letter is limited by: its recipient's mail domain.
+fn per_domain(email: &lettre::Address) -> Limit {
+    Limit::named("mail-domain")
+        .partition(email.domain().to_lowercase())
+        .concurrency(LETTERS_PER_DOMAIN)
 }
 
 /// The job of a customer's coupon.

@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use jiff::Zoned;
 use jiff::civil::Date;
-use portfire::{Counts, JobFilter, JobId, StateName};
+use portfire::{BatchFilter, Counts, JobFilter, JobId, RecurringFilter, StateName};
 use serde::Deserialize;
 
 use crate::app::App;
@@ -24,11 +24,14 @@ use crate::ids::digest;
 use crate::import::Fields;
 use crate::jobs::count_stock;
 use crate::model::{Customer, Order};
-use crate::pages;
+use crate::pages::{self, Front};
 use crate::shop::coupon_job;
 
 /// Orders on the front page.
 const LATEST: u32 = 10;
+
+/// Lines of a job's log on its page.
+const LINES: u32 = 200;
 
 /// Shelves that a count of the stock visits, one a second.
 const SHELVES: u32 = 60;
@@ -46,6 +49,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/jobs", get(jobs))
         .route("/jobs/{id}", get(job))
         .route("/jobs/{id}/cancel", post(cancel))
+        .route("/recurring/{id}/trigger", post(trigger))
         .route("/counts.json", get(counts))
         .layer(middleware::from_fn(guard))
         .with_state(app)
@@ -53,12 +57,17 @@ pub fn router(app: Arc<App>) -> Router {
 
 async fn front(State(app): State<Arc<App>>) -> Answer {
     let jobs = job_counts(&app).await?;
+    let batches = BatchFilter { max: LATEST, ..BatchFilter::default() };
+    let batches = app.storage.batches(batches).await.map_err(Refusal::storage)?.batches;
+    let recurring = app.storage.recurring_jobs(RecurringFilter::default()).await;
+    let recurring = recurring.map_err(Refusal::storage)?.recurring;
     let (shop, orders) = app
         .blocking(|app| {
             app.shop.db.read(|db| Ok((db::counts(db)?, db::latest_orders(db, LATEST)?)))
         })
         .await?;
-    html(pages::front(&jobs, &shop, &orders, &fresh_order_id()))
+    let order_id = fresh_order_id();
+    html(pages::front(&Front { jobs, shop, orders, order_id, batches, recurring }))
 }
 
 async fn sign_up(State(app): State<Arc<App>>, Form(form): Form<Fields>) -> Answer {
@@ -128,13 +137,20 @@ async fn job(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {
     let job = app.client.job(id).await.map_err(ShopError::from)?;
     let job = job.ok_or(Refusal::not_found("job"))?;
     let history = app.storage.history(id).await.map_err(Refusal::storage)?;
-    html(pages::job(&job, &history))
+    let notes = app.storage.notes(id).await.map_err(Refusal::storage)?;
+    let log = app.storage.log(id, None, LINES).await.map_err(Refusal::storage)?;
+    html(pages::job(&job, &history, &notes, &log.lines))
 }
 
 async fn cancel(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {
     let id: JobId = id.parse().map_err(Refusal::form)?;
     app.client.delete(id).await.map_err(ShopError::from)?;
     Ok(Redirect::to(&format!("/jobs/{id}")).into_response())
+}
+
+async fn trigger(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {
+    let job = app.client.recurring_job(&id).trigger().await.map_err(ShopError::from)?;
+    Ok(Redirect::to(&format!("/jobs/{job}")).into_response())
 }
 
 async fn counts(State(app): State<Arc<App>>) -> Answer {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use portfire::{JobState, StateName};
-use shop::jobs::{remove_former_customers, renew_subscriptions};
-use shop::model::Customer;
+use jiff::ToSpan as _;
+use portfire::{JobFilter, JobState, StateName};
+use shop::jobs::schedule_renewals;
+use shop::model::{Customer, Order};
 use shop::shop::coupon_job;
 
 use crate::stage::Stage;
@@ -51,23 +52,53 @@ async fn signing_up_twice_is_signing_up_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_night_renews_what_is_due_and_schedules_the_next() {
+async fn a_night_renews_what_is_due() {
     let stage = Stage::new(Duration::from_secs(3_600), None).await;
-    let subscriber = customer(Some("2026-01-31"));
+    let first: jiff::civil::Date = "2020-01-31".parse().unwrap();
+    let subscriber = customer(Some("2020-01-31"));
     stage.app.blocking(move |app| app.shop.sign_up(&app.client, &subscriber)).await.unwrap();
-    let day = "2099-02-01".parse().unwrap();
-    let night = stage.app.client.enqueue(renew_subscriptions(day)).await.unwrap();
-    stage.app.client.enqueue(remove_former_customers(day)).await.unwrap();
+    for _ in 0..2 {
+        schedule_renewals(&stage.app.client).await.unwrap();
+    }
+    let renewals = stage.app.client.recurring_job("renewals");
+    assert!(renewals.record().await.unwrap().unwrap().next_at.is_some());
+    let night = renewals.trigger().await.unwrap();
     stage.drain().await;
-    let night = stage.app.client.job(night).await.unwrap().unwrap();
-    let JobState::Succeeded { result: Some(renewed), .. } = night.state else {
-        panic!("{:?}", night.state)
+
+    let job = stage.app.client.job(night).await.unwrap().unwrap();
+    let JobState::Succeeded { result: Some(renewed), .. } = job.state else {
+        panic!("{:?}", job.state)
     };
     // Every year that was missed, each with its invoice.
-    assert_eq!(renewed.as_str(), "74");
-    assert_eq!(stage.results("invoices").len(), 74);
-    assert_eq!(stage.results("invoices")[0], "R-C-1-2026-01-31.html");
-    let counts = stage.app.storage.counts().await.unwrap();
-    // The coupon, and two jobs for the next night.
-    assert_eq!(counts.of(StateName::Scheduled), 3);
+    let years = (0..200).map(|year| first.saturating_add(year.years()));
+    let missed = years.take_while(|day| *day <= jiff::Zoned::now().date()).count();
+    assert_eq!(renewed.as_str(), missed.to_string());
+    assert_eq!(stage.results("invoices").len(), missed);
+    assert_eq!(stage.results("invoices")[0], "R-C-1-2020-01-31.html");
+    let runs = renewals.runs(10).await.unwrap();
+    assert_eq!(runs.len(), 1);
+    assert_eq!((runs[0].job, runs[0].outcome), (Some(night), Some(StateName::Succeeded)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_letter_of_an_invoice_that_is_given_up_is_deleted() {
+    let stage = Stage::new(Duration::from_secs(3_600), None).await;
+    let order = Order {
+        order_id: "A-1".into(),
+        ordered_on: "2026-01-31".parse().unwrap(),
+        customer_id: None,
+        name: "Zoé".into(),
+        email: "zoe@example.com".parse().unwrap(),
+        address: String::new(),
+        currency: "EUR".into(),
+        items: Vec::new(),
+    };
+    stage.app.blocking(move |app| app.shop.place_order(&app.client, &order)).await.unwrap();
+    let states = async |state| stage.app.storage.counts().await.unwrap().of(state);
+    assert_eq!((states(StateName::Enqueued).await, states(StateName::Awaiting).await), (1, 1));
+    let waiting = stage.app.storage.jobs(JobFilter::state(StateName::Enqueued)).await.unwrap();
+    stage.app.client.delete(waiting.jobs[0].id).await.unwrap();
+    assert_eq!(states(StateName::Deleted).await, 2);
+    stage.drain().await;
+    assert!(stage.results("mail").is_empty());
 }

@@ -187,12 +187,14 @@ impl Dispatcher {
             return;
         }
         self.core.tallies.claimed.fetch_add(claimed as u64, Ordering::Relaxed);
-        answer.claimed.iter().for_each(|job| self.core.meters.claimed(job));
-        let registry = self.core.performer.registry();
+        let (registry, meters) = (self.core.performer.registry(), &self.core.meters);
         self.in_hand.take_in(answer.claimed, incarnation, |job| {
-            match registry.is_blocking(job.kind.as_str()) {
-                true => LaneName::Blocking,
-                false => LaneName::Async,
+            let handler = registry.numbered(job.kind.as_str());
+            let label = meters.label(handler.map(|(number, _)| number), &job.queue);
+            meters.claimed(label, job);
+            match handler.is_some_and(|(_, handler)| handler.is_blocking()) {
+                true => (LaneName::Blocking, label),
+                false => (LaneName::Async, label),
             }
         });
     }

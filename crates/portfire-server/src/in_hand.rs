@@ -77,6 +77,7 @@ struct State {
 /// A job that a worker is to run.
 pub(crate) struct Assigned {
     pub(crate) job: ClaimedJob,
+    pub(crate) label: Label,
     pub(crate) token: CancellationToken,
     pub(crate) incarnation: u64,
     pub(crate) desk: Arc<Desk>,
@@ -299,7 +300,7 @@ impl InHand {
         &self,
         jobs: Vec<ClaimedJob>,
         incarnation: u64,
-        lane_of: impl Fn(&ClaimedJob) -> LaneName,
+        sort: impl Fn(&ClaimedJob) -> (LaneName, Label),
     ) {
         let since = self.runtime.elapsed();
         let mut state = self.lock();
@@ -307,7 +308,8 @@ impl InHand {
             return;
         }
         for job in jobs {
-            state.lanes[lane_of(&job) as usize].add(job, since);
+            let (lane, label) = sort(&job);
+            state.lanes[lane as usize].add(job, label, since);
         }
         if state.closed {
             state.give_back_all();
@@ -468,9 +470,9 @@ impl State {
             return Take::Nothing;
         }
         match self.lanes[seat.lane as usize].start(seat.slot) {
-            Some((job, token)) => {
+            Some((job, label, token)) => {
                 let desk = Arc::clone(&self.desk);
-                Take::Job(Assigned { job, token, incarnation, desk })
+                Take::Job(Assigned { job, label, token, incarnation, desk })
             }
             None => Take::Nothing,
         }

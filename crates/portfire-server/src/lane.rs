@@ -9,6 +9,7 @@ use std::time::Duration;
 use portfire_core::{CancelReason, Claim, ClaimedJob, Lost, LostReason};
 
 use crate::cancellation::{CancellationSource, CancellationToken};
+use crate::meters::Label;
 use crate::prefetch::Pace;
 
 /// How long a job may wait here for a worker before it is given back, if more wait than the pool has
@@ -44,6 +45,7 @@ pub(crate) struct Lane {
 
 struct Ready {
     job: ClaimedJob,
+    label: Label,
     since: Duration,
 }
 
@@ -75,17 +77,17 @@ impl Lane {
     }
 
     /// A job was fetched.
-    pub(crate) fn add(&mut self, job: ClaimedJob, now: Duration) {
-        self.ready.push_back(Ready { job, since: now });
+    pub(crate) fn add(&mut self, job: ClaimedJob, label: Label, now: Duration) {
+        self.ready.push_back(Ready { job, label, since: now });
     }
 
     /// Puts the next job into a free slot.
-    pub(crate) fn start(&mut self, slot: usize) -> Option<(ClaimedJob, CancellationToken)> {
-        let Ready { job, .. } = self.ready.pop_front()?;
+    pub(crate) fn start(&mut self, slot: usize) -> Option<(ClaimedJob, Label, CancellationToken)> {
+        let Ready { job, label, .. } = self.ready.pop_front()?;
         let (source, token) = CancellationToken::new();
         self.slots[slot] = Slot::Running { claim: job.claim, source };
         self.busy += 1;
-        Some((job, token))
+        Some((job, label, token))
     }
 
     /// The attempt in a slot has ended after this time.

@@ -76,8 +76,7 @@ pub(crate) struct Label(usize);
 
 /// The meters of one server.
 pub(crate) struct Meters {
-    kinds: HashMap<&'static str, usize>,
-    /// By number; the last is `other`.
+    /// By the numbers of the registry; the last is `other`.
     kind_labels: Vec<&'static str>,
     queues: HashMap<QueueName, usize>,
     queue_labels: Vec<String>,
@@ -129,14 +128,8 @@ impl Meters {
     /// installed now.
     pub(crate) fn new(registry: &Registry, queues: &[QueueName]) -> Meters {
         describe();
-        let mut kinds = HashMap::new();
-        let mut kind_labels = Vec::new();
-        for entry in registry.iter() {
-            let names = std::iter::once(&entry.descriptor.kind).chain(entry.descriptor.aliases);
-            kinds.extend(names.map(|&name| (name, kind_labels.len())));
-            kind_labels.push(entry.descriptor.kind);
-        }
-        kind_labels.push(OTHER);
+        let kinds = registry.iter().map(|entry| entry.descriptor.kind);
+        let kind_labels: Vec<&'static str> = kinds.chain([OTHER]).collect();
         let names = queues.iter().map(|queue| queue.as_str().to_owned());
         let queue_labels: Vec<String> = names.chain([OTHER.to_owned()]).collect();
         let pairs = kind_labels.len() * queue_labels.len();
@@ -145,7 +138,6 @@ impl Meters {
             failed: metrics::counter!("portfire_storage_call_failures_total", "call" => call.name()),
         };
         Meters {
-            kinds,
             kind_labels,
             queues: queues.iter().cloned().zip(0..).collect(),
             queue_labels,
@@ -162,17 +154,16 @@ impl Meters {
         }
     }
 
-    /// What a job of this kind in this queue is counted under.
-    pub(crate) fn label(&self, kind: &str, queue: &QueueName) -> Label {
-        let kind = self.kinds.get(kind).copied().unwrap_or(self.kind_labels.len() - 1);
+    /// What a job is counted under whose handler has this number.
+    pub(crate) fn label(&self, kind: Option<usize>, queue: &QueueName) -> Label {
+        let kind = kind.unwrap_or(self.kind_labels.len() - 1);
         let queue = self.queues.get(queue).copied().unwrap_or(self.queue_labels.len() - 1);
         Label(kind * self.queue_labels.len() + queue)
     }
 
     /// A job was claimed.
-    pub(crate) fn claimed(&self, job: &ClaimedJob) {
-        let waited = job.claimed_at.since(job.enqueued_at);
-        self.job(self.label(job.kind.as_str(), &job.queue)).wait.record(waited);
+    pub(crate) fn claimed(&self, label: Label, job: &ClaimedJob) {
+        self.job(label).wait.record(job.claimed_at.since(job.enqueued_at));
     }
 
     /// An outcome was stored of an attempt that ran so long.

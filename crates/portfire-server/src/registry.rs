@@ -72,9 +72,9 @@ impl Registry {
         self.entries.is_empty()
     }
 
-    /// Whether a kind's handler runs on a thread that may block.
-    pub(crate) fn is_blocking(&self, kind: &str) -> bool {
-        self.find(kind).is_some_and(Registered::is_blocking)
+    /// The number of a kind's handler, from 0 in the order of [`iter`](Self::iter), and the handler.
+    pub(crate) fn numbered(&self, kind: &str) -> Option<(usize, &Registered)> {
+        self.by_kind.get(kind).map(|&at| (at, &self.entries[at]))
     }
 
     /// The services that handlers need and that are not there.

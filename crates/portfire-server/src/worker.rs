@@ -65,13 +65,12 @@ impl Worker {
 
     /// Runs one job; what it comes to, unless that is put down already.
     async fn work(&self, assigned: Assigned) -> Option<Done> {
-        let Assigned { job, token, incarnation, desk } = assigned;
+        let Assigned { job, label, token, incarnation, desk } = assigned;
         let performer: &Performer = &self.core.performer;
         let attempt = performer.attempt(job, token, &desk, Some(self.seat)).await;
         let Attempt { finish, notes, context, thread } = attempt;
-        let label = Some(self.core.meters.label(context.kind().as_str(), context.queue()));
         let context = (!self.core.applied.is_empty()).then_some(context);
-        let done = Done { finish, incarnation, label, notes, context };
+        let done = Done { finish, incarnation, label: Some(label), notes, context };
         let Some(thread) = thread else { return Some(done) };
         // The attempt has ended, but its thread may not have: when the handler ignored its timeout.
         // The job is not held up by that. The slot is: threads must not grow without a bound.

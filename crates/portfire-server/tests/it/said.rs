@@ -57,7 +57,7 @@ fn a_job_that_talks_all_the_time_is_sent_at_most_once_a_second() {
         stage.until_state(id, StateName::Succeeded).await;
         let pieces = stage.storage.cycles().iter().map(|cycle| cycle.notes.len()).sum::<usize>();
         assert!((9..=13).contains(&pieces), "{pieces} pieces in 10 s");
-        assert_eq!(stage.log(id).await.len(), 500.min(1_000), "a page");
+        assert_eq!(stage.log(id).await.len(), 500, "a page");
     });
 }
 

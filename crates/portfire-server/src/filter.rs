@@ -18,7 +18,7 @@ use portfire_core::{BoxFuture, Finish, Outcome};
 
 use crate::context::JobContext;
 use crate::handler::HandlerResult;
-use crate::perform::Innermost;
+use crate::innermost::Innermost;
 
 /// Runs around every handler. The first filter added is the outermost.
 ///

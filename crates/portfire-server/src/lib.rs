@@ -57,6 +57,7 @@ pub mod handler;
 pub mod health;
 mod heartbeat;
 mod in_hand;
+mod innermost;
 mod lane;
 mod lease;
 mod meters;

@@ -8,14 +8,14 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use portfire_core::job_error::Steer;
 use portfire_core::{
     AfterFailure, Annotation, BoxFuture, CancelReason, Cause, ClaimedJob, Client, ErrorRecord,
-    Finish, HistoryEntry, JobError, Level, Notes, Outcome, RetryPolicy, Timestamp,
+    Finish, HistoryEntry, Level, Notes, Outcome, RetryPolicy, Timestamp,
 };
 use tokio::sync::{Notify, oneshot};
 use tracing::Instrument;
@@ -24,7 +24,8 @@ use crate::cancellation::CancellationToken;
 use crate::context::{JobContext, Place};
 use crate::desk::Desk;
 use crate::filter::{ElectFilter, Next, ServerFilter};
-use crate::handler::{Handler, HandlerResult, Invocation, UnencodableResult};
+use crate::handler::{Handler, HandlerResult, Invocation};
+use crate::innermost::{Innermost, ThreadSlot};
 use crate::lane::Seat;
 use crate::panics::{caught, caught_in};
 use crate::registry::{Registered, Registry};
@@ -446,99 +447,6 @@ enum Ended {
     Dropped,
 }
 
-/// The handler with everything it needs: what the innermost filter runs.
-pub(crate) struct Innermost<'a> {
-    handler: Handler,
-    invocation: Invocation,
-    runtime: &'a dyn Runtime,
-    thread: &'a ThreadSlot,
-}
-
-impl<'a> Innermost<'a> {
-    pub(crate) fn run(self) -> BoxFuture<'a, HandlerResult> {
-        let job = self.invocation.context.clone();
-        match self.handler {
-            Handler::Async(handler) => match caught(|| handler(self.invocation)) {
-                Ok(run) => Box::pin(Caught { run, job }),
-                Err(message) => Box::pin(std::future::ready(Err(panic_error(message)))),
-            },
-            Handler::Blocking(handler) => Box::pin(async move {
-                let result = on_thread(handler, self.invocation, self.runtime, self.thread).await;
-                without_unencodable(&job, result)
-            }),
-        }
-    }
-}
-
-/// A result that cannot be stored is dropped, as one that is too large: the job has succeeded all the
-/// same, and its log says why there is no result.
-fn without_unencodable(job: &JobContext, result: HandlerResult) -> HandlerResult {
-    let Err(error) = &result else { return result };
-    match error.source().and_then(|source| source.downcast_ref::<UnencodableResult>()) {
-        Some(unencodable) => {
-            job.log_at(Level::Warn, format_args!("the result was dropped: {unencodable}"));
-            Ok(None)
-        }
-        None => result,
-    }
-}
-
-/// Where a blocking handler leaves word of its thread.
-#[derive(Default)]
-struct ThreadSlot(Mutex<Option<oneshot::Receiver<()>>>);
-
-impl ThreadSlot {
-    fn put(&self, thread: oneshot::Receiver<()>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-    }
-
-    fn into_inner(self) -> Option<oneshot::Receiver<()>> {
-        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn on_thread(
-    handler: fn(Invocation) -> HandlerResult,
-    invocation: Invocation,
-    runtime: &dyn Runtime,
-    thread: &ThreadSlot,
-) -> HandlerResult {
-    let (answer, answered) = oneshot::channel();
-    let (returned, thread_ended) = oneshot::channel();
-    thread.put(thread_ended);
-    let span = tracing::Span::current();
-    runtime.spawn_blocking(Box::new(move || {
-        let run = || span.in_scope(|| handler(invocation));
-        let result = caught(run).unwrap_or_else(|message| Err(panic_error(message)));
-        // Nobody listens any more when the attempt has timed out.
-        let _ = answer.send(result);
-        drop(returned);
-    }));
-    match answered.await {
-        Ok(result) => result,
-        Err(_) => {
-            Err(JobError::new("no thread could be had to run the handler").with_class("no_thread"))
-        }
-    }
-}
-
-/// A handler whose panic is its error, so that filters see it as one.
-struct Caught<'a> {
-    run: BoxFuture<'a, HandlerResult>,
-    job: JobContext,
-}
-
-impl Future for Caught<'_> {
-    type Output = HandlerResult;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<HandlerResult> {
-        // A future that panicked is never polled again: its attempt has ended.
-        caught(|| self.run.as_mut().poll(cx))
-            .unwrap_or_else(|message| Poll::Ready(Err(panic_error(message))))
-            .map(|result| without_unencodable(&self.job, result))
-    }
-}
-
 async fn poll_once<T>(mut future: Pin<&mut (dyn Future<Output = T> + Send)>) -> Option<T> {
     poll_fn(|cx| {
         Poll::Ready(match future.as_mut().poll(cx) {
@@ -547,10 +455,6 @@ async fn poll_once<T>(mut future: Pin<&mut (dyn Future<Output = T> + Send)>) -> 
         })
     })
     .await
-}
-
-fn panic_error(message: String) -> JobError {
-    JobError::new(message).with_class("panic")
 }
 
 /// Why a job is not to start any more, if it is not.

@@ -106,22 +106,25 @@ pub use portfire_core::{
     KindRecord, Level, Limit, LimitName, LimitRecord, LimitRule, LimitTarget, LimitUse, Limits,
     Lock, LockGuard, LockRecord, LogLine, LogPage, ManualClock, MemoryStorage, Misfire, Monitor,
     NewBatch, NewJob, NewRecurring, NotesRecord, Occurrence, Outcome, Overlap, ParentError,
-    ParentOutcome, ParentResult, Progress, Progression, QueueName, QueueRecord, Rate, Recurring,
-    RecurringFilter, RecurringId, RecurringJob, RecurringPage, RecurringRecord, Retention,
-    RetryPolicy, RunRecord, Schedule, ServerId, ServerRecord, StateName, StatisticsRecord, Storage,
-    StorageError, StorageInfo, SystemClock, Takes, Ties, Timestamp, Unique, UniqueKey, UniqueScope,
-    Upserted, WaitingRecord, When, Window,
+    ParentOutcome, ParentResult, Progress, Progression, QueueName, QueueRecord, Rate, Reason,
+    Recurring, RecurringFilter, RecurringId, RecurringJob, RecurringPage, RecurringRecord,
+    Retention, RetryPolicy, RunRecord, Schedule, ServerId, ServerRecord, StateName,
+    StatisticsRecord, Storage, StorageError, StorageInfo, SystemClock, Takes, Ties, Timestamp,
+    Unique, UniqueKey, UniqueScope, Upserted, WaitingRecord, When, Window,
 };
+/// Why a job is not running, and what keeps jobs from running: [`Client::explain`], [`Client::problems`].
+pub use portfire_core::{explain, problems};
 /// Cron texts and time zones; the macro [`cron!`] checks a text while the program is compiled.
 pub use portfire_cron as cron;
 pub use portfire_macros::{FromServices, cron, job, test};
 #[cfg(feature = "capture")]
 pub use portfire_server::Capture;
 pub use portfire_server::{
-    AppliedFilter, BackgroundProcess, CancellationToken, ElectFilter, FromServices, HandlerResult,
-    JobContext, JobDescriptor, JobSet, Need, Next, Phase, Pool, Problem, ProcessContext, Scope,
-    Server, ServerBuilder, ServerFilter, ServerStats, ServiceError, Services, Shutdown,
-    ShutdownReport, StartError, Tick, filter_fn, filter_with, process_fn, shutdown_signal,
+    AppliedFilter, BackgroundProcess, Bar, CancellationToken, ElectFilter, FromServices,
+    HandlerResult, Health, JobContext, JobDescriptor, JobSet, Need, Next, Phase, Pool, Problem,
+    ProcessContext, Scope, Server, ServerBuilder, ServerFilter, ServerStats, ServiceError,
+    ServiceHealth, Services, Shutdown, ShutdownReport, StartError, Tick, filter_fn, filter_with,
+    process_fn, shutdown_signal,
 };
 /// The SQLite storage with its settings, for what a URL cannot say.
 #[cfg(feature = "sqlite")]

@@ -28,6 +28,10 @@ fn events_of_a_handler_are_lines_of_its_log_and_of_no_others() {
                 }
             });
             stage.on("quiet", |_| async { DONE });
+            stage.on_blocking("sync", |_| {
+                tracing::debug!("on a thread");
+                DONE
+            });
             let _server = stage.server().workers(3).start().await.unwrap();
             let ids = [stage.enqueue("talk").await, stage.enqueue("talk").await];
             let quiet = stage.enqueue("quiet").await;
@@ -45,6 +49,9 @@ fn events_of_a_handler_are_lines_of_its_log_and_of_no_others() {
                 );
                 assert!(lines[1].at.since(lines[0].at) >= SECOND);
             }
+            let sync = stage.enqueue("sync").await;
+            stage.until_state(sync, StateName::Succeeded).await;
+            assert_eq!(stage.log(sync).await, ["on a thread"]);
             assert_eq!(stage.log(quiet).await, [] as [&str; 0], "the server itself is left out");
         });
     });

@@ -199,8 +199,9 @@ impl Runtime for World {
     fn spawn_blocking(&self, work: Box<dyn FnOnce() + Send>) {
         self.lock().threads += 1;
         let world = self.clone();
+        let subscriber = tracing::dispatcher::get_default(Clone::clone);
         std::thread::spawn(move || {
-            work();
+            tracing::dispatcher::with_default(&subscriber, work);
             world.lock().threads -= 1;
             world.shared.progress.notify_all();
         });

@@ -109,16 +109,17 @@ impl Schedule {
         Schedule::Cron { text: text.into(), zone: "UTC".to_owned() }
     }
 
-    /// The schedule in a form that finds instants.
+    /// The schedule in a form that finds instants, for a recurring job of this name: an `H` in a cron text
+    /// stands for a value that is drawn from the name, so that jobs of one text do not all fire at once.
     ///
     /// # Errors
     /// [`InvalidJob::Schedule`] that says what is wrong with the text, the zone or the interval.
-    pub fn compile(&self) -> Result<Timetable, InvalidJob> {
+    pub fn compile(&self, id: &RecurringId) -> Result<Timetable, InvalidJob> {
         let refuse = |reason: String| InvalidJob::Schedule { reason };
         match self {
             Schedule::Cron { text, zone } => {
-                let cron =
-                    CronExpression::parse(text).map_err(|error| refuse(error.to_string()))?;
+                let cron = CronExpression::parse_seeded(text, id.as_str());
+                let cron = cron.map_err(|error| refuse(error.to_string()))?;
                 let zone = Zone::parse(zone).map_err(|error| refuse(error.to_string()))?;
                 Ok(Timetable::Cron(cron, zone))
             }
@@ -254,7 +255,7 @@ impl NewRecurring {
     /// The first bound that is broken.
     pub fn validate(&self, limits: &Limits) -> Result<(), InvalidJob> {
         let refuse = |reason: &str| Err(InvalidJob::Schedule { reason: reason.to_owned() });
-        self.schedule.compile()?;
+        self.schedule.compile(&self.id)?;
         if let (Some(start), Some(end)) = (self.starts_at, self.ends_at)
             && end < start
         {
@@ -331,7 +332,7 @@ impl RecurringRecord {
     /// # Errors
     /// [`InvalidJob::Schedule`] when the schedule cannot be read here.
     pub fn next_after(&self, from: Timestamp) -> Result<Option<Timestamp>, InvalidJob> {
-        let timetable = self.definition.schedule.compile()?;
+        let timetable = self.definition.schedule.compile(&self.definition.id)?;
         Ok(self.next_in(&timetable, from))
     }
 
@@ -510,7 +511,7 @@ pub enum Fired {
 
 /// Decides what to do about a recurring job that is due at `now`.
 pub fn plan(record: &RecurringRecord, now: Timestamp) -> Fire {
-    let action = match record.definition.schedule.compile() {
+    let action = match record.definition.schedule.compile(&record.definition.id) {
         Ok(timetable) => action(record, &timetable, now),
         Err(mistake) => FireAction::Fault { reason: mistake.to_string() },
     };
@@ -575,4 +576,88 @@ pub struct RecurringPage {
     pub recurring: Vec<RecurringRecord>,
     /// Where to go on; `None` when this was the last page.
     pub next: Option<Cursor>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(schedule: Schedule, next_at: &str) -> RecurringRecord {
+        let id = RecurringId::stored("r");
+        let definition = NewRecurring::new(id, schedule, KindName::stored("k"), Json::empty());
+        RecurringRecord {
+            definition,
+            revision: 7,
+            created_at: at("2026-01-01T00:00:00Z"),
+            next_at: Some(at(next_at)),
+            paused: None,
+            fault: None,
+            last_planned_at: None,
+            last_job: None,
+        }
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_was_missed_is_made_up_for_as_the_policy_says() {
+        let mut hourly = record(Schedule::cron("0 * * * *"), "2026-01-01T10:00:00Z");
+        let now = at("2026-01-01T13:20:00Z");
+        let next_at = Some(at("2026-01-01T14:00:00Z"));
+        let first = at("2026-01-01T10:00:00Z");
+        assert_eq!(plan(&hourly, now).action, FireAction::Run { planned: vec![first], next_at });
+        hourly.definition.misfire = Misfire::All;
+        let FireAction::Run { planned, next_at: next } = plan(&hourly, now).action else {
+            panic!("no run")
+        };
+        assert_eq!((planned.len(), next), (4, next_at));
+        hourly.definition.misfire = Misfire::Skip;
+        assert_eq!(plan(&hourly, now).action, FireAction::PassOver { planned: first, next_at });
+        let in_time = at("2026-01-01T13:00:10Z");
+        let last = at("2026-01-01T13:00:00Z");
+        assert_eq!(plan(&hourly, in_time).action, FireAction::Run { planned: vec![last], next_at });
+    }
+
+    #[test]
+    fn an_interval_is_counted_from_its_anchor() {
+        let mut every = record(Schedule::Every(Duration::from_secs(90)), "2026-01-01T00:01:30Z");
+        let after = |every: &RecurringRecord, from: &str| every.next_after(at(from)).unwrap();
+        assert_eq!(after(&every, "2026-01-01T00:01:30Z"), Some(at("2026-01-01T00:03:00Z")));
+        every.definition.ends_at = Some(at("2026-01-01T00:02:00Z"));
+        assert_eq!(after(&every, "2026-01-01T00:01:30Z"), None);
+        every.definition.starts_at = Some(at("2026-01-01T00:01:00Z"));
+        assert_eq!(after(&every, "2025-01-01T00:00:00Z"), Some(at("2026-01-01T00:01:00Z")));
+    }
+
+    #[test]
+    fn a_text_with_h_fires_at_an_instant_of_the_names_own() {
+        let midnight = at("2026-01-01T00:00:00Z");
+        let next = |name: &str| {
+            let mut job = record(Schedule::cron("H 3 * * *"), "2026-01-01T00:00:00Z");
+            job.definition.id = RecurringId::stored(name);
+            job.next_after(midnight).unwrap().unwrap()
+        };
+        let instants: std::collections::BTreeSet<Timestamp> =
+            (0..40).map(|number| next(&format!("report-{number}"))).collect();
+        assert_eq!(next("report-1"), next("report-1"));
+        assert!(instants.len() > 15, "{instants:?}");
+        let hour = at("2026-01-01T03:00:00Z")..at("2026-01-01T04:00:00Z");
+        assert!(instants.iter().all(|instant| hour.contains(instant)), "{instants:?}");
+    }
+
+    #[test]
+    fn a_schedule_that_cannot_be_read_is_a_fault_and_a_pause_ends_without_making_up() {
+        let zone = Schedule::Cron { text: "0 * * * *".into(), zone: "Europe/Atlantis".into() };
+        let lost = record(zone, "2026-01-01T10:00:00Z");
+        let FireAction::Fault { reason } = plan(&lost, at("2026-01-01T10:00:00Z")).action else {
+            panic!("no fault")
+        };
+        assert!(reason.contains("Atlantis"), "{reason}");
+        let noon = at("2026-01-01T12:00:00Z");
+        let mut paused = record(Schedule::cron("0 * * * *"), "2026-01-01T10:00:00Z");
+        paused.paused = Some(Paused { until: Some(noon) });
+        assert_eq!(plan(&paused, noon).action, FireAction::Resume { next_at: Some(noon) });
+    }
 }

@@ -251,19 +251,21 @@ struct QueueGauge {
 }
 
 impl QueueGauges {
+    /// Whether gauges are kept for a queue; the first ones that are asked for have them.
+    pub(crate) fn keep(&mut self, queue: &QueueName) -> bool {
+        if !self.queues.contains_key(queue) && self.queues.len() < QUEUES_MAX {
+            self.queues.insert(queue.clone(), QueueGauge::new(queue));
+        }
+        self.queues.contains_key(queue)
+    }
+
     /// Sets the number of jobs of a queue in a state, and how long the one has waited that is next in line.
     pub(crate) fn set(
-        &mut self,
+        &self,
         queue: &QueueName,
         count: impl Fn(StateName) -> u64,
         waited: Duration,
     ) {
-        if !self.queues.contains_key(queue) {
-            if self.queues.len() >= QUEUES_MAX {
-                return;
-            }
-            self.queues.insert(queue.clone(), QueueGauge::new(queue));
-        }
         let Some(gauge) = self.queues.get(queue) else { return };
         for (state, gauge) in &gauge.states {
             gauge.set(count(*state) as f64);

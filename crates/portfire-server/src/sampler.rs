@@ -50,8 +50,15 @@ impl Service for Sampler {
     }
 
     async fn run_once(&mut self) -> Result<Duration, BoxError> {
+        // Those that the server serves come first, however many others there are.
+        for queue in &self.core.options.queues {
+            self.gauges.keep(queue);
+        }
         let now = self.core.ask(Call::Read, self.core.storage.now()).await?;
         for queue in self.core.ask(Call::Read, self.core.storage.queues()).await? {
+            if !self.gauges.keep(&queue.name) {
+                continue;
+            }
             let waited = self.waited(&queue, now).await?;
             self.gauges.set(&queue.name, |state| count(&queue, state), waited);
         }

@@ -10,6 +10,8 @@
 //!    makes the services that the handler asks for, and runs it inside the filters. Meanwhile the
 //!    job's token fires when the job is deleted, runs out of time, the server stops, or the lease is
 //!    lost: then another server may have the job, and nothing of this attempt counts any more.
+//!    What the handler says goes into its notebook (`notebook.rs`); the attempt leaves word of it on
+//!    the pool's desk (`desk.rs`), and the dispatcher sends it about once a second.
 //! 4. **Decided** (`perform.rs`). The performer turns whatever happened (a result, an error, a panic,
 //!    a timeout) into an outcome: succeeded, to be retried after a wait, failed, snoozed, discarded,
 //!    parked or released. Elect filters may replace it.

@@ -180,6 +180,22 @@ fn queues_are_measured_at_an_interval() {
 }
 
 #[test]
+fn queues_without_number_do_not_make_gauges_without_number() {
+    counted(|stage, numbers| async move {
+        stage.on("work", |_| async { DONE });
+        for n in 0..300 {
+            stage.enqueue_many("work", &format!("a{n:03}"), 1).await;
+        }
+        let _server = stage.server().queues(["z"]).start().await.unwrap();
+        stage.enqueue_many("work", "z", 1).await;
+        stage.world.pass(31 * SECOND).await;
+        let gauges = |key: &&String| key.starts_with("portfire_queue_wait_seconds");
+        assert_eq!(numbers.keys().iter().filter(gauges).count(), 200);
+        assert_eq!(numbers.of("portfire_queue_jobs{queue=z,state=succeeded}").value, 1.0);
+    });
+}
+
+#[test]
 fn rescues_deaths_and_lost_leases_are_counted() {
     counted(|stage, numbers| async move {
         let world = stage.world.clone();

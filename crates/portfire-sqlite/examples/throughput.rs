@@ -2,7 +2,7 @@
 //! `cargo run --release -p portfire-sqlite --example throughput [FOLDER] [SCENARIO…]`.
 //!
 //! Scenarios: serial, concurrent, many, cycle, backlog, finished, scheduled, bytes, processes,
-//! flood, latency, idle. All by default.
+//! flood, latency, idle, ties. All by default.
 //! The database is made in FOLDER (default: the temporary folder), at durable defaults.
 
 #![allow(clippy::print_stdout)]
@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portfire_core::{
-    ClaimRequest, ClaimedJob, CycleRequest, Finish, JobId, Json, KindName, NewJob, NewServer,
-    Outcome, QueueName, ServerId, Storage, Timestamp, When,
+    BatchId, ClaimRequest, ClaimedJob, Conflict, CycleRequest, Dependency, Finish, JobId, Json,
+    KindName, LimitName, LimitRule, LimitUse, NewBatch, NewJob, NewServer, Outcome, QueueName,
+    ServerId, Storage, Timestamp, UniqueKey, UniqueScope, When,
 };
 use portfire_sqlite::SqliteStorage;
 use portfire_sqlite::rusqlite::Connection;
 
-const SCENARIOS: [&str; 12] = [
+const SCENARIOS: [&str; 13] = [
     "serial",
     "concurrent",
     "many",
@@ -31,6 +32,7 @@ const SCENARIOS: [&str; 12] = [
     "flood",
     "latency",
     "idle",
+    "ties",
 ];
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -75,6 +77,7 @@ async fn measure(folder: &Path, wanted: &[String]) -> Result<()> {
             }
             "latency" => latency(&path).await?,
             "idle" => idle(&path).await?,
+            "ties" => ties(&path).await?,
             _ => processes(&path, &["role-flood", "role-flood", "role-enqueue", "role-work"])?,
         }
     }
@@ -222,6 +225,71 @@ async fn bytes(path: &Path) -> Result<()> {
     println!("bytes written a job: {:>6} in all", (after - before) / 200_000);
     println!("bytes of the file a job: {:>6}", std::fs::metadata(path)?.len() / 200_000);
     Ok(())
+}
+
+/// A flood of jobs with ties, beside one of plain jobs: each is created 1,000 a call, and run 200 a cycle. They
+/// take turns, so that all meet the same moods of the machine.
+async fn ties(path: &Path) -> Result<()> {
+    const JOBS: u32 = 30_000;
+    const ROUNDS: u32 = 4;
+    let sorts = ["plain", "continuations", "members", "unique", "limited"];
+    let mut watches: Vec<Stopwatch> = sorts.iter().map(|_| Stopwatch::start()).collect();
+    watches.iter_mut().for_each(Stopwatch::reset);
+    for round in 0..ROUNDS {
+        for (sort, watch) in sorts.iter().zip(&mut watches) {
+            let path = path.with_extension(format!("{sort}{round}.db"));
+            let storage = SqliteStorage::open(&path).await?;
+            let mut ids = Ids::new(20);
+            watch.go_on();
+            for call in 0..JOBS / 1_000 {
+                let (batches, jobs) = tied(sort, call, &mut ids);
+                storage.create_batches(batches, jobs).await?;
+            }
+            drain(&storage, 200).await?;
+            watch.stop();
+            storage.close().await;
+        }
+    }
+    let plain = (watches[0].took, watches[0].processor);
+    for (sort, watch) in sorts.iter().zip(&mut watches) {
+        watch.report(&format!("create + claim + finish, {sort}"), JOBS * ROUNDS);
+        let took = plain.0.as_secs_f64() / watch.took.as_secs_f64();
+        let processor = plain.1.as_secs_f64() / watch.processor.as_secs_f64();
+        println!("  {:.0} % of plain jobs' rate, {:.0} % by CPU", took * 100.0, processor * 100.0);
+    }
+    Ok(())
+}
+
+/// 1,000 jobs of a sort.
+fn tied(sort: &str, call: u32, ids: &mut Ids) -> (Vec<NewBatch>, Vec<NewJob>) {
+    let mut jobs: Vec<NewJob> = (0..1_000).map(|_| ids.job()).collect();
+    match sort {
+        "continuations" => {
+            for at in (1..jobs.len()).step_by(2) {
+                jobs[at].ties.after = vec![Dependency::on(jobs[at - 1].id)];
+            }
+        }
+        "members" => {
+            let batch = BatchId::new(ids.job().id);
+            jobs.iter_mut().for_each(|job| job.ties.batch = Some(batch));
+            return (vec![NewBatch::new(batch)], jobs);
+        }
+        "unique" => {
+            for (at, job) in jobs.iter_mut().enumerate() {
+                let key = format!("customer:{}", call as usize * 1_000 + at);
+                let scope = UniqueScope::UntilFinished;
+                job.ties.unique = Some(UniqueKey { key, scope, conflict: Conflict::Reject });
+            }
+        }
+        "limited" => {
+            let limit = LimitName::new("mail").expect("a legal name");
+            let declared = Some(LimitRule::concurrency(100_000));
+            let named = LimitUse { limit, partition: String::new(), declared };
+            jobs.iter_mut().for_each(|job| job.ties.limits = vec![named.clone()]);
+        }
+        _ => {}
+    }
+    (Vec::new(), jobs)
 }
 
 /// From a create to the hint, in the same handle and in another one, as another process has it.
@@ -455,6 +523,10 @@ impl Stopwatch {
         let (took, spent) = (Duration::ZERO, Duration::ZERO);
         let (started, processor_then) = (Instant::now(), processor());
         Stopwatch { started, processor_then, took, processor: spent }
+    }
+
+    fn reset(&mut self) {
+        (self.took, self.processor) = (Duration::ZERO, Duration::ZERO);
     }
 
     fn stop(&mut self) {

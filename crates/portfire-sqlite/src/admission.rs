@@ -309,8 +309,8 @@ impl Call {
     }
 
     /// Lets the batches of the call take their course, now that its jobs are stored.
-    pub(crate) fn finish(self, write: &mut Write<'_>) -> Result<(), Failure> {
-        batches::let_end(write, self.new_batches)
+    pub(crate) fn finish(self, write: &mut Write<'_>, emptied: Vec<i64>) -> Result<(), Failure> {
+        batches::let_end(write, self.new_batches, emptied)
     }
 }
 

@@ -244,8 +244,8 @@ pub(crate) fn hold_open(write: &mut Write<'_>) {
 pub(crate) fn let_end(
     write: &mut Write<'_>,
     made: Vec<(i64, Option<String>)>,
+    emptied: Vec<i64>,
 ) -> Result<(), Failure> {
-    let emptied = write.emptied.take().unwrap_or_default();
     for (number, unmet) in made {
         match unmet {
             Some(reason) => give_up(write, number, &reason)?,

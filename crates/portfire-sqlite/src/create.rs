@@ -78,8 +78,20 @@ fn store(
     new_batches: &[NewBatch],
     jobs: &[NewJob],
 ) -> Result<Vec<Created>, Failure> {
-    let mut call = Call::new(new_batches, jobs);
     batches::hold_open(write);
+    let stored = store_each(write, new_batches, jobs);
+    let emptied = write.emptied.take().unwrap_or_default();
+    let (created, call) = stored?;
+    call.finish(write, emptied)?;
+    Ok(created)
+}
+
+fn store_each(
+    write: &mut Write<'_>,
+    new_batches: &[NewBatch],
+    jobs: &[NewJob],
+) -> Result<(Vec<Created>, Call), Failure> {
+    let mut call = Call::new(new_batches, jobs);
     for batch in new_batches {
         call.add_batch(write, batch)?;
     }
@@ -89,8 +101,7 @@ fn store(
         let redirected = call.redirected(job);
         created.push(inserts.store(write, &mut call, redirected.as_ref().unwrap_or(job))?);
     }
-    call.finish(write)?;
-    Ok(created)
+    Ok((created, call))
 }
 
 /// The statements that each job of a call needs.

@@ -17,12 +17,17 @@ pub(crate) fn encode(ties: &Ties) -> Result<Option<String>, Failure> {
     if ties.is_empty() {
         return Ok(None);
     }
-    let mut ties = ties.clone();
-    ties.batch = None;
-    if ties.is_empty() {
-        return Ok(None);
-    }
-    let encoded = serde_json::to_string(&ties);
+    let encoded = match ties.batch {
+        None => serde_json::to_string(ties),
+        Some(_) => {
+            let mut others = ties.clone();
+            others.batch = None;
+            if others.is_empty() {
+                return Ok(None);
+            }
+            serde_json::to_string(&others)
+        }
+    };
     encoded.map(Some).map_err(|error| InvalidJob::Encode { reason: error.to_string() }.into())
 }
 

@@ -269,6 +269,18 @@ fn a_refused_call_leaves_nothing_in_its_batch() {
             assert!(matches!(refused, Err(StorageError::Invalid(_))), "{refused:?}");
         }
     });
+    // Nor does a single one that is refused keep others' batches from ending.
+    let empty = BatchId::new(id(u32::MAX - 2));
+    runtime.block_on(async {
+        let mut taken = job(0);
+        taken.args = Json::stored("1");
+        let refused = storage.create(vec![taken]);
+        let ended = storage.create_batches(vec![NewBatch::new(empty)], Vec::new());
+        let (refused, ended) = tokio::join!(refused, ended);
+        assert!(matches!(refused, Err(StorageError::IdTaken { .. })), "{refused:?}");
+        ended.unwrap();
+    });
+    assert_eq!(block_on(storage.batch(empty)).unwrap().unwrap().state, BatchState::Succeeded);
     let record = block_on(storage.batch(batch)).unwrap().unwrap();
     assert_eq!((record.members.total, record.members.pending), (151, 151));
     let filter = JobFilter { batch: Some(batch), max: 500, ..JobFilter::default() };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use portfire_core::recurring::{Fault, Paused};
 use portfire_core::{
-    Client, Cursor, JobId, JobOptions, Json, KindName, Misfire, Overlap, QueueName,
+    Client, Cursor, JobId, JobOptions, Json, KindName, Misfire, NewRecurring, Overlap, QueueName,
     RecurringChange, RecurringChanged, RecurringFilter, RecurringId, RecurringRecord, RunRecord,
     Schedule, Storage, Ties, Timestamp,
 };
@@ -83,11 +83,12 @@ struct Shown {
 impl From<RecurringRecord> for Shown {
     fn from(record: RecurringRecord) -> Shown {
         let definition = record.definition;
+        let words = in_words(&definition);
         Shown {
             id: definition.id,
             app: definition.app,
             declared: definition.declared,
-            words: in_words(&definition.schedule),
+            words,
             schedule: definition.schedule,
             starts_at: definition.starts_at,
             ends_at: definition.ends_at,
@@ -175,7 +176,7 @@ async fn show(
     }
     let definition = &record.definition;
     let optional = |at: Option<Timestamp>| at.map_or(String::new(), seconds);
-    let described = in_words(&definition.schedule).map(|words| format!(" ({words})"));
+    let described = in_words(definition).map(|words| format!(" ({words})"));
     fields(
         &[
             ("id", definition.id.to_string()),
@@ -291,9 +292,10 @@ fn schedule(schedule: &Schedule) -> String {
 }
 
 /// A cron text in words; `None` of an interval, which is words already, and of what cannot be read.
-fn in_words(schedule: &Schedule) -> Option<String> {
-    let Schedule::Cron { text, .. } = schedule else { return None };
-    Some(portfire_cron::CronExpression::parse(text).ok()?.describe())
+fn in_words(definition: &NewRecurring) -> Option<String> {
+    let Schedule::Cron { text, .. } = &definition.schedule else { return None };
+    let seed = definition.id.as_str();
+    Some(portfire_cron::CronExpression::parse_seeded(text, seed).ok()?.describe())
 }
 
 fn next(record: &RecurringRecord) -> String {

@@ -179,7 +179,83 @@ mutants! {
         enqueue_wakes_idle_worker, release_wakes_idle_worker, rescue_wakes_idle_worker,
         requeue_wakes_idle_worker, promote_wakes_idle_worker, retire_wakes_idle_worker,
         schedule_wakes_the_promoter, cancel_running_signals, pause_and_resume_are_heard,
-        every_listener_hears,
+        every_listener_hears, continue_wakes_idle_worker, release_left_over_wakes_the_promoter,
+        batch_cancel_wakes_the_promoter, batch_cancel_is_heard, limit_raised_live,
+        lock_waiter_woken, recurring_change_wakes_the_scheduler, recurring_fire_wakes_idle_worker,
     ];
     time_goes_back: TimeGoesBack by [storage_time_never_goes_back];
+    releases_before_the_end: ReleasesBeforeTheEnd by [
+        continue_fenced_parent_does_not_fire, fenced_finish_fires_no_continuation,
+        continue_waits_for_the_last_attempt,
+    ];
+    loses_a_link: LosesALink by [continue_diamond_all_parents, continue_ties_are_kept];
+    releases_again: ReleasesAgain by [
+        continue_fires_once_after_requeue, continue_deleted_stays_deleted_after_requeue,
+    ];
+    calls_back_twice: CallsBackTwice by [batch_requeue_member_does_not_refire];
+    never_calls_back: NeverCallsBack by [
+        batch_callback_once, batch_last_two_concurrent_200_rounds, batch_add_from_member,
+    ];
+    releases_all_at_once: ReleasesAllAtOnce by [
+        continue_5000_children_outbox, release_of_a_long_cascade_in_pieces,
+    ];
+    delays_from_creation: DelaysFromCreation by [continue_scheduled_next_state];
+    passes_nothing: PassesNothing by [
+        continue_result_passed, continue_error_passed, continue_batch_state_passed,
+    ];
+    counts_members_twice: CountsMembersTwice by [
+        batch_progress_numbers, batch_nested, batch_progress_exact_under_concurrency,
+    ];
+    starts_open_batches: StartsOpenBatches by [
+        batch_open_starts_with_its_seal, batch_open_does_not_end,
+    ];
+    forgets_nesting: ForgetsNesting by [batch_nested, batch_cancel_nested, batch_missing_is_refused];
+    takes_members_after_the_end: TakesMembersAfterTheEnd by [batch_add_after_complete_rejected];
+    cancels_late: CancelsLate by [batch_cancel_at_claim, batch_cancelled_takes_no_member];
+    keeps_key_after_deletion: KeepsKeyAfterDeletion by [
+        unique_freed_on_deletion, unique_never_leaks,
+    ];
+    keeps_key_after_the_end: KeepsKeyAfterTheEnd by [unique_freed_on_final, unique_never_leaks];
+    loses_key_at_the_claim: LosesKeyAtTheClaim by [
+        unique_freed_on_final, unique_kept_until_the_last_attempt,
+    ];
+    replaces_nothing: ReplacesNothing by [unique_replace, unique_replace_of_an_ended_holder];
+    limit_off_by_one: LimitOffByOne by [
+        limit_k_respected, limit_of_a_queue, limit_of_several_keys, limits_are_listed,
+    ];
+    leaks_slot_at_rescue: LeaksSlotAtRescue by [limit_slot_freed_on_crash];
+    leaks_slot_at_deletion: LeaksSlotAtDeletion by [limit_slot_not_leaked_on_delete];
+    line_ignores_rank: LineIgnoresRank by [limit_waiters_keep_their_order];
+    mixes_partitions: MixesPartitions by [
+        limit_partitions_are_apart, limit_partitions_take_turns, rate_of_partitions,
+    ];
+    forgets_the_rate: ForgetsTheRate by [
+        rate_limit_window, rate_fixed_window, rate_is_not_freed_by_an_end,
+    ];
+    code_overrides_limits: CodeOverridesLimits by [limit_declared_by_code];
+    ignores_aging: IgnoresAging by [claim_aging_before_priority];
+    fires_stale_plans: FiresStalePlans by [
+        recurring_cas_stale_next_noop, recurring_update_while_firing, repeat_of_a_fire,
+    ];
+    fire_moves_twice: FireMovesTwice by [
+        recurring_misfire_coalesce_one, recurring_dst_overlap_interval_both,
+        recurring_interval_keeps_its_anchor,
+    ];
+    misfires_only_one: MisfiresOnlyOne by [
+        recurring_misfire_strict_all, recurring_misfire_all_in_pieces,
+    ];
+    overlaps_always: OverlapsAlways by [
+        recurring_overlap_skip, recurring_overlap_queue_one, recurring_overlap_cancel_previous,
+    ];
+    trigger_is_a_change: TriggerIsAChange by [recurring_trigger_now_keeps_next];
+    upsert_begins_anew: UpsertBeginsAnew by [
+        recurring_upsert_unchanged, recurring_update_keeps_last, recurring_upsert_keeps_the_pause,
+    ];
+    apps_share_names: AppsShareNames by [recurring_belongs_to_its_application];
+    prunes_too_much: PrunesTooMuch by [recurring_prune];
+    repeats_fences: RepeatsFences by [lock_fence_monotonic, lock_acquire_release];
+    locks_for_ever: LocksForEver by [lock_expires, lock_timeout, lock_renew_after_loss_fails];
+    releases_any_lock: ReleasesAnyLock by [lock_release_by_other_noop];
+    notes_unfenced: NotesUnfenced by [notes_fenced];
+    notes_twice: NotesTwice by [notes_piece_once, notes_of_a_repeated_cycle];
 }

@@ -154,16 +154,18 @@ pub async fn notes_piece_once(s: Stage) {
     assert_eq!(texts(&s, job).await, ["one", "two", "three"]);
 }
 
-/// A cycle that is repeated as a whole says nothing twice.
+/// A cycle that is repeated as a whole says nothing twice, with and without a finish in it.
 pub async fn notes_of_a_repeated_cycle(s: Stage) {
     let (server, job, claim) = running(&s).await;
-    let notes = vec![Annotation { claim, notes: says(claim, 0, &["one"]) }];
-    let finished = vec![finish(claim, success())];
-    let request = CycleRequest { notes, finished, ..server.request() };
-    for repeated in [false, true] {
-        server.cycle(CycleRequest { repeated, ..request.clone() }).await;
+    for (piece, ends) in [(0, false), (1, true)] {
+        let notes = vec![Annotation { claim, notes: says(claim, piece, &["said"]) }];
+        let finished = ends.then(|| finish(claim, success())).into_iter().collect();
+        let request = CycleRequest { notes, finished, ..server.request() };
+        for repeated in [false, true] {
+            server.cycle(CycleRequest { repeated, ..request.clone() }).await;
+            assert_eq!(texts(&s, job).await.len(), piece as usize + 1);
+        }
     }
-    assert_eq!(texts(&s, job).await, ["one"]);
 }
 
 /// Several pieces in one cycle are taken down in their order.

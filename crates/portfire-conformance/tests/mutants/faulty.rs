@@ -1,99 +1,26 @@
 //! The reference storage with one fault planted over it.
 
-use std::collections::BTreeSet;
+mod fault;
+mod planted;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use portfire_core::{
     Action, Answer, Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage,
-    BatchRecord, Bucket, Change, Changed, Claim, Cleaned, Clock, Continuation, Counts, Created,
-    Cursor, Cycle, CycleRequest, DueRecurring, Finish, Fire, Fired, HistoryEntry, JobFilter, JobId,
-    JobPage, JobRecord, JobState, Json, KeyRecord, KindRecord, LimitName, LimitRecord, LimitRule,
-    LimitTarget, LockAnswer, LockRecord, LockRequest, LogPage, Lost, ManualClock, MemoryStorage,
-    Monitor, NewBatch, NewJob, NewServer, NotesRecord, Outcome, Promoted, QueueName, QueueRecord,
-    RecurringChange, RecurringChanged, RecurringFilter, RecurringId, RecurringPage,
-    RecurringRecord, RescueRequest, Rescued, RunRecord, ServerId, ServerRecord, StateName,
-    StatisticsRecord, Storage, StorageError, StorageInfo, Timestamp, Verdict, WaitingRecord,
-    WakeupHub, Wakeups,
+    BatchRecord, BatchState, Bucket, Change, Changed, Claim, Cleaned, Clock, Continuation, Counts,
+    Created, Cursor, Cycle, CycleRequest, DueRecurring, Finish, Fire, Fired, HistoryEntry,
+    JobFilter, JobId, JobPage, JobRecord, JobState, Json, KeyRecord, KindRecord, LimitName,
+    LimitRecord, LimitRule, LimitTarget, LockAnswer, LockRecord, LockRequest, LogPage, Lost,
+    ManualClock, MemoryStorage, Monitor, NewBatch, NewJob, NewServer, NotesRecord, Outcome,
+    Promoted, QueueName, QueueRecord, RecurringChange, RecurringChanged, RecurringFilter,
+    RecurringId, RecurringPage, RecurringRecord, RescueRequest, Rescued, RunRecord, ServerId,
+    ServerRecord, StateName, StatisticsRecord, Storage, StorageError, StorageInfo, Timestamp,
+    Verdict, WaitingRecord, WakeupHub, Wakeups,
 };
 
-macro_rules! faults {
-    ($($(#[$doc:meta])* $fault:ident,)*) => {
-        /// What is wrong.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Fault {
-            $($(#[$doc])* $fault,)*
-        }
-
-        impl Fault {
-            /// All of them.
-            pub(crate) const ALL: &[Fault] = &[$(Fault::$fault),*];
-        }
-    };
-}
-
-faults! {
-    /// A finish is applied under any attempt.
-    FinishIgnoresAttempt,
-    /// A finish is applied for any server.
-    FinishIgnoresServer,
-    /// A finish that was applied before is fenced.
-    RepeatedFinishIsFenced,
-    /// A finish that was fenced is counted.
-    FencedFinishCounts,
-    /// A retry counts no failure.
-    RetryCountsNoFailure,
-    /// A released job goes to the end of its queue.
-    ReleaseLosesPlace,
-    /// A create that is repeated stores another job.
-    CreateIsNotIdempotent,
-    /// A call that is refused stores what it can.
-    CreateIsHalf,
-    /// The args of a claimed job are spelt anew.
-    ClaimRewritesArgs,
-    /// A claim takes one more than asked.
-    ClaimsTooMany,
-    /// A claim goes through the queues by name.
-    ClaimSortsQueues,
-    /// A claim takes jobs of paused queues.
-    ClaimIgnoresPause,
-    /// A cycle that is repeated claims anew.
-    RepeatClaimsAnew,
-    /// A heartbeat of a dead server is answered.
-    HeartbeatRevivesDead,
-    /// Asking what is lost renews the lease.
-    VerifyRenews,
-    /// A rescue counts no recovery.
-    RescueCountsNoRecovery,
-    /// A rescue never gives a job up.
-    RescueNeverPoisons,
-    /// A rescue takes jobs of servers that live.
-    RescueKillsLive,
-    /// A job is promoted half a minute early.
-    PromotesEarly,
-    /// A promotion moves all that is due, whatever was asked.
-    PromoteIgnoresMax,
-    /// A change does not look at what is expected.
-    ChangeIgnoresExpectation,
-    /// A job that runs cannot be deleted.
-    DeleteSparesRunning,
-    /// A cleaning removes jobs that had expired and were asked for again.
-    CleanIgnoresRequeue,
-    /// A cleaning removes all that has expired, whatever was asked.
-    CleanIgnoresMax,
-    /// A deletion moves no counter.
-    CountersMissDeletions,
-    /// Statistics know no failures.
-    StatisticsMissFailures,
-    /// The second line of a history is lost.
-    HistoryHasAGap,
-    /// Pages go on by number, not after the last job.
-    PagesGoByNumber,
-    /// Nobody hears of anything.
-    WakesNobody,
-    /// Time is what the host's clock says.
-    TimeGoesBack,
-}
+pub(crate) use fault::Fault;
 
 /// A storage that is wrong in one place.
 #[derive(Debug)]
@@ -102,18 +29,26 @@ pub(crate) struct FaultyStorage {
     fault: Fault,
     clock: Arc<ManualClock>,
     silent: WakeupHub,
-    notes: Mutex<Notes>,
+    memo: Mutex<Memo>,
 }
 
 /// What some faults need to remember.
 #[derive(Debug, Default)]
-struct Notes {
+struct Memo {
     /// Jobs that are gone for readers.
     hidden: BTreeSet<JobId>,
     /// Finishes that were fenced.
     fenced: u64,
     /// Ids made for repeated creates.
     copies: u8,
+    /// Which job took a unique key last.
+    keys: BTreeMap<String, JobId>,
+    /// Batches whose cancellation was put off.
+    cancelled: Vec<(BatchId, BatchChange)>,
+    /// How often notes were taken down.
+    pieces: u32,
+    /// Whether a slot was leaked.
+    leaked: bool,
 }
 
 impl FaultyStorage {
@@ -122,15 +57,15 @@ impl FaultyStorage {
         fault: Fault,
         clock: Arc<ManualClock>,
     ) -> FaultyStorage {
-        FaultyStorage { inner, fault, clock, silent: WakeupHub::default(), notes: Mutex::default() }
+        FaultyStorage { inner, fault, clock, silent: WakeupHub::default(), memo: Mutex::default() }
     }
 
     fn is(&self, fault: Fault) -> bool {
         self.fault == fault
     }
 
-    fn notes(&self) -> MutexGuard<'_, Notes> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn memo(&self) -> MutexGuard<'_, Memo> {
+        self.memo.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn everything(&self, filter: &JobFilter) -> Result<Vec<JobRecord>, StorageError> {
@@ -210,7 +145,7 @@ impl FaultyStorage {
             let expired = |entry: &HistoryEntry| {
                 entry.state.is_final() && now.since(entry.at) > Duration::from_secs(86_400)
             };
-            gone += u32::from(history.iter().any(expired) && self.notes().hidden.insert(job.id));
+            gone += u32::from(history.iter().any(expired) && self.memo().hidden.insert(job.id));
         }
         Ok(gone)
     }
@@ -225,17 +160,28 @@ impl FaultyStorage {
 }
 
 impl Storage for FaultyStorage {
-    fn create(&self, mut jobs: Vec<NewJob>) -> Answer<'_, Vec<Created>> {
+    fn create_batches(
+        &self,
+        mut batches: Vec<NewBatch>,
+        mut jobs: Vec<NewJob>,
+    ) -> Answer<'_, Vec<Created>> {
         Box::pin(async move {
             if self.is(Fault::CreateIsNotIdempotent) {
                 for job in &mut jobs {
                     if self.inner.job(job.id).await?.is_some() {
-                        self.notes().copies += 1;
-                        job.id = JobId::from_bytes([self.notes().copies; 16]);
+                        self.memo().copies += 1;
+                        job.id = JobId::from_bytes([self.memo().copies; 16]);
                     }
                 }
             }
-            let created = self.inner.create(jobs.clone()).await;
+            self.twist_batches(&mut batches);
+            for job in &mut jobs {
+                self.twist_job(job).await?;
+            }
+            if let Some(holder) = self.leaked_key(&jobs).await? {
+                return Ok(vec![Created { id: holder, existing: true }]);
+            }
+            let created = self.inner.create_batches(batches, jobs.clone()).await;
             if created.is_err() && self.is(Fault::CreateIsHalf) {
                 for job in jobs {
                     // What is refused alone is left out.
@@ -246,36 +192,38 @@ impl Storage for FaultyStorage {
         })
     }
 
-    fn create_batches(
-        &self,
-        batches: Vec<NewBatch>,
-        jobs: Vec<NewJob>,
-    ) -> Answer<'_, Vec<Created>> {
-        self.inner.create_batches(batches, jobs)
-    }
-
     fn change_batch(&self, batch: BatchId, change: BatchChange) -> Answer<'_, BatchChanged> {
+        if self.is(Fault::CancelsLate) && matches!(change, BatchChange::Cancel { .. }) {
+            self.memo().cancelled.push((batch, change));
+            let answer = Ok(BatchChanged::Applied(BatchState::Cancelling));
+            return Box::pin(std::future::ready(answer));
+        }
         self.inner.change_batch(batch, change)
     }
 
     fn change_recurring(&self, change: RecurringChange) -> Answer<'_, RecurringChanged> {
-        self.inner.change_recurring(change)
+        Box::pin(self.twisted_recurring(change))
     }
 
     fn due_recurring(&self, max: u32) -> Answer<'_, DueRecurring> {
         self.inner.due_recurring(max)
     }
 
-    fn fire(&self, plans: Vec<Fire>) -> Answer<'_, Vec<Fired>> {
-        self.inner.fire(plans)
+    fn fire(&self, mut plans: Vec<Fire>) -> Answer<'_, Vec<Fired>> {
+        Box::pin(async move {
+            for plan in &mut plans {
+                self.twist_plan(plan).await?;
+            }
+            self.inner.fire(plans).await
+        })
     }
 
     fn set_limit(&self, target: LimitTarget, rule: Option<LimitRule>) -> Answer<'_, ()> {
-        self.inner.set_limit(target, rule)
+        self.inner.set_limit(target, rule.map(|rule| self.twisted_rule(rule)))
     }
 
     fn lock(&self, request: LockRequest) -> Answer<'_, LockAnswer> {
-        self.inner.lock(request)
+        Box::pin(self.twisted_lock(request))
     }
 
     fn announce(&self, server: NewServer) -> Answer<'_, ()> {
@@ -309,6 +257,8 @@ impl Storage for FaultyStorage {
             for finish in &mut request.finished {
                 self.twisted_finish(finish).await?;
             }
+            self.before_cycle(&mut request).await?;
+            let finished = request.finished.clone();
             if self.is(Fault::FinishIgnoresServer) {
                 self.finish_for_anyone(&request).await?;
             }
@@ -334,18 +284,22 @@ impl Storage for FaultyStorage {
                 self.inner.promote(u32::MAX).await?;
             }
             let mut cycle = answer?;
+            self.after_finishes(&finished, &cycle).await?;
             for verdict in &mut cycle.verdicts {
                 match verdict {
                     Verdict::Already if self.is(Fault::RepeatedFinishIsFenced) => {
                         *verdict = Verdict::Fenced;
                     }
-                    Verdict::Fenced => self.notes().fenced += 1,
+                    Verdict::Fenced => self.memo().fenced += 1,
                     _ => {}
                 }
             }
             for job in &mut cycle.claimed {
                 if self.is(Fault::RescueCountsNoRecovery) {
                     job.recoveries = 0;
+                }
+                if self.is(Fault::PassesNothing) {
+                    job.parents.clear();
                 }
                 if self.is(Fault::ClaimRewritesArgs)
                     && let Ok(value) = job.args.decode::<serde_json::Value>()
@@ -367,7 +321,11 @@ impl Storage for FaultyStorage {
                     self.inner.retire(server.id).await?;
                 }
             }
-            self.inner.rescue(request).await
+            let rescued = self.inner.rescue(request).await?;
+            if self.is(Fault::LeaksSlotAtRescue) && rescued.returned > 0 {
+                self.take_a_slot_of_each_limit().await?;
+            }
+            Ok(rescued)
         })
     }
 
@@ -375,6 +333,10 @@ impl Storage for FaultyStorage {
         Box::pin(async move {
             if self.is(Fault::PromotesEarly) {
                 self.requeue_soon_due().await?;
+            }
+            let cancelled = std::mem::take(&mut self.memo().cancelled);
+            for (batch, change) in cancelled {
+                self.inner.change_batch(batch, change).await?;
             }
             let max = if self.is(Fault::PromoteIgnoresMax) { u32::MAX } else { max };
             self.inner.promote(max).await
@@ -395,6 +357,7 @@ impl Storage for FaultyStorage {
                     answers.push(Changed::Unchanged);
                     continue;
                 }
+                self.memo().leaked |= runs && deletes && self.is(Fault::LeaksSlotAtDeletion);
                 answers.extend(self.inner.change(vec![change.clone()]).await?);
             }
             Ok(answers)
@@ -445,7 +408,7 @@ impl Monitor for FaultyStorage {
                 counts.deleted_total = 0;
             }
             if self.is(Fault::FencedFinishCounts) {
-                counts.succeeded_total += self.notes().fenced;
+                counts.succeeded_total += self.memo().fenced;
             }
             Ok(counts)
         })
@@ -454,7 +417,7 @@ impl Monitor for FaultyStorage {
     fn job(&self, id: JobId) -> Answer<'_, Option<JobRecord>> {
         Box::pin(async move {
             let job = self.inner.job(id).await?;
-            Ok(job.filter(|job| !self.notes().hidden.contains(&job.id)).map(|job| self.seen(job)))
+            Ok(job.filter(|job| !self.memo().hidden.contains(&job.id)).map(|job| self.seen(job)))
         })
     }
 
@@ -475,7 +438,7 @@ impl Monitor for FaultyStorage {
             } else {
                 self.inner.jobs(filter).await?
             };
-            page.jobs.retain(|job| !self.notes().hidden.contains(&job.id));
+            page.jobs.retain(|job| !self.memo().hidden.contains(&job.id));
             page.jobs = page.jobs.into_iter().map(|job| self.seen(job)).collect();
             Ok(page)
         })
@@ -498,7 +461,13 @@ impl Monitor for FaultyStorage {
     }
 
     fn batch(&self, id: BatchId) -> Answer<'_, Option<BatchRecord>> {
-        self.inner.batch(id)
+        Box::pin(async move {
+            let mut found = self.inner.batch(id).await?;
+            if let Some(batch) = found.as_mut().filter(|_| self.is(Fault::CountsMembersTwice)) {
+                batch.members.succeeded *= 2;
+            }
+            Ok(found)
+        })
     }
 
     fn batches(&self, filter: BatchFilter) -> Answer<'_, BatchPage> {

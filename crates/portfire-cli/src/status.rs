@@ -1,8 +1,12 @@
-//! `portfire status`: how many jobs stand where, the queues, the servers.
+//! `portfire status`: how many jobs stand where, the queues, the servers, how many rules there are.
 
 use std::io::Write;
 
-use portfire_core::{Counts, QueueRecord, ServerRecord, StateName, Storage, Timestamp};
+use portfire_core::monitor::PAGE_MAX;
+use portfire_core::{
+    BatchFilter, BatchState, Counts, QueueRecord, RecurringFilter, ServerRecord, StateName,
+    Storage, Timestamp,
+};
 use serde::Serialize;
 
 use crate::answer;
@@ -18,6 +22,29 @@ struct Status {
     counts: Counts,
     queues: Vec<QueueRecord>,
     servers: Vec<ServerRecord>,
+    recurring: Recurring,
+    batches: Batches,
+    /// Limits that have a rule.
+    limits: usize,
+}
+
+/// Recurring jobs, of which one page is looked at.
+#[derive(Debug, Serialize)]
+struct Recurring {
+    count: usize,
+    /// Whether there are more than those.
+    more: bool,
+    paused: usize,
+    /// Those whose schedule cannot be read, or that were given up.
+    faulty: usize,
+}
+
+/// Batches that have started and not ended, of which one page is looked at.
+#[derive(Debug, Serialize)]
+struct Batches {
+    started: usize,
+    /// Whether there are more than those.
+    more: bool,
 }
 
 pub(crate) async fn run(
@@ -31,8 +58,29 @@ pub(crate) async fn run(
         counts: storage.counts().await?,
         queues: storage.queues().await?,
         servers: storage.servers().await?,
+        recurring: recurring(storage).await?,
+        batches: batches(storage).await?,
+        limits: storage.limits().await?.len(),
     };
     if json { answer::json(&status, out) } else { show(&status, out) }
+}
+
+async fn recurring(storage: &dyn Storage) -> Result<Recurring, Failure> {
+    let filter = RecurringFilter { max: PAGE_MAX, ..RecurringFilter::default() };
+    let page = storage.recurring_jobs(filter).await?;
+    Ok(Recurring {
+        count: page.recurring.len(),
+        more: page.next.is_some(),
+        paused: page.recurring.iter().filter(|record| record.paused.is_some()).count(),
+        faulty: page.recurring.iter().filter(|record| record.fault.is_some()).count(),
+    })
+}
+
+async fn batches(storage: &dyn Storage) -> Result<Batches, Failure> {
+    let state = Some(BatchState::Started);
+    let filter = BatchFilter { state, max: PAGE_MAX, ..BatchFilter::default() };
+    let page = storage.batches(filter).await?;
+    Ok(Batches { started: page.batches.len(), more: page.next.is_some() })
 }
 
 fn show(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
@@ -51,10 +99,13 @@ fn show(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
     writeln!(out)?;
     show_servers(&status.servers, status.now, out)?;
 
+    writeln!(out)?;
+    show_rules(status, out)?;
+
     let counts = &status.counts;
     writeln!(
         out,
-        "\nEver: {} created, {} succeeded, {} failed, {} deleted, {} retried, {} recovered, {} cleaned",
+        "Ever: {} created, {} succeeded, {} failed, {} deleted, {} retried, {} recovered, {} cleaned",
         counts.created_total,
         counts.succeeded_total,
         counts.failed_total,
@@ -63,6 +114,24 @@ fn show(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
         counts.recovered_total,
         counts.cleaned_total
     )?;
+    Ok(())
+}
+
+/// Recurring jobs, batches and limits, where there are any.
+fn show_rules(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
+    let Recurring { count, more, paused, faulty } = status.recurring;
+    let or_more = |more: bool| if more { " or more" } else { "" };
+    if count > 0 {
+        let more = or_more(more);
+        writeln!(out, "Recurring jobs: {count}{more}, {paused} paused, {faulty} with an error")?;
+    }
+    let Batches { started, more } = status.batches;
+    if started > 0 {
+        writeln!(out, "Batches that have started: {started}{}", or_more(more))?;
+    }
+    if status.limits > 0 {
+        writeln!(out, "Limits: {}", status.limits)?;
+    }
     Ok(())
 }
 

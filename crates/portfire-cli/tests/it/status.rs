@@ -1,5 +1,10 @@
 //! `portfire status` and `portfire migrate`.
 
+use portfire_core::{
+    BatchId, Client, Json, KindName, NewBatch, NewJob, NewRecurring, RecurringChange, RecurringId,
+    Schedule,
+};
+
 use crate::program::{Database, portfire};
 
 #[test]
@@ -48,6 +53,38 @@ fn the_status_for_programs_has_every_state() {
     assert_eq!(status["storage"]["name"], "sqlite");
     assert_eq!(status["queues"][0]["name"], "default");
     assert_eq!(status["servers"], serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn the_status_counts_recurring_jobs_batches_and_limits() {
+    let database = Database::with_jobs(1);
+    let before = database.run(&["status"]).ok();
+    assert!(!before.contains("Recurring") && !before.contains("Limits"), "{before}");
+    let client = Client::new(database.open().await);
+    let kind = KindName::new("report").unwrap();
+    for (id, text) in [("a", "@daily"), ("b", "@hourly")] {
+        let id = RecurringId::new(id).unwrap();
+        let new = NewRecurring::new(id, Schedule::cron(text), kind.clone(), Json::empty());
+        let change = RecurringChange::Upsert(Box::new(new));
+        client.storage().change_recurring(change).await.unwrap();
+    }
+    let batch = NewBatch::new(BatchId::new(client.next_id()));
+    let mut member = NewJob::new(client.next_id(), kind, Json::empty());
+    member.ties.batch = Some(batch.id);
+    client.storage().create_batches(vec![batch], vec![member]).await.unwrap();
+    database.run(&["recurring", "pause", "a"]).ok();
+    database.run(&["limits", "set", "smtp", "--concurrency", "1"]).ok();
+
+    let status = database.run(&["status"]).ok();
+    for line in [
+        "Recurring jobs: 2, 1 paused, 0 with an error",
+        "Batches that have started: 1",
+        "Limits: 1",
+    ] {
+        assert!(status.lines().any(|found| found == line), "{line:?} is missing in\n{status}");
+    }
+    let json = database.run(&["status", "--json"]).json();
+    assert_eq!((&json["recurring"]["count"], &json["batches"]["started"]), (&2.into(), &1.into()));
 }
 
 #[test]

@@ -22,6 +22,7 @@
 //! - **Cancel safety**: dropping a call's future leaves it applied or not applied, never half, and
 //!   holds no lock.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -55,8 +56,11 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, StorageError>>;
 pub const BATCH_MAX: usize = 10_000;
 
 /// Where jobs live: the writing half of the contract. See the [module](self) for what holds throughout.
+///
+/// It is [`Any`], so that code which needs what only one storage can do, such as a transaction of its
+/// database, finds out whether it has that one.
 #[allow(unused_variables)]
-pub trait Storage: Monitor + fmt::Debug + Send + Sync + 'static {
+pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     /// Stores jobs, all or none.
     ///
     /// Each is created `scheduled` when its [`When`] lies ahead, else `enqueued` at the end of its

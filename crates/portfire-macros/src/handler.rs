@@ -23,6 +23,8 @@ pub(crate) struct Job<'a> {
     pub(crate) conditions: Vec<&'a Attribute>,
     pub(crate) parameters: &'a Parameters,
     pub(crate) returned: &'a Type,
+    /// Whether the body returns a `Completed` in its place.
+    pub(crate) completes: bool,
     pub(crate) is_async: bool,
     /// The function with the body.
     pub(crate) body: TokenStream,
@@ -203,13 +205,22 @@ impl Job<'_> {
         });
         let arguments = self.parameters.all.iter().map(|parameter| parameter.argument());
         let wait = self.is_async.then(|| quote!(.await));
+        let span = self.returned.span();
+        let returned = quote!(#body(#receiver #(#arguments),*) #wait);
+        let returned = match self.completes {
+            true => {
+                let private = at(span, &private);
+                quote_spanned!(span=> #private::without_receipt(#returned))
+            }
+            false => returned,
+        };
         let work = quote! {
             let (#(#names,)*) = #private::decode(&#args, #version, #migrate, |#fields| {
                 ::core::result::Result::Ok((#(#reads,)*))
             })?;
             #(#supplies)*
             #instance
-            (#marker::__RETURNED.into_result)(#body(#receiver #(#arguments),*) #wait)
+            (#marker::__RETURNED.into_result)(#returned)
         };
         let supplied = self
             .takes_supplies()

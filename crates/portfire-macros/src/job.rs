@@ -76,7 +76,7 @@ fn written(attribute: &JobAttribute, function: &OpaqueFn, parameters: &Parameter
     let conditions = function.attributes_named(&["cfg"]);
     let root = attribute.root();
     let kind = plain(name);
-    let returned = function.returned();
+    let (returned, completes) = function.stored_return(&root);
     let job = Job {
         root: root.clone(),
         attribute,
@@ -86,6 +86,7 @@ fn written(attribute: &JobAttribute, function: &OpaqueFn, parameters: &Parameter
         conditions: conditions.clone(),
         parameters,
         returned: &returned,
+        completes,
         is_async: signature.asyncness.is_some(),
         body: quote!(#name::run),
         instance: None,

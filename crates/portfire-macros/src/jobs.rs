@@ -57,6 +57,7 @@ struct Method {
     parameters: Parameters,
     receiver: Option<Receiver>,
     returned: Type,
+    completes: bool,
 }
 
 /// Whether the item is an impl block and not a function.
@@ -89,7 +90,7 @@ pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> TokenStream {
         let (mistakes, block) = (mistakes.into_tokens(), block.without_jobs());
         return quote!(#mistakes #block);
     };
-    let methods = block.methods(&mut mistakes);
+    let methods = block.methods(&root, &mut mistakes);
     if methods.is_empty() && mistakes.is_empty() {
         mistakes.push(syn::Error::new_spanned(
             &block.service,
@@ -124,16 +125,21 @@ fn service_name(block: &Block, mistakes: &mut Mistakes) -> Option<Ident> {
 }
 
 impl Block {
-    fn methods(&self, mistakes: &mut Mistakes) -> Vec<Method> {
+    fn methods(&self, root: &TokenStream, mistakes: &mut Mistakes) -> Vec<Method> {
         let functions = self.items.iter().filter_map(|item| match item {
             Item::Function(function) => Some(&**function),
             Item::Other(_) => None,
         });
-        functions.filter_map(|function| self.method(function, mistakes)).collect()
+        functions.filter_map(|function| self.method(function, root, mistakes)).collect()
     }
 
     /// The method as a job; `None` when it is none, or is none that can be.
-    fn method(&self, function: &OpaqueFn, mistakes: &mut Mistakes) -> Option<Method> {
+    fn method(
+        &self,
+        function: &OpaqueFn,
+        root: &TokenStream,
+        mistakes: &mut Mistakes,
+    ) -> Option<Method> {
         let found = function.attributes.iter().find(|attribute| is_job(attribute))?;
         let tokens = match &found.meta {
             syn::Meta::List(list) => list.tokens.clone(),
@@ -163,8 +169,8 @@ impl Block {
             mistakes.push(slips);
             return None;
         }
-        let returned = function.returned();
-        Some(Method { attribute, function, parameters, receiver, returned })
+        let (returned, completes) = function.stored_return(root);
+        Some(Method { attribute, function, parameters, receiver, returned, completes })
     }
 
     /// The block as the compiler gets it.
@@ -285,7 +291,7 @@ fn written(root: &TokenStream, name: &Ident, service: &Type, methods: &[Method])
 
 impl Method {
     fn job<'a>(&'a self, root: &TokenStream, name: &Ident, service: &'a Type) -> Job<'a> {
-        let Method { attribute, function, parameters, receiver, returned } = self;
+        let Method { attribute, function, parameters, receiver, returned, completes } = self;
         let method = &function.signature.ident;
         Job {
             root: root.clone(),
@@ -296,6 +302,7 @@ impl Method {
             conditions: function.attributes_named(&["cfg"]),
             parameters,
             returned,
+            completes: *completes,
             is_async: function.signature.asyncness.is_some(),
             body: quote!(<#service>::#method),
             instance: receiver.map(|receiver| Instance { service, receiver }),

@@ -2,13 +2,15 @@
 //! group of tokens, so that editors keep working while it is half typed.
 
 use proc_macro2::{Group, TokenStream};
-use quote::ToTokens;
+use quote::{ToTokens, quote};
 use syn::parse::{Parse, ParseStream};
+use syn::spanned::Spanned;
 use syn::{
     Attribute, FnArg, Generics, Ident, Lifetime, ReturnType, Safety, Signature, Token, Type,
-    TypeReference, Visibility,
+    TypeReference, Visibility, parse_quote_spanned,
 };
 
+use crate::handler::at;
 use crate::mistakes::Mistakes;
 
 /// A function with an unread body.
@@ -80,6 +82,35 @@ impl OpaqueFn {
             ReturnType::Default => syn::parse_quote!(()),
             ReturnType::Type(_, ty) => (**ty).clone(),
         }
+    }
+}
+
+impl OpaqueFn {
+    /// The type whose success is stored, and whether the body returns the receipt of a transaction in
+    /// its place: of `Result<Completed<T>, E>` that is the `T`.
+    pub(crate) fn stored_return(&self, root: &TokenStream) -> (Type, bool) {
+        let returned = self.returned();
+        match completed(&returned) {
+            Some(value) => {
+                let span = returned.span();
+                let error = at(span, &quote!(#root::__private::JobError));
+                let stored = parse_quote_spanned!(span=> ::core::result::Result<#value, #error>);
+                (stored, true)
+            }
+            None => (returned, false),
+        }
+    }
+}
+
+/// The `T` of a `Result<Completed<T>, ..>`.
+fn completed(returned: &Type) -> Option<Type> {
+    let Type::Path(path) = ungrouped(returned) else { return None };
+    let segment = path.path.segments.last().filter(|segment| segment.ident == "Result")?;
+    let syn::PathArguments::AngleBracketed(arguments) = &segment.arguments else { return None };
+    let Some(syn::GenericArgument::Type(success)) = arguments.args.first() else { return None };
+    match last_segment(success) {
+        Some((name, Some(value))) if name == "Completed" => Some(value.clone()),
+        _ => None,
     }
 }
 

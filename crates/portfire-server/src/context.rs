@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use portfire_core::{
     Annotation, BatchHandle, Claim, ClaimedJob, Client, ClientError, ErrorRecord, InvalidJob,
-    JobError, JobId, JobOptions, Json, KindName, Level, Occurrence, ParentOutcome, QueueName,
-    ServerId, Ties, Timestamp,
+    JobError, JobId, JobOptions, Json, KindName, Level, Notes, Occurrence, ParentOutcome,
+    QueueName, ServerId, Ties, Timestamp,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -306,8 +306,14 @@ impl JobContext {
         written
     }
 
-    /// What was said and not sent yet. For who sends it in another way than the server does: a storage
-    /// that ends the attempt in a transaction of the handler's.
+    /// What was said and may not have arrived yet. For who sends it in another way than the server does:
+    /// in the transaction that ends the attempt.
+    #[doc(hidden)]
+    pub fn take_unsent(&self) -> Vec<Notes> {
+        self.inner.notebook.take_unsent()
+    }
+
+    /// What was said and not sent yet.
     #[doc(hidden)]
     pub fn take_notes(&self) -> Option<Annotation> {
         let notes = self.inner.notebook.take()?;
@@ -328,7 +334,7 @@ impl JobContext {
     }
 
     /// The attempt has ended: the last of what was said. What is said from now on is dropped.
-    pub(crate) fn close(&self) -> Option<portfire_core::Notes> {
+    pub(crate) fn close(&self) -> Option<Notes> {
         self.inner.notebook.close(self.now())
     }
 

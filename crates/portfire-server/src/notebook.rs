@@ -60,6 +60,8 @@ pub(crate) struct Pages {
     fresh_keys: BTreeSet<String>,
     tags: Vec<String>,
     tags_taken: usize,
+    /// The piece that was taken last. It may still be on its way.
+    taken: Option<Notes>,
 }
 
 struct BarPage {
@@ -100,10 +102,19 @@ impl Notebook {
 
     /// The next piece, when anything is new.
     pub(crate) fn take(&self) -> Option<Notes> {
-        match &mut *self.lock() {
-            State::Open(pages) => pages.take(),
-            State::Blank | State::Closed => None,
-        }
+        let mut state = self.lock();
+        let State::Open(pages) = &mut *state else { return None };
+        let notes = pages.take()?;
+        pages.taken = Some(notes.clone());
+        Some(notes)
+    }
+
+    /// All pieces that may not have arrived yet: one is under way at most, and storages pass over a
+    /// piece that they have.
+    pub(crate) fn take_unsent(&self) -> Vec<Notes> {
+        let mut state = self.lock();
+        let State::Open(pages) = &mut *state else { return Vec::new() };
+        pages.taken.take().into_iter().chain(pages.take()).collect()
     }
 
     /// The last piece; what is said from now on is dropped.

@@ -51,7 +51,7 @@ pub(crate) fn cycle(write: &mut Write<'_>, request: &CycleRequest) -> Result<Cyc
 }
 
 /// Takes down what running jobs say. Answers where they stand, for the finishes that follow.
-fn annotate(
+pub(crate) fn annotate(
     write: &mut Write<'_>,
     server: i64,
     annotations: &[Annotation],

@@ -14,15 +14,15 @@ use std::time::Duration;
 
 use portfire_core::client::CreateIn;
 use portfire_core::{
-    Claim, Created, Finish, Json, Limits, NewJob, Outcome, Retention, ServerId, StorageError,
-    Verdict, WakeupHub,
+    Annotation, Claim, Created, Finish, Json, Limits, NewJob, Notes, Outcome, Retention, ServerId,
+    StorageError, Verdict, WakeupHub,
 };
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use crate::connect::open_hand;
 use crate::create::create;
-use crate::cycle::{find, finish};
+use crate::cycle::{annotate, find, finish};
 use crate::error::{Failure, storage_error};
 use crate::options::{SqliteOptions, StorageClock};
 use crate::row::At;
@@ -130,6 +130,20 @@ impl JobTransaction {
     /// As [`run`](Self::run).
     pub async fn create(&mut self, jobs: Vec<NewJob>) -> Result<Vec<Created>, StorageError> {
         self.ask(move |desk| desk.create(&jobs)).await?
+    }
+
+    /// Takes down what the job says about itself, when the transaction commits: what it has said and the
+    /// server has not sent yet would come too late after [`complete`](Self::complete). Of a job that is no
+    /// longer held under this claim nothing is taken down.
+    ///
+    /// # Errors
+    /// [`ServerGone`](StorageError::ServerGone) when the server was declared dead. As [`run`](Self::run).
+    ///
+    /// # Cancel safety
+    /// As [`run`](Self::run).
+    pub async fn note(&mut self, notes: Notes) -> Result<(), StorageError> {
+        let (said, server) = (Annotation { claim: self.claim, notes }, self.server.clone());
+        self.ask(move |desk| desk.note(said, &server)).await?
     }
 
     /// Records the job's success with this result, and commits.
@@ -377,6 +391,14 @@ impl Desk {
                 write.flush()?;
                 Ok(created)
             })
+        })
+    }
+
+    fn note(&mut self, said: Annotation, server: &ServerId) -> Result<(), StorageError> {
+        self.must_be_open()?;
+        self.write(|write| {
+            let number = alive(write.conn, server)?;
+            annotate(write, number, &[said]).map(drop)
         })
     }
 

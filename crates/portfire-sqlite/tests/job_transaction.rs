@@ -7,7 +7,7 @@ use std::time::Duration;
 use portfire_core::client::block_on;
 use portfire_core::{
     Action, Call, Change, ClaimRequest, ClaimedJob, Client, ClientError, CycleRequest, Finish,
-    JobFn, JobId, JobState, Json, Monitor, NewServer, Outcome, QueueName, ServerId, StateName,
+    JobFn, JobId, JobState, Json, Monitor, NewServer, Notes, Outcome, QueueName, ServerId, StateName,
     Storage, StorageError, Verdict,
 };
 use portfire_sqlite::rusqlite::{self, Connection};
@@ -113,6 +113,20 @@ fn effects_follow_ups_and_completion_are_one_commit() {
     assert_eq!(following.iter().map(|job| job.claim.job).collect::<Vec<_>>(), [next]);
     let counts = block_on(s.storage.counts()).unwrap();
     assert_eq!((counts.succeeded_total, counts.created_total), (1, 2));
+}
+
+#[test]
+fn what_the_job_said_is_in_the_commit_too() {
+    let s = setup();
+    let notes = |text: &str| Notes { tags: vec![text.to_owned()], ..Notes::default() };
+    let mut dropped = s.begin();
+    block_on(dropped.note(notes("dropped"))).unwrap();
+    drop(dropped);
+    let mut tx = s.begin();
+    block_on(tx.note(notes("kept"))).unwrap();
+    assert_eq!(block_on(tx.complete(None)).unwrap(), Verdict::Applied);
+    let record = block_on(s.storage.notes(s.job.claim.job)).unwrap();
+    assert_eq!(record.tags, ["kept"]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use portfire_server::{HandlerResult, Scope};
 use serde::Serialize;
 
 pub use crate::args::{Arg, ArgsReader, ArgsWriter, Field, Migrate, Migrated, decode};
+pub use crate::completed::without_receipt;
 pub use crate::declared::{Declared, declare};
 pub use crate::inject::Inject;
 pub use crate::methods::JobService;

@@ -74,6 +74,7 @@
 pub mod __private;
 mod acquire;
 mod args;
+mod completed;
 mod declared;
 mod global;
 mod inject;
@@ -83,8 +84,11 @@ mod open;
 mod parents;
 pub mod prelude;
 pub mod testing;
+#[cfg(feature = "sqlite")]
+mod transaction;
 
 pub use acquire::LockExt;
+pub use completed::Completed;
 pub use global::{
     add_to_batch, batch, blocking, cancel_batch, continue_with, delete, enqueue, enqueue_many,
     enqueue_unique, global, recurring, recurring_job, requeue, schedule, set_global,
@@ -92,6 +96,8 @@ pub use global::{
 pub use inject::Inject;
 pub use methods::{ClientExt, JobService, On};
 pub use open::open;
+#[cfg(feature = "sqlite")]
+pub use transaction::{JobTx, TransactionExt};
 
 pub use portfire_core::client::{
     BlockingClient, BlockingRecurringJob, ClientBuilder, ClientFilter, CreateIn, block_on,

@@ -10,4 +10,5 @@ mod rules;
 mod stage;
 mod testing;
 mod ties;
+mod transactions;
 mod versions;

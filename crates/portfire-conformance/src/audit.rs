@@ -167,8 +167,12 @@ async fn waits(stage: &Stage, jobs: &[JobRecord]) {
 
 async fn has_ended(stage: &Stage, on: Antecedent) -> bool {
     match on {
-        Antecedent::Job(job) => stage.state(job).await.is_final(),
-        Antecedent::Batch(batch) => stage.batch_state(batch).await.end().is_some(),
+        // What was cleaned had ended.
+        Antecedent::Job(job) => stage.find(job).await.is_none_or(|job| job.state.name().is_final()),
+        Antecedent::Batch(batch) => {
+            let found = stage.storage().batch(batch).await.expect("a batch is read");
+            found.is_none_or(|batch| batch.state.end().is_some())
+        }
     }
 }
 

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use portfire_conformance::differential::{self, Difference};
 use portfire_core::client::block_on;
 use portfire_core::{
-    Answer, Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage, BatchRecord,
-    Bucket, Change, Changed, Claim, Cleaned, Continuation, Counts, Created, Cursor, Cycle,
-    CycleRequest, DueRecurring, Fire, Fired, HistoryEntry, JobFilter, JobId, JobPage, JobRecord,
-    KeyRecord, KindRecord, LimitName, LimitRecord, LimitRule, LimitTarget, LockAnswer, LockRecord,
-    LockRequest, LogPage, Lost, ManualClock, MemoryStorage, Monitor, NewBatch, NewJob, NewServer,
-    NotesRecord, Promoted, QueueName, QueueRecord, RecurringChange, RecurringChanged,
-    RecurringFilter, RecurringId, RecurringPage, RecurringRecord, RescueRequest, Rescued,
-    RunRecord, ServerId, ServerRecord, StatisticsRecord, Storage, StorageInfo, Timestamp,
-    WaitingRecord, Wakeups,
+    After, Answer, Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage,
+    BatchRecord, Bucket, Change, Changed, Claim, Cleaned, Conflict, Continuation, Counts, Created,
+    Cursor, Cycle, CycleRequest, DueRecurring, Fire, Fired, HistoryEntry, JobFilter, JobId,
+    JobPage, JobRecord, KeyRecord, KindRecord, LimitName, LimitRecord, LimitRule, LimitTarget,
+    LockAnswer, LockRecord, LockRequest, LogPage, Lost, ManualClock, MemoryStorage, Monitor,
+    NewBatch, NewJob, NewServer, NotesRecord, Overlap, Promoted, QueueName, QueueRecord,
+    RecurringChange, RecurringChanged, RecurringFilter, RecurringId, RecurringPage,
+    RecurringRecord, RescueRequest, Rescued, RunRecord, ServerId, ServerRecord, StatisticsRecord,
+    Storage, StorageInfo, Ties, Timestamp, WaitingRecord, Wakeups,
 };
 
 const STEPS: usize = 60;
@@ -46,9 +46,32 @@ enum Fault {
     PauseForgotten,
     PagesLoseTheirEnd,
     OutcomeOfAnHourLost,
+    DependenciesForgotten,
+    ConditionsIgnored,
+    OutcomesKeptBack,
+    BatchesNeverAwait,
+    CancelsNothing,
+    KeysForgotten,
+    ConflictsAlwaysReject,
+    LimitsForgotten,
+    RulesNeverRemoved,
+    AgingIgnored,
+    FiresNothing,
+    OverlapAllowed,
+    JitterForgotten,
+    DueWithoutBound,
+    PrunesNothing,
+    LocksForOneOwner,
+    LocksKept,
+    NotesDropped,
+    LogOfOnePage,
+    KindsForgotten,
+    WaitsForNothing,
+    RunsForgotten,
+    FollowersForgotten,
 }
 
-const FAULTS: [Fault; 12] = [
+const FAULTS: [Fault; 35] = [
     Fault::CreatesInReverse,
     Fault::AnnouncesNothingTwice,
     Fault::HeartbeatRenewsNothing,
@@ -61,6 +84,29 @@ const FAULTS: [Fault; 12] = [
     Fault::PauseForgotten,
     Fault::PagesLoseTheirEnd,
     Fault::OutcomeOfAnHourLost,
+    Fault::DependenciesForgotten,
+    Fault::ConditionsIgnored,
+    Fault::OutcomesKeptBack,
+    Fault::BatchesNeverAwait,
+    Fault::CancelsNothing,
+    Fault::KeysForgotten,
+    Fault::ConflictsAlwaysReject,
+    Fault::LimitsForgotten,
+    Fault::RulesNeverRemoved,
+    Fault::AgingIgnored,
+    Fault::FiresNothing,
+    Fault::OverlapAllowed,
+    Fault::JitterForgotten,
+    Fault::DueWithoutBound,
+    Fault::PrunesNothing,
+    Fault::LocksForOneOwner,
+    Fault::LocksKept,
+    Fault::NotesDropped,
+    Fault::LogOfOnePage,
+    Fault::KindsForgotten,
+    Fault::WaitsForNothing,
+    Fault::RunsForgotten,
+    Fault::FollowersForgotten,
 ];
 
 fn first_difference(fault: Fault, seeds: u64) -> Option<Difference> {
@@ -76,8 +122,8 @@ fn first_difference(fault: Fault, seeds: u64) -> Option<Difference> {
 #[test]
 fn every_wrong_storage_is_found() {
     for fault in FAULTS {
-        let found = first_difference(fault, 100);
-        assert!(found.is_some(), "{fault:?} was not found in 100 sequences");
+        let found = first_difference(fault, 300);
+        assert!(found.is_some(), "{fault:?} was not found in 300 sequences");
     }
 }
 
@@ -98,46 +144,94 @@ struct Wrong {
     fault: Fault,
 }
 
+impl Wrong {
+    fn spoil_ties(&self, ties: &mut Ties) {
+        let after = ties.after.iter_mut();
+        match self.fault {
+            Fault::DependenciesForgotten => ties.after.clear(),
+            Fault::ConditionsIgnored => after.for_each(|one| one.after = After::End),
+            Fault::OutcomesKeptBack => after.for_each(|one| one.pass = false),
+            Fault::KeysForgotten => ties.unique = None,
+            Fault::ConflictsAlwaysReject => {
+                ties.unique.iter_mut().for_each(|key| key.conflict = Conflict::Reject);
+            }
+            Fault::LimitsForgotten => ties.limits.clear(),
+            _ => {}
+        }
+    }
+}
+
 impl Storage for Wrong {
-    fn create(&self, mut jobs: Vec<NewJob>) -> Answer<'_, Vec<Created>> {
-        let Fault::CreatesInReverse = self.fault else { return self.right.create(jobs) };
+    fn create_batches(
+        &self,
+        mut batches: Vec<NewBatch>,
+        mut jobs: Vec<NewJob>,
+    ) -> Answer<'_, Vec<Created>> {
+        for job in &mut jobs {
+            self.spoil_ties(&mut job.ties);
+        }
+        if let Fault::BatchesNeverAwait = self.fault {
+            batches.iter_mut().for_each(|batch| batch.after.clear());
+        }
+        let Fault::CreatesInReverse = self.fault else {
+            return self.right.create_batches(batches, jobs);
+        };
         jobs.reverse();
         Box::pin(async move {
-            let mut created = self.right.create(jobs).await?;
+            let mut created = self.right.create_batches(batches, jobs).await?;
             created.reverse();
             Ok(created)
         })
     }
 
-    fn create_batches(
-        &self,
-        batches: Vec<NewBatch>,
-        jobs: Vec<NewJob>,
-    ) -> Answer<'_, Vec<Created>> {
-        self.right.create_batches(batches, jobs)
-    }
-
     fn change_batch(&self, batch: BatchId, change: BatchChange) -> Answer<'_, BatchChanged> {
-        self.right.change_batch(batch, change)
+        match (self.fault, change) {
+            (Fault::CancelsNothing, BatchChange::Cancel { .. }) => {
+                self.right.change_batch(batch, BatchChange::Seal)
+            }
+            (_, change) => self.right.change_batch(batch, change),
+        }
     }
 
-    fn change_recurring(&self, change: RecurringChange) -> Answer<'_, RecurringChanged> {
+    fn change_recurring(&self, mut change: RecurringChange) -> Answer<'_, RecurringChanged> {
+        match (self.fault, &mut change) {
+            (Fault::OverlapAllowed, RecurringChange::Upsert(new)) => new.overlap = Overlap::Allow,
+            (Fault::JitterForgotten, RecurringChange::Upsert(new)) => {
+                new.jitter = std::time::Duration::ZERO;
+            }
+            (Fault::PrunesNothing, RecurringChange::Prune { app, .. }) => app.push('!'),
+            _ => {}
+        }
         self.right.change_recurring(change)
     }
 
     fn due_recurring(&self, max: u32) -> Answer<'_, DueRecurring> {
-        self.right.due_recurring(max)
+        match self.fault {
+            Fault::DueWithoutBound => self.right.due_recurring(u32::MAX),
+            _ => self.right.due_recurring(max),
+        }
     }
 
-    fn fire(&self, plans: Vec<Fire>) -> Answer<'_, Vec<Fired>> {
+    fn fire(&self, mut plans: Vec<Fire>) -> Answer<'_, Vec<Fired>> {
+        if let Fault::FiresNothing = self.fault {
+            plans.iter_mut().for_each(|plan| plan.revision += 1);
+        }
         self.right.fire(plans)
     }
 
     fn set_limit(&self, target: LimitTarget, rule: Option<LimitRule>) -> Answer<'_, ()> {
-        self.right.set_limit(target, rule)
+        match (self.fault, rule) {
+            (Fault::RulesNeverRemoved, None) => Box::pin(async { Ok(()) }),
+            _ => self.right.set_limit(target, rule),
+        }
     }
 
-    fn lock(&self, request: LockRequest) -> Answer<'_, LockAnswer> {
+    fn lock(&self, mut request: LockRequest) -> Answer<'_, LockAnswer> {
+        match (self.fault, &mut request) {
+            (Fault::LocksForOneOwner, LockRequest::Acquire { owner, .. }) => owner.truncate(1),
+            (Fault::LocksKept, LockRequest::Release { fence, .. }) => *fence += 1,
+            _ => {}
+        }
         self.right.lock(request)
     }
 
@@ -171,6 +265,11 @@ impl Storage for Wrong {
 
     fn cycle(&self, mut request: CycleRequest) -> Answer<'_, Cycle> {
         request.repeated &= !matches!(self.fault, Fault::RepeatClaimsAnew);
+        match (self.fault, &mut request.claim) {
+            (Fault::NotesDropped, _) => request.notes.clear(),
+            (Fault::AgingIgnored, Some(claim)) => claim.aging = None,
+            _ => {}
+        }
         self.right.cycle(request)
     }
 
@@ -246,15 +345,25 @@ impl Monitor for Wrong {
     }
 
     fn kinds(&self) -> Answer<'_, Vec<KindRecord>> {
-        self.right.kinds()
+        match self.fault {
+            Fault::KindsForgotten => Box::pin(async { Ok(Vec::new()) }),
+            _ => self.right.kinds(),
+        }
     }
 
     fn waiting(&self, id: JobId) -> Answer<'_, Option<WaitingRecord>> {
-        self.right.waiting(id)
+        let Fault::WaitsForNothing = self.fault else { return self.right.waiting(id) };
+        Box::pin(async move {
+            let waiting = self.right.waiting(id).await?;
+            Ok(waiting.map(|waiting| WaitingRecord { limit: None, ..waiting }))
+        })
     }
 
     fn continuations(&self, on: Antecedent, max: u32) -> Answer<'_, Vec<Continuation>> {
-        self.right.continuations(on, max)
+        match self.fault {
+            Fault::FollowersForgotten => self.right.continuations(on, max.min(1)),
+            _ => self.right.continuations(on, max),
+        }
     }
 
     fn batch(&self, id: BatchId) -> Answer<'_, Option<BatchRecord>> {
@@ -274,7 +383,10 @@ impl Monitor for Wrong {
     }
 
     fn runs(&self, id: RecurringId, max: u32) -> Answer<'_, Vec<RunRecord>> {
-        self.right.runs(id, max)
+        match self.fault {
+            Fault::RunsForgotten => self.right.runs(id, max.min(1)),
+            _ => self.right.runs(id, max),
+        }
     }
 
     fn limits(&self) -> Answer<'_, Vec<LimitRecord>> {
@@ -294,7 +406,10 @@ impl Monitor for Wrong {
     }
 
     fn log(&self, id: JobId, after: Option<Cursor>, max: u32) -> Answer<'_, LogPage> {
-        self.right.log(id, after, max)
+        match (self.fault, &after) {
+            (Fault::LogOfOnePage, Some(_)) => Box::pin(async { Ok(LogPage::default()) }),
+            _ => self.right.log(id, after, max),
+        }
     }
 
     fn servers(&self) -> Answer<'_, Vec<ServerRecord>> {

@@ -359,7 +359,9 @@ impl Row {
     fn run(&mut self, write: &mut Write<'_>, planned: Timestamp) -> Result<Option<JobId>, Failure> {
         let id = JobId::of_occurrence(&self.record.definition.id, planned);
         let mut job = job_of(&self.record.definition, id, planned, false);
-        if let Some(reason) = self.overlap(write, &mut job)? {
+        // A job of this id is this run, whoever made it: it does not come in its own way.
+        let is_stored = Body::find(write.conn, id)?.is_some();
+        if !is_stored && let Some(reason) = self.overlap(write, &mut job)? {
             self.pass_over(write, planned, reason)?;
             return Ok(None);
         }
@@ -367,10 +369,9 @@ impl Row {
         if !jitter.is_zero() {
             job.when = When::In(jitter_of(id, jitter));
         }
-        // A job of this id is this run, whoever made it.
-        let number = match Body::find(write.conn, id)? {
-            Some(_) => write.draw(),
-            None => match create_one(write, &job) {
+        let number = match is_stored {
+            true => write.draw(),
+            false => match create_one(write, &job) {
                 Ok(Created { existing: false, .. }) => number_of(write, id)?,
                 Ok(Created { id: holder, .. }) => {
                     let reason = format!("job {holder} holds its unique key");

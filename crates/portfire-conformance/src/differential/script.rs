@@ -1,16 +1,22 @@
 //! Writes a sequence of operations, one at a time, and learns from the answers what there is to
-//! act on: jobs, servers, claims.
+//! act on: jobs, servers, claims, batches, recurring jobs, locks.
 
+mod creation;
+mod rules;
+mod speech;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use portfire_core::{
-    Action, Backoff, Change, Claim, ClaimRequest, ClaimedJob, Clock, Cycle, CycleRequest,
-    ErrorRecord, Expect, Finish, JobFilter, JobId, JobOptions, Json, KindName, ManualClock, NewJob,
-    NewServer, Outcome, QueueName, RescueRequest, Retention, RetryPolicy, ServerId, StateName,
-    Timestamp, Verdict, When,
+    Action, BatchId, Change, Claim, ClaimRequest, ClaimedJob, Clock, Cycle, CycleRequest,
+    ErrorRecord, Expect, Finish, Fire, JobFilter, JobId, Json, KindName, ManualClock, NewJob,
+    NewServer, Outcome, QueueName, RecurringId, RescueRequest, ServerId, StateName, Timestamp,
+    Verdict, When,
 };
 
 use super::operation::{Answer, Operation};
+use super::scope::Scope;
 use crate::random::Random;
 
 const fn micros(micros: u64) -> Duration {
@@ -39,10 +45,23 @@ const KINDS: [&str; 2] = ["send_welcome", "Report.build"];
 /// One sequence.
 pub(super) struct Script {
     random: Random,
+    scope: Scope,
     start: Timestamp,
     /// Jobs that were stored.
     jobs: Vec<NewJob>,
+    /// Jobs that were stored because of a schedule.
+    runs: Vec<JobId>,
     created: u64,
+    /// Batches that were stored.
+    batches: Vec<BatchId>,
+    /// Those of them that take members, as far as is known.
+    taking: Vec<BatchId>,
+    /// Recurring jobs, with their revisions as far as they are known.
+    recurring: BTreeMap<RecurringId, u64>,
+    /// Plans that were made.
+    plans: Vec<Fire>,
+    /// Fences that were given out, with the names of their locks.
+    fences: Vec<(String, u64)>,
     servers: Vec<NewServer>,
     /// Servers that are alive, as far as is known.
     alive: Vec<ServerId>,
@@ -55,15 +74,26 @@ pub(super) struct Script {
     keys: u64,
     /// Whether much time has passed and nothing was done about it yet.
     late: bool,
+    /// What comes next in any case.
+    planned: VecDeque<Operation>,
 }
 
 impl Script {
-    pub(super) fn new(seed: u64) -> Script {
+    pub(super) fn new(seed: u64, scope: Scope) -> Script {
+        let mut random = Random::new(seed);
+        let scope = some_of(scope, &mut random);
         Script {
-            random: Random::new(seed),
+            random,
+            scope,
             start: ManualClock::default().now(),
             jobs: Vec::new(),
+            runs: Vec::new(),
             created: 0,
+            batches: Vec::new(),
+            taking: Vec::new(),
+            recurring: BTreeMap::new(),
+            plans: Vec::new(),
+            fences: Vec::new(),
             servers: Vec::new(),
             alive: Vec::new(),
             held: Vec::new(),
@@ -71,10 +101,14 @@ impl Script {
             cycles: Vec::new(),
             keys: 0,
             late: false,
+            planned: VecDeque::new(),
         }
     }
 
     pub(super) fn next(&mut self) -> Operation {
+        if let Some(planned) = self.planned.pop_front() {
+            return planned;
+        }
         if self.alive.is_empty() {
             return self.announce_new();
         }
@@ -88,6 +122,11 @@ impl Script {
                 3 => return Operation::Promote(self.small_max()),
                 _ => {}
             }
+        }
+        if self.random.chance(25)
+            && let Some(operation) = self.rule()
+        {
+            return operation;
         }
         match self.random.below(100) {
             0..14 => self.create(),
@@ -108,7 +147,7 @@ impl Script {
             89..92 => self.rescue(),
             92..94 => Operation::Clean(self.small_max()),
             94..96 => Operation::Pause(self.queue(), self.random.chance(40)),
-            96..98 => Operation::Look(self.job()),
+            96..98 => Operation::Look(self.job(), self.scope),
             _ => Operation::List(self.filter()),
         }
     }
@@ -116,9 +155,16 @@ impl Script {
     /// Takes note of an answer, which both storages gave.
     pub(super) fn learn(&mut self, operation: &Operation, answer: &Answer) {
         match (operation, answer) {
-            (Operation::Create(jobs), Answer::Created(created)) => {
+            (Operation::Create(batches, jobs), Answer::Created(created)) => {
                 let new = jobs.iter().zip(created).filter(|(_, created)| !created.existing);
                 self.jobs.extend(new.map(|(job, _)| job.clone()));
+                self.batches.extend(batches.iter().map(|batch| batch.id));
+                self.taking.extend(batches.iter().map(|batch| batch.id));
+            }
+            // Mostly because a batch takes no members any more.
+            (Operation::Create(_, jobs), Answer::Error(_)) => {
+                let named: Vec<_> = jobs.iter().filter_map(|job| job.ties.batch).collect();
+                self.taking.retain(|batch| !named.contains(batch));
             }
             (Operation::Announce(server), Answer::Done) if !self.alive.contains(&server.id) => {
                 self.alive.push(server.id.clone());
@@ -130,7 +176,7 @@ impl Script {
             (Operation::Cycle { request, .. }, Answer::Cycled(cycle)) => {
                 self.learn_cycle(request, cycle);
             }
-            _ => {}
+            _ => self.learn_rule(operation, answer),
         }
     }
 
@@ -156,85 +202,6 @@ impl Script {
         self.held.retain(|(holder, _)| holder != server);
     }
 
-    fn create(&mut self) -> Operation {
-        let mut jobs = Vec::new();
-        for _ in 0..1 + self.random.below(4) {
-            // Again one that is stored, or one of this very call.
-            let again = match self.random.below(24) {
-                0 => self.random.recent(&self.jobs).cloned(),
-                1 => self.random.recent(&jobs).cloned(),
-                _ => None,
-            };
-            jobs.push(again.unwrap_or_else(|| self.new_job()));
-        }
-        // One fault in a call at most: which of two is told is the storage's choice.
-        if self.random.chance(6) {
-            let place = self.random.below(jobs.len());
-            self.spoil(&mut jobs[place]);
-        }
-        Operation::Create(jobs)
-    }
-
-    fn new_job(&mut self) -> NewJob {
-        self.created += 1;
-        let number = self.created;
-        let at = self.start.saturating_add(Duration::from_millis(number));
-        let id = JobId::from_parts(at, u128::from(self.random.number()));
-        let kind = KindName::stored(self.random.pick(&KINDS));
-        let args = Json::stored(format!("{{\"n\": {number},\"text\":\"é\\u0000 ' \\\" \"}}"));
-        let mut job = NewJob::new(id, kind, args);
-        job.queue = self.queue();
-        job.priority = self.random.pick(&[0, 0, 0, 0, 1, -1, 5, i16::MAX, i16::MIN]);
-        job.when = match self.random.below(10) {
-            0..7 => When::Now,
-            7..9 => When::In(self.wait()),
-            _ => When::At(self.instant()),
-        };
-        if self.random.chance(30) {
-            job.options = self.options();
-        }
-        job
-    }
-
-    fn options(&mut self) -> JobOptions {
-        let mut options = JobOptions::default();
-        match self.random.below(4) {
-            0 => options.tags = vec!["eu".to_owned(), "päivä".to_owned()],
-            1 => {
-                options.metadata.insert("key".to_owned(), "a 'value'\n".to_owned());
-                options.timeout = Some(self.wait());
-            }
-            2 => {
-                let backoff = Backoff::Exponential { base: seconds(1), cap: seconds(60) };
-                let policy = RetryPolicy::times(3).backoff(backoff);
-                options.retry = Some(RetryPolicy { jitter: 0.25, ..policy });
-            }
-            _ => {
-                let kept = [None, Some(Duration::ZERO), Some(seconds(1)), Some(seconds(3_600))];
-                options.retention = Some(Retention {
-                    succeeded: self.random.pick(&kept),
-                    failed: self.random.pick(&kept),
-                    deleted: self.random.pick(&kept),
-                });
-            }
-        }
-        options
-    }
-
-    /// Makes a job that is refused, if it is new or if it is not.
-    fn spoil(&mut self, job: &mut NewJob) {
-        match self.random.below(3) {
-            0 => job.when = When::In(Duration::MAX),
-            1 => job.options.tags = vec![String::new()],
-            _ => {
-                if let Some(stored) = self.random.recent(&self.jobs) {
-                    job.id = stored.id;
-                }
-                job.args = Json::stored("[\"other\"]");
-            }
-        }
-    }
-
     fn announce(&mut self) -> Operation {
         match self.random.recent(&self.servers).cloned() {
             Some(server) if self.random.chance(50) => Operation::Announce(server),
@@ -244,8 +211,9 @@ impl Script {
 
     fn announce_new(&mut self) -> Operation {
         let name = format!("web-{}", self.servers.len() + 1);
+        let known = if self.scope.kinds { self.random.below(KINDS.len() + 1) } else { 0 };
         let server = NewServer {
-            kinds: Vec::new(),
+            kinds: KINDS[..known].iter().map(|kind| KindName::stored(*kind)).collect(),
             id: ServerId::new(format!("{name}:4711")),
             name,
             queues: QUEUES[..self.random.below(4)].iter().map(|q| QueueName::stored(*q)).collect(),
@@ -274,6 +242,9 @@ impl Script {
         for _ in 0..self.random.below(own.min(4) + 1) + odd {
             request.finished.push(self.finish(&server));
         }
+        if self.scope.notes {
+            self.speak(&mut request);
+        }
         if self.random.chance(75) {
             request.claim = Some(self.wish());
         }
@@ -292,7 +263,9 @@ impl Script {
             queues.push(queues[0].clone());
             queues.insert(0, QueueName::stored("unheard-of"));
         }
-        ClaimRequest { queues, max: self.random.pick(&[0, 1, 1, 2, 3, 7, u32::MAX]), aging: None }
+        let aged = self.scope.aging && self.random.chance(30);
+        let aging = aged.then(|| self.wait());
+        ClaimRequest { queues, max: self.random.pick(&[0, 1, 1, 2, 3, 7, u32::MAX]), aging }
     }
 
     fn finish(&mut self, server: &ServerId) -> Finish {
@@ -382,6 +355,9 @@ impl Script {
             let shown = self.random.pick(&[0, 1, 8, 12, 14, 36]);
             filter.id_prefix = Some(text[..shown].to_owned());
         }
+        if self.scope.batches && self.random.chance(25) {
+            filter.batch = self.random.recent(&self.batches).copied();
+        }
         filter
     }
 
@@ -421,7 +397,10 @@ impl Script {
 
     fn job(&mut self) -> JobId {
         let unknown = self.random.chance(3);
-        let known = self.random.recent(&self.jobs).map(|job| job.id);
+        let known = match self.random.recent(&self.runs) {
+            Some(run) if self.random.chance(15) => Some(*run),
+            _ => self.random.recent(&self.jobs).map(|job| job.id),
+        };
         known.filter(|_| !unknown).unwrap_or(JobId::from_bytes([7; 16]))
     }
 
@@ -445,6 +424,22 @@ impl Script {
 
     fn small_max(&mut self) -> u32 {
         self.random.pick(&[0, 1, 2, 5, 1_000, u32::MAX])
+    }
+}
+
+/// Some groups of a scope: a sequence of all of them meets none of them often.
+fn some_of(scope: Scope, random: &mut Random) -> Scope {
+    let mut keep = |group: bool| group && random.chance(55);
+    Scope {
+        continuations: keep(scope.continuations),
+        batches: keep(scope.batches),
+        unique: keep(scope.unique),
+        limits: keep(scope.limits),
+        aging: keep(scope.aging),
+        recurring: keep(scope.recurring),
+        locks: keep(scope.locks),
+        notes: keep(scope.notes),
+        kinds: scope.kinds,
     }
 }
 

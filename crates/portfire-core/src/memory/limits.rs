@@ -132,12 +132,18 @@ impl Limits {
         keys
     }
 
-    /// The names of the keys that a job is counted under.
-    pub(super) fn names_of(&self, record: &JobRecord) -> Vec<String> {
+    /// The keys of which a job frees a slot when it runs no more. Those that wait for a kind without a rule
+    /// are let go by promotions.
+    pub(super) fn freed_by(&self, record: &JobRecord) -> Vec<String> {
         if self.is_free(record) {
             return Vec::new();
         }
-        self.keys_of(record).into_iter().map(|(name, _)| name).collect()
+        let has_rule = |scope: &Scope| match scope {
+            Scope::Named(_) => true,
+            Scope::Kind(_) => self.rule(scope).is_some(),
+        };
+        let keys = self.keys_of(record).into_iter().filter(|(_, scope)| has_rule(scope));
+        keys.map(|(name, _)| name).collect()
     }
 
     /// Whether no limit can concern this job.
@@ -208,7 +214,10 @@ impl Limits {
 
     /// A job runs no more.
     pub(super) fn stopped(&mut self, number: Number, record: &JobRecord) {
-        for name in self.names_of(record) {
+        if self.is_free(record) {
+            return;
+        }
+        for (name, _) in self.keys_of(record) {
             if let Some(key) = self.keys.get_mut(&name) {
                 key.running.remove(&number);
             }

@@ -57,7 +57,7 @@ impl Data {
     fn stopped(&mut self, number: Number, holder: &ServerId, event: Event) {
         self.servers.drop_held(holder, number);
         self.jobs.hints.control |= event == Event::Delete;
-        self.freed.extend(self.jobs.limits.names_of(&self.jobs[number].record));
+        self.freed.extend(self.jobs.limits.freed_by(&self.jobs[number].record));
     }
 
     fn follow(&mut self, number: Number, from: StateName, to: StateName, event: Event) {

@@ -46,8 +46,56 @@
 //! # Client
 //! [`Client`] enqueues, schedules, requeues, deletes; `call.queue("mail").priority(7).tag("eu")` says
 //! something about one call. [`Client::enqueue_in`] stores a job in a transaction of yours.
-//! [`set_global`] makes [`enqueue`] and [`schedule`] work from anywhere, and
+//! In a handler, `cx.tx()` makes its writes to the same SQLite file and its completion one commit: see
+//! [`Completed`]. [`set_global`] makes [`enqueue`] and its like work from anywhere, and
 //! [`Client::blocking`] from code without a runtime.
+//!
+//! # Jobs that belong together
+//! [`Client::continue_with`] runs a job after another: after its success, its failure, or any end.
+//! `call.after(left).after(right)` waits for several. A [`Chain`] is stored in one commit, and with `pipe` each
+//! step takes what the one before returned, by a parameter `#[parent]` of the same type:
+//!
+//! ```
+//! use portfire::prelude::*;
+//!
+//! #[job]
+//! async fn extract(order: u64) -> Result<Vec<u64>, JobError> {
+//!     Ok(vec![order])
+//! }
+//! #[job]
+//! async fn load(table: &str, #[parent] rows: Vec<u64>) -> Result<usize, JobError> {
+//!     Ok(rows.len())
+//! }
+//! #[job]
+//! async fn publish() {}
+//!
+//! # #[tokio::main]
+//! # async fn main() -> portfire::Result<()> {
+//! # let client = Client::new(portfire::open("memory:").await?);
+//! let last = client.enqueue(extract(7).pipe(load("t1")).then(publish())).await?;
+//! let batch = client
+//!     .batch("import")
+//!     .add_all((1..=100).map(|order| extract(order).pipe(load("t1"))))
+//!     .on_success(publish())
+//!     .enqueue()
+//!     .await?;
+//! # assert_eq!(client.batch_record(batch).await?.unwrap().members.total, 200);
+//! # Ok(()) }
+//! ```
+//!
+//! A [`Batch`] is created whole or not at all, and [watched](BatchHandle::record) and
+//! [cancelled](BatchHandle::cancel) as one.
+//!
+//! # Recurring jobs
+//! `client.recurring("daily-report", cron!("0 8 * * *"), report()).tz("Europe/Amsterdam").upsert().await?`
+//! stores a [`Recurring`] job, which any server then fires, each occurrence once; [`RecurringJob`] triggers,
+//! pauses, watches and removes it. `#[job(cron = "0 3 * * *")]` declares one in code. A parameter of type
+//! [`Tick`] gets the instant that the schedule named.
+//!
+//! # Rules
+//! [`Unique`] keeps a second call from being stored while one holds its key, [`Limit`] bounds how many jobs
+//! run at a time and start in a time; both stand in the attribute or in a call. [`Client::lock`] is for what
+//! is no job.
 //!
 //! # Server
 //! [`Server::builder`] takes services, queues, workers, filters and processes of your own, and says at

@@ -12,7 +12,7 @@ use crate::ties::Ties;
 ///
 /// ```
 /// # use portfire_core::{Call, Client, ClientError, JobFn};
-/// # struct invoice; struct receipt;
+/// # enum invoice {} enum receipt {}
 /// # impl JobFn for invoice { const KIND: &'static str = "invoice"; type Output = (); }
 /// # impl JobFn for receipt { const KIND: &'static str = "receipt"; type Output = (); }
 /// # async fn f(client: Client, invoice: fn(u64) -> Call<invoice>, receipt: fn(u64) -> Call<receipt>) -> Result<(), ClientError> {

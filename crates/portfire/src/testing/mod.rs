@@ -1,6 +1,6 @@
 //! Tests of code that enqueues and runs jobs: no server, no waiting, no file.
 //!
-//! ```
+//! ```standalone_crate
 //! use portfire::prelude::*;
 //! use portfire::testing::{TestPortfire, days};
 //!
@@ -36,6 +36,11 @@
 //! The jobs are stored in a [`MemoryStorage`] on a [`ManualClock`], and run through the same
 //! [`Performer`](portfire_server::Performer) as a server's, one at a time: retries, filters, services and
 //! errors are the real ones. Only `tokio`'s own timers inside of handlers take real time.
+//!
+//! Continuations, batches, unique keys and limits do here what they do in a server.
+//! [`advance`](TestPortfire::advance) fires recurring jobs at each of their instants, and
+//! [`run_for`](TestPortfire::run_for) also runs what they fire. Those that the code declares are there after
+//! [`store_declared`](TestPortfire::store_declared).
 
 mod assertions;
 mod drained;

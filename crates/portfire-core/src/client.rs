@@ -5,7 +5,9 @@
 
 mod batch;
 mod blocking;
+mod builder;
 mod continuation;
+mod error;
 mod ids;
 mod lock;
 mod recurring;
@@ -16,22 +18,24 @@ use std::sync::Arc;
 
 use crate::batch::{BatchChange, BatchChanged, BatchId, BatchRecord, NewBatch};
 use crate::call::{AnyCall, Call, Enqueue, JobFn};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::continuation::{After, Antecedent};
-use crate::error::{BoxError, StorageError};
+use crate::error::StorageError;
 use crate::job::{InvalidJob, JobId, NewJob, When};
 use crate::limit::{LimitRule, LimitTarget};
-use crate::recurring::{RecurringId, Schedule};
+use crate::recurring::Schedule;
 use crate::state::{JobRecord, StateName};
 use crate::storage::{Action, BATCH_MAX, Change, Changed, Created, Expect, Storage};
 
 pub use batch::{Batch, BatchHandle};
 pub use blocking::{BlockingClient, BlockingRecurringJob, block_on};
+pub use builder::ClientBuilder;
 pub use continuation::ContinueWith;
+pub use error::ClientError;
 pub use lock::{Lock, LockGuard};
 pub use recurring::{Recurring, RecurringJob, Upserted};
 
-use ids::{IdSource, os_random};
+use ids::IdSource;
 
 /// Creates jobs and steers them. Cheap to clone; all clones share the storage.
 ///
@@ -53,62 +57,6 @@ struct Inner {
 
 /// Tells the W3C trace context of the caller.
 type TraceSource = Box<dyn Fn() -> Option<String> + Send + Sync>;
-
-/// A client call that did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ClientError {
-    /// The call itself is at fault. Nothing was stored.
-    #[error(transparent)]
-    Invalid(#[from] InvalidJob),
-    /// A filter refused the job. Nothing was stored.
-    #[error("the job was refused by a filter: {reason}")]
-    Refused {
-        /// What the filter said.
-        reason: String,
-    },
-    /// The storage did not do it; [`StorageError::is_definite`] tells whether it may have after all.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// An iterator that a batch was made from failed. Nothing of the batch runs.
-    #[error("the batch was not created, because what it was made from failed: {0}")]
-    Source(#[source] BoxError),
-    /// There is no recurring job of this name.
-    #[error("there is no recurring job `{id}`")]
-    NoRecurring {
-        /// The name.
-        id: RecurringId,
-    },
-    /// The recurring job of this name belongs to another application. Nothing was changed.
-    #[error(
-        "the recurring job `{id}` belongs to the application `{app}`: take another name, or name that application"
-    )]
-    Owned {
-        /// The name.
-        id: RecurringId,
-        /// Who owns it.
-        app: String,
-    },
-    /// Someone else held the lock all the time.
-    #[error("the lock `{name}` is held by someone else; waited {waited:?}")]
-    LockTaken {
-        /// The lock.
-        name: String,
-        /// How long was waited.
-        waited: std::time::Duration,
-    },
-    /// The lease of the lock had ended.
-    #[error(
-        "the lock `{name}` was lost: its lease had ended, and someone else may have held it since"
-    )]
-    LockLost {
-        /// The lock.
-        name: String,
-    },
-    /// No global client was set.
-    #[error("no global client: call `portfire::set_global(client)` when the program starts")]
-    NoGlobal,
-}
 
 /// Looks at jobs before and after they are stored (Hangfire's client filter).
 pub trait ClientFilter: Send + Sync + 'static {
@@ -135,13 +83,7 @@ impl Client {
 
     /// A client with filters, or with its own source of ids.
     pub fn builder(storage: Arc<dyn Storage>) -> ClientBuilder {
-        ClientBuilder {
-            storage,
-            filters: Vec::new(),
-            clock: Arc::new(SystemClock),
-            entropy: Box::new(os_random),
-            traceparent: None,
-        }
+        ClientBuilder::new(storage)
     }
 
     /// The same client, whose jobs belong to this W3C trace context unless their call, or the source of
@@ -603,64 +545,6 @@ pub trait CreateIn<S> {
         &mut self,
         jobs: Vec<NewJob>,
     ) -> impl Future<Output = Result<Vec<Created>, StorageError>>;
-}
-
-/// Puts a [`Client`] together.
-pub struct ClientBuilder {
-    storage: Arc<dyn Storage>,
-    filters: Vec<Arc<dyn ClientFilter>>,
-    clock: Arc<dyn Clock>,
-    entropy: Box<dyn Fn() -> u64 + Send + Sync>,
-    traceparent: Option<TraceSource>,
-}
-
-impl ClientBuilder {
-    /// Adds a filter; filters are asked in the order in which they were added.
-    #[must_use]
-    pub fn filter(mut self, filter: impl ClientFilter) -> ClientBuilder {
-        self.filters.push(Arc::new(filter));
-        self
-    }
-
-    /// Takes the time in ids from another clock. For tests and simulations.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> ClientBuilder {
-        self.clock = clock;
-        self
-    }
-
-    /// Takes the randomness in ids from another source. For simulations.
-    #[must_use]
-    pub fn entropy(mut self, entropy: impl Fn() -> u64 + Send + Sync + 'static) -> ClientBuilder {
-        self.entropy = Box::new(entropy);
-        self
-    }
-
-    /// Asks here for the W3C trace context (`traceparent`) of each job whose call names none: at the
-    /// moment of the enqueue, on the thread that enqueues. A context that is no `traceparent` is refused
-    /// with the job.
-    #[must_use]
-    pub fn traceparent(
-        mut self,
-        source: impl Fn() -> Option<String> + Send + Sync + 'static,
-    ) -> ClientBuilder {
-        self.traceparent = Some(Box::new(source));
-        self
-    }
-
-    /// The client.
-    pub fn build(self) -> Client {
-        let ClientBuilder { storage, filters, clock, entropy, traceparent } = self;
-        let ids = IdSource::new(entropy);
-        let inner = Arc::new(Inner { storage, filters, clock, ids, traceparent });
-        Client { inner, traceparent: None }
-    }
-}
-
-impl fmt::Debug for ClientBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientBuilder").field("storage", &self.storage).finish_non_exhaustive()
-    }
 }
 
 /// An error for what stood for no job at all.

@@ -6,6 +6,7 @@
 mod attribute;
 mod cron;
 mod duration;
+mod form;
 mod from_services;
 mod handler;
 mod job;

@@ -5,8 +5,8 @@ use quote::{quote, quote_spanned};
 use syn::Type;
 use syn::spanned::Spanned;
 
+use crate::form::Form;
 use crate::handler::at;
-use crate::parameter::Form;
 use crate::signature::{last_segment, ungrouped};
 
 /// What a parameter takes from a parent, or from all of them.

@@ -60,7 +60,8 @@ impl From<Duration> for Schedule {
 /// ```
 ///
 /// The arguments are evaluated now and are the same in every run, as in Hangfire. What the call says
-/// about queue, priority, retries, unique keys and limits holds for every run.
+/// about queue, priority, retries, unique keys and limits holds for every run. An `H` in a cron text is a
+/// value that the name chooses: `H 3 * * *` is some minute past three, always the same.
 #[must_use = "nothing is stored until `upsert().await`"]
 pub struct Recurring<C> {
     client: C,

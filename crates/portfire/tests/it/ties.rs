@@ -319,6 +319,33 @@ fn a_schedule_in_the_attribute_is_a_recurring_job_of_the_code() {
     assert!(descriptor("extract").recurring.is_none());
 }
 
+#[derive(FromServices)]
+struct Ledger {}
+
+#[jobs]
+impl Ledger {
+    #[job(cron = "H H * * *", overlap = cancel_previous, limit(concurrency = 1))]
+    async fn close(&self, tick: Tick) -> Result<bool, JobError> {
+        Ok(tick.triggered)
+    }
+
+    #[job(unique(by("page")))]
+    async fn book(page: u32, #[parent] rows: &Rows) -> Result<usize, JobError> {
+        Ok(rows.0.len() + page as usize)
+    }
+}
+
+#[tokio::test]
+async fn methods_of_a_service_have_all_of_it_too() {
+    let close = declared("Ledger.close");
+    assert_eq!(close.overlap, Overlap::CancelPrevious);
+    assert_eq!(close.ties.limits[0].key(), "Ledger.close");
+    assert_eq!(text(Ledger::job().book(40), &[succeeded(2, "[7,8]")]).await, "42");
+    assert_eq!(extract(1).pipe(Ledger::job().book(1)).len(), 2);
+    let key = job(Ledger::job().book(1).after(id(2))).ties.unique.unwrap().key;
+    assert!(key.starts_with("Ledger.book#"), "{key}");
+}
+
 #[tokio::test]
 async fn a_run_knows_its_planned_instant() {
     let planned_at: Timestamp = "2026-03-29T02:30:00Z".parse().unwrap();

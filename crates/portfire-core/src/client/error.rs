@@ -1,0 +1,61 @@
+//! Why a client did not do what it was asked: [`ClientError`].
+
+use crate::error::{BoxError, StorageError};
+use crate::job::InvalidJob;
+use crate::recurring::RecurringId;
+
+/// A client call that did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The call itself is at fault. Nothing was stored.
+    #[error(transparent)]
+    Invalid(#[from] InvalidJob),
+    /// A filter refused the job. Nothing was stored.
+    #[error("the job was refused by a filter: {reason}")]
+    Refused {
+        /// What the filter said.
+        reason: String,
+    },
+    /// The storage did not do it; [`StorageError::is_definite`] tells whether it may have after all.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// An iterator that a batch was made from failed. Nothing of the batch runs.
+    #[error("the batch was not created, because what it was made from failed: {0}")]
+    Source(#[source] BoxError),
+    /// There is no recurring job of this name.
+    #[error("there is no recurring job `{id}`")]
+    NoRecurring {
+        /// The name.
+        id: RecurringId,
+    },
+    /// The recurring job of this name belongs to another application. Nothing was changed.
+    #[error(
+        "the recurring job `{id}` belongs to the application `{app}`: take another name, or name that application"
+    )]
+    Owned {
+        /// The name.
+        id: RecurringId,
+        /// Who owns it.
+        app: String,
+    },
+    /// Someone else held the lock all the time.
+    #[error("the lock `{name}` is held by someone else; waited {waited:?}")]
+    LockTaken {
+        /// The lock.
+        name: String,
+        /// How long was waited.
+        waited: std::time::Duration,
+    },
+    /// The lease of the lock had ended.
+    #[error(
+        "the lock `{name}` was lost: its lease had ended, and someone else may have held it since"
+    )]
+    LockLost {
+        /// The lock.
+        name: String,
+    },
+    /// No global client was set.
+    #[error("no global client: call `portfire::set_global(client)` when the program starts")]
+    NoGlobal,
+}

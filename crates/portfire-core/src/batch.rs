@@ -1,7 +1,7 @@
 //! Batches: jobs that are created together and watched as one.
 //!
 //! A batch ends when it is sealed, has started, and all of its members are final. Members are jobs and
-//! nested batches. It ends `succeeded` when all members succeeded, `cancelled` when it was cancelled,
+//! nested batches. It ends `succeeded` when all members succeeded, `cancelled` when it or one above it was cancelled,
 //! else `failed`. What waits for it ([`Antecedent::Batch`](crate::Antecedent)) is released at its first end, once.
 //!
 //! A member that is requeued reopens the batch: its numbers stay exact, and what was released stays

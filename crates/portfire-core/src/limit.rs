@@ -6,6 +6,10 @@
 //! key's jobs leaves `processing`, the first of the line goes to the end of its queue in the same commit.
 //! Because it goes to the *end*, partitions of one limit (tenants) take turns, however long the line of one of them is.
 //!
+//! A job that enters its queue goes into the line at once when its key is full or has a line already. A key
+//! counts once for a job, however often the job names it. What a key's rate remembers is kept until
+//! [`clean`](crate::Storage::clean) finds that it no longer matters.
+//!
 //! A **rate** counts claims, also those that are given back. [`RateWindow`] is the arithmetic, shared by all storages.
 
 use std::fmt;
@@ -80,8 +84,8 @@ pub struct LimitUse {
     /// as a whole; at most 200 bytes.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub partition: String,
-    /// The rule that the code declares, stored when it differs from what the code declared last and
-    /// nobody has set the limit by hand. A limit that has no rule at all limits nothing.
+    /// The rule that the code declares, stored when it differs from what the code declared last. While someone has
+    /// set the limit by hand it does not count. A limit that has no rule at all limits nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declared: Option<LimitRule>,
 }

@@ -23,7 +23,6 @@ use crate::storage::Answer;
 pub const PAGE_MAX: u32 = 500;
 
 /// Reads what a storage holds. Every call sees one consistent moment.
-#[allow(unused_variables)]
 pub trait Monitor: Send + Sync {
     /// The present in storage time.
     fn now(&self) -> Answer<'_, Timestamp>;
@@ -50,70 +49,45 @@ pub trait Monitor: Send + Sync {
     fn queues(&self) -> Answer<'_, Vec<QueueRecord>>;
 
     /// Every kind of which a job was ever stored, by name.
-    fn kinds(&self) -> Answer<'_, Vec<KindRecord>> {
-        crate::storage::not_yet()
-    }
+    fn kinds(&self) -> Answer<'_, Vec<KindRecord>>;
 
     /// What holds back a job that is `enqueued`; `None` for others.
-    fn waiting(&self, id: JobId) -> Answer<'_, Option<WaitingRecord>> {
-        crate::storage::not_yet()
-    }
+    fn waiting(&self, id: JobId) -> Answer<'_, Option<WaitingRecord>>;
 
     /// The jobs that wait or waited for the end of this one or of this batch, in the order of their creation; at
-    /// most `max`, and at most [`PAGE_MAX`]. Known as long as the antecedent is stored.
-    fn continuations(&self, on: Antecedent, max: u32) -> Answer<'_, Vec<Continuation>> {
-        crate::storage::not_yet()
-    }
+    /// most `max`, and at most [`PAGE_MAX`]. Known as long as the antecedent is stored. One that was created after the
+    /// end never waited.
+    fn continuations(&self, on: Antecedent, max: u32) -> Answer<'_, Vec<Continuation>>;
 
     /// Everything about a batch; `None` when it is not stored.
-    fn batch(&self, id: BatchId) -> Answer<'_, Option<BatchRecord>> {
-        crate::storage::not_yet()
-    }
+    fn batch(&self, id: BatchId) -> Answer<'_, Option<BatchRecord>>;
 
     /// A page of batches, the newest created first.
-    fn batches(&self, filter: BatchFilter) -> Answer<'_, BatchPage> {
-        crate::storage::not_yet()
-    }
+    fn batches(&self, filter: BatchFilter) -> Answer<'_, BatchPage>;
 
     /// Everything about a recurring job; `None` when it is not stored.
-    fn recurring(&self, id: RecurringId) -> Answer<'_, Option<RecurringRecord>> {
-        crate::storage::not_yet()
-    }
+    fn recurring(&self, id: RecurringId) -> Answer<'_, Option<RecurringRecord>>;
 
     /// A page of recurring jobs, by id.
-    fn recurring_jobs(&self, filter: RecurringFilter) -> Answer<'_, RecurringPage> {
-        crate::storage::not_yet()
-    }
+    fn recurring_jobs(&self, filter: RecurringFilter) -> Answer<'_, RecurringPage>;
 
     /// The last runs of a recurring job, the newest first, at most `max`; kept even when their jobs are not.
-    fn runs(&self, id: RecurringId, max: u32) -> Answer<'_, Vec<RunRecord>> {
-        crate::storage::not_yet()
-    }
+    fn runs(&self, id: RecurringId, max: u32) -> Answer<'_, Vec<RunRecord>>;
 
     /// The limits that have a rule, by target.
-    fn limits(&self) -> Answer<'_, Vec<LimitRecord>> {
-        crate::storage::not_yet()
-    }
+    fn limits(&self) -> Answer<'_, Vec<LimitRecord>>;
 
     /// The keys of a named limit that have running or waiting jobs, by key; at most [`PAGE_MAX`].
-    fn limit_keys(&self, limit: LimitName) -> Answer<'_, Vec<KeyRecord>> {
-        crate::storage::not_yet()
-    }
+    fn limit_keys(&self, limit: LimitName) -> Answer<'_, Vec<KeyRecord>>;
 
     /// The locks that are held, by name.
-    fn locks(&self) -> Answer<'_, Vec<LockRecord>> {
-        crate::storage::not_yet()
-    }
+    fn locks(&self) -> Answer<'_, Vec<LockRecord>>;
 
     /// What a job has said about itself, without its log; empty when that is nothing.
-    fn notes(&self, id: JobId) -> Answer<'_, NotesRecord> {
-        crate::storage::not_yet()
-    }
+    fn notes(&self, id: JobId) -> Answer<'_, NotesRecord>;
 
     /// A page of a job's log, also while it runs; at most `max` lines, and at most [`PAGE_MAX`].
-    fn log(&self, id: JobId, after: Option<Cursor>, max: u32) -> Answer<'_, LogPage> {
-        crate::storage::not_yet()
-    }
+    fn log(&self, id: JobId, after: Option<Cursor>, max: u32) -> Answer<'_, LogPage>;
 
     /// The servers that are alive or died less than a day ago, by id.
     fn servers(&self) -> Answer<'_, Vec<ServerRecord>>;
@@ -220,11 +194,12 @@ pub struct KindRecord {
 /// What holds back a job that is enqueued.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WaitingRecord {
-    /// Jobs that are claimed before it, by priority and place in its queue, or in the line of its limit; counted up to 10,000.
+    /// Jobs that are claimed before it, by priority and place in its queue, or in the line of its limit;
+    /// counted up to 10,000.
     pub ahead: u64,
     /// The key of the limit in whose line it waits.
     pub limit: Option<KeyRecord>,
-    /// The oldest jobs that use up that limit; at most 10.
+    /// The jobs that use up that limit, the first created first; at most 10.
     pub holders: Vec<JobId>,
 }
 

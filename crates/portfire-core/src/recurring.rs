@@ -305,9 +305,9 @@ pub struct RecurringRecord {
     pub paused: Option<Paused>,
     /// Why it fires no more, or what went wrong last.
     pub fault: Option<Fault>,
-    /// The planned instant of the run before.
+    /// The planned instant of the run before; runs by hand and those that were passed over do not count.
     pub last_planned_at: Option<Timestamp>,
-    /// The job of the run before.
+    /// The job of the run before, also of one by hand.
     pub last_job: Option<JobId>,
 }
 
@@ -395,7 +395,8 @@ pub enum RecurringChange {
     Upsert(Box<NewRecurring>),
     /// Removes the definition and its runs; jobs that were fired stay.
     Remove(RecurringId),
-    /// Creates a run now, under this job id. The schedule does not move.
+    /// Creates a run now, under this job id, without jitter and whatever the run before does. The schedule does not
+    /// move. When its unique key is held nothing is created or remembered, and the answer names the holder.
     Trigger {
         /// Of which.
         id: RecurringId,

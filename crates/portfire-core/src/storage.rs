@@ -1,7 +1,8 @@
 //! The storage contract: what a backend promises, one sentence per guarantee.
 //!
-//! Everything that writes is in [`Storage`]; everything that reads for people is in [`Monitor`]. `portfire-conformance` has a named case for each sentence, and
-//! [`MemoryStorage`](crate::MemoryStorage) is the reference that others are compared with.
+//! Everything that writes is in [`Storage`]; everything that reads for people is in [`Monitor`].
+//! `portfire-conformance` has a named case for each sentence, and [`MemoryStorage`](crate::MemoryStorage) is
+//! the reference that others are compared with.
 //!
 //! # Rules that hold for every call
 //! - **One call is one atomic change**: all of it is applied, or nothing. What one call applied is
@@ -59,7 +60,6 @@ pub const BATCH_MAX: usize = 10_000;
 ///
 /// It is [`Any`], so that code which needs what only one storage can do, such as a transaction of its
 /// database, finds out whether it has that one.
-#[allow(unused_variables)]
 pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     /// Stores jobs, all or none.
     ///
@@ -80,49 +80,52 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     ///
     /// *Dependencies*: a job whose [`after`](crate::Ties::after) is not empty is created `awaiting`. What it
     /// names must be stored, or stand earlier in this call; so no chain can bite its own tail. The parent is
-    /// read in the same commit: of one that has ended already the condition is decided at once, and a job
-    /// whose dependencies are all fulfilled is created as if it had none. When the last one is fulfilled
-    /// later, the job is released: it enters `enqueued`, or `scheduled` when its [`When`] lies ahead then (a delay
-    /// counts from the release). When one cannot be fulfilled any more it is deleted, for the reason of
-    /// [`unmet_reason`](crate::Dependency::unmet_reason). The end of a job or batch, what it releases and
-    /// deletes, and all counters are one commit, up to [`RELEASE_MAX`] jobs in a call; what is left is done by the next
-    /// calls of [`promote`](Self::promote). The first end counts: a parent that is requeued and ends again
-    /// releases nothing twice. An antecedent is not cleaned while a job waits for it.
+    /// read in the same commit: of one that has ended already the condition is decided at once, and a job whose
+    /// dependencies are all fulfilled is created as if it had none. When the last one is fulfilled later, the
+    /// job is released: it enters `enqueued`, or `scheduled` when its [`When`] lies ahead then (a delay counts
+    /// from the release). When one cannot be fulfilled any more it is deleted, for the reason of
+    /// [`unmet_reason`](crate::Dependency::unmet_reason); one that cannot be fulfilled at the creation leaves a
+    /// job that was created `awaiting` and deleted. The end of a job or batch, what it releases and deletes,
+    /// and all counters are one commit, up to [`RELEASE_MAX`] jobs in a call; what is left is done by the next
+    /// calls of [`promote`](Self::promote). Ends are worked off in their order (a job, its batch if that ends
+    /// by it, the batch above), those who wait in the order of their creation. The first end counts: a parent
+    /// that is requeued and ends again releases nothing twice. Who leaves `awaiting` by hand waits for nothing
+    /// any more. An antecedent is not cleaned while a job waits for it.
     ///
     /// *Batches*: see [`batch`](crate::batch). A member of a batch that has not started waits for its start,
-    /// besides its own dependencies. Members count in their batch in the commit that moves them. A batch id
-    /// that is stored already changes nothing.
+    /// besides its own dependencies. Members count in their batch in the commit that moves them; no batch ends
+    /// before all jobs of the call are stored. A batch whose own dependencies cannot be fulfilled takes the
+    /// members of its call, and is cancelled with it. A batch id that is stored already changes nothing.
     ///
-    /// *Unique keys*: see [`unique`](crate::unique). A job that is rejected is not stored: its
-    /// [`Created::id`] is the id of the holder, and [`existing`](Created::existing) is set. Jobs of one call conflict as those of
-    /// several do, in their order. A replaced job is deleted, for the reason "replaced by job …".
+    /// *Unique keys*: see [`unique`](crate::unique). A job that is rejected is not stored: its [`Created::id`]
+    /// is the id of the holder, and [`existing`](Created::existing) is set; who waits for it by a dependency
+    /// later in the call waits for the holder. Jobs of one call conflict as those of several do, in their
+    /// order. A replaced job is deleted, for the reason "replaced by job …".
     ///
     /// *Limits*: see [`limit`](crate::limit). A rule that a job declares is stored with it.
     ///
     /// # Errors
     /// As [`create`](Self::create); [`Invalid`](StorageError::Invalid) also for a dependency or a batch
-    /// that is not there, for a member of a batch that has ended or was cancelled, and for batches in one another
-    /// more than [`BATCH_DEPTH_MAX`](crate::batch::BATCH_DEPTH_MAX) deep. A job whose id is stored already is
+    /// that is not there, for a member of a batch that has ended or was cancelled, for one that waits for its own batch or one
+    /// above that, and for batches in one another
+    /// more than [`BATCH_DEPTH_MAX`](crate::batch::BATCH_DEPTH_MAX) deep: each as things stand when the call comes. A job whose id is stored already is
     /// not looked at further.
     fn create_batches(
         &self,
         batches: Vec<NewBatch>,
         jobs: Vec<NewJob>,
-    ) -> Answer<'_, Vec<Created>> {
-        not_yet()
-    }
+    ) -> Answer<'_, Vec<Created>>;
 
     /// Seals or cancels a batch.
     ///
-    /// Cancelling is one write. From then on [`cycle`](Self::cycle) gives out no member of it or of a
-    /// batch in it: a member whose turn comes is deleted instead. [`promote`](Self::promote) deletes the members in pieces,
-    /// the running ones with them.
+    /// Cancelling is one write. From then on [`cycle`](Self::cycle) gives out no member of it or of a batch in
+    /// it: a member whose turn comes is deleted instead. [`promote`](Self::promote) deletes the members in
+    /// pieces, in the order of their creation, the running ones with them. Members cannot be requeued or
+    /// rescheduled any more ([`Changed::Refused`]).
     ///
     /// # Errors
     /// As every call.
-    fn change_batch(&self, batch: BatchId, change: BatchChange) -> Answer<'_, BatchChanged> {
-        not_yet()
-    }
+    fn change_batch(&self, batch: BatchId, change: BatchChange) -> Answer<'_, BatchChanged>;
 
     /// Changes recurring jobs: see [`RecurringChange`]. The first instant of a new or changed schedule is
     /// the first one after storage time.
@@ -130,25 +133,20 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Invalid`](StorageError::Invalid) when a definition breaks a bound, or its schedule cannot be read or its zone is
     /// unknown here.
-    fn change_recurring(&self, change: RecurringChange) -> Answer<'_, RecurringChanged> {
-        not_yet()
-    }
+    fn change_recurring(&self, change: RecurringChange) -> Answer<'_, RecurringChanged>;
 
     /// Tells which recurring jobs are due in storage time, the earliest first, up to `max`. Writes nothing.
-    fn due_recurring(&self, max: u32) -> Answer<'_, DueRecurring> {
-        not_yet()
-    }
+    fn due_recurring(&self, max: u32) -> Answer<'_, DueRecurring>;
 
     /// Fires occurrences, each plan on its own and atomically.
     ///
-    /// A plan is applied only while the recurring job has the plan's revision. Its runs are jobs with the
-    /// ids of [`JobId::of_occurrence`](crate::JobId::of_occurrence) and the tie [`Occurrence`](crate::Occurrence),
+    /// A plan is applied only while the recurring job has the plan's revision. Its runs are jobs with the ids
+    /// of [`JobId::of_occurrence`](crate::JobId::of_occurrence) and the tie [`Occurrence`](crate::Occurrence),
     /// delayed by [`jitter_of`](crate::recurring::jitter_of). The overlap rule looks at the job of the run
-    /// before, in the same commit; each run is remembered, also one that was passed over, and so is the outcome of its
-    /// job when that ends. A run whose unique key is held is passed over.
-    fn fire(&self, plans: Vec<Fire>) -> Answer<'_, Vec<Fired>> {
-        not_yet()
-    }
+    /// before, in the same commit; each run is remembered, also one that was passed over, and so is the outcome
+    /// of its job whenever that ends. A run whose unique key is held is passed over; one whose job is stored
+    /// already counts as made.
+    fn fire(&self, plans: Vec<Fire>) -> Answer<'_, Vec<Fired>>;
 
     /// Sets a limit by hand, at once and for as long as it is not set again; `None` removes it, so that
     /// what code declares counts again. Raising it wakes those who wait.
@@ -157,17 +155,13 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Invalid`](StorageError::Invalid) for a rule that breaks a bound.
-    fn set_limit(&self, target: LimitTarget, rule: Option<LimitRule>) -> Answer<'_, ()> {
-        not_yet()
-    }
+    fn set_limit(&self, target: LimitTarget, rule: Option<LimitRule>) -> Answer<'_, ()>;
 
     /// Takes, renews or gives back a lock: see [`lock`](crate::lock).
     ///
     /// # Errors
     /// [`Invalid`](StorageError::Invalid) for a name, owner or lease over its bound.
-    fn lock(&self, request: LockRequest) -> Answer<'_, LockAnswer> {
-        not_yet()
-    }
+    fn lock(&self, request: LockRequest) -> Answer<'_, LockAnswer>;
 
     /// Makes a server known, with a lease that begins now.
     ///
@@ -208,12 +202,13 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     /// *Notes* are taken down before the finishes, each fenced as a finish is and silently dropped when it
     /// no longer holds; a [piece](crate::notes::Notes::piece) that is there already is passed over.
     ///
-    /// *Claiming*: takes up to [`ClaimRequest::max`] jobs that are `enqueued` in the named queues:
-    /// the queues in the order given, in a queue the higher priority first, in a priority the
-    /// earlier place first. Jobs that have waited in a queue for at least [`ClaimRequest::aging`] come before
-    /// the others of that queue, the earliest place first. A paused queue is passed over. Each job goes to one claim only. The
-    /// finishes are applied, and what they release is released, before the claim looks. A job whose limits
-    /// are used up is not claimed: see [`limit`](crate::limit).
+    /// *Claiming*: takes up to [`ClaimRequest::max`] jobs that are `enqueued` in the named queues: the queues
+    /// in the order given, in a queue the higher priority first, in a priority the earlier place first. Jobs
+    /// that have waited in a queue for at least [`ClaimRequest::aging`], counted from
+    /// [`enqueued_at`](ClaimedJob::enqueued_at), come before the others of that queue, the earliest place
+    /// first. A paused queue is passed over. Each job goes to one claim only. The finishes are applied, and
+    /// what they release is released, before the claim looks. A job whose limits are used up is not claimed:
+    /// see [`limit`](crate::limit). A claim moves or deletes at most [`RELEASE_MAX`] jobs that it may not take.
     ///
     /// A repeat with the same [`key`](CycleRequest::key) and `repeated` set answers the claim of
     /// the first time again, as far as the server still holds it, and claims nothing anew unless the
@@ -234,8 +229,9 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     /// Moves scheduled jobs whose instant has come (in storage time) to the end of their queues, the
     /// earliest first, those of one instant in the order of their creation; up to `max`.
     ///
-    /// Before that it goes on with what is left of releases and of cancelled batches, and moves jobs whose limit has
-    /// room again to their queues, up to `max` in all.
+    /// Before that it goes on with what is left of releases, then of cancelled batches; after it, it moves jobs
+    /// whose limit has room to their queues: of a line under a mere concurrency one, under a rate as many as
+    /// may start, without a rule all. Up to `max` in all.
     fn promote(&self, max: u32) -> Answer<'_, Promoted>;
 
     /// Applies explicit changes, each on its own: requeue, delete, reschedule.
@@ -249,11 +245,11 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     /// [`Invalid`](StorageError::Invalid) when an instant lies beyond the year 9999: nothing is applied.
     fn change(&self, changes: Vec<Change>) -> Answer<'_, Vec<Changed>>;
 
-    /// Removes up to `max` final jobs whose retention has ended, with their history and all else
-    /// that belongs to them; nothing else. Also forgets dead servers without jobs after a day, and
-    /// statistics after their time (hours after 2 days, days after 400), ended batches whose retention has
-    /// passed and of which no member is stored, unique keys and locks whose time is over. Cancels batches that stand open longer
-    /// than [`BATCH_OPEN_MAX`](crate::batch::BATCH_OPEN_MAX).
+    /// Removes up to `max` final jobs whose retention has ended, with their history and all else that belongs
+    /// to them; nothing else. Also forgets dead servers without jobs after a day, and statistics after their
+    /// time (hours after 2 days, days after 400), up to `max` ended batches whose retention has passed and of
+    /// which no member is stored, unique keys and locks whose time is over. Cancels batches that stand open
+    /// longer than [`BATCH_OPEN_MAX`](crate::batch::BATCH_OPEN_MAX).
     fn clean(&self, max: u32) -> Answer<'_, Cleaned>;
 
     /// Pauses or resumes a queue. A paused queue takes jobs and gives none; what runs, runs on.
@@ -266,10 +262,6 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
 
     /// What this storage is and promises.
     fn info(&self) -> StorageInfo;
-}
-
-pub(crate) fn not_yet<'a, T>() -> Answer<'a, T> {
-    Box::pin(async { Err(StorageError::Unsupported("not yet".to_owned())) })
 }
 
 /// What a storage is and promises; shown at start and by `portfire status`.
@@ -557,7 +549,7 @@ pub struct Promoted {
     /// Jobs that were released or deleted because what they waited for has ended, deleted because their
     /// batch was cancelled, or moved because their limit has room.
     pub released: u32,
-    /// Time until there is more to do: zero when more are due now, `None` when none is scheduled.
+    /// Time until there is more to do: zero when more are due now or releases are left, `None` when nothing is to come.
     pub next_in: Option<Duration>,
 }
 
@@ -566,7 +558,7 @@ pub struct Promoted {
 pub struct Cleaned {
     /// Jobs that were removed.
     pub jobs: u32,
-    /// Whether more have expired: call again.
+    /// Whether more jobs or batches have expired: call again.
     pub more: bool,
 }
 

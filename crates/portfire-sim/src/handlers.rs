@@ -7,7 +7,8 @@ use std::time::Duration;
 use portfire_core::client::ClientError;
 use portfire_core::retry::Backoff;
 use portfire_core::{
-    BoxFuture, Cause, Exceeded, JobError, JobId, JobOptions, Json, KindName, NewJob, RetryPolicy,
+    BoxFuture, Cause, Exceeded, InvalidJob, JobError, JobId, JobOptions, Json, KindName, NewJob,
+    RetryPolicy, StorageError,
 };
 use portfire_server::services::Need;
 use portfire_server::{
@@ -388,6 +389,11 @@ async fn parent(run: Invocation) -> HandlerResult {
                     return Err(stop.into());
                 }
             }
+            // Its batch was cancelled, or has ended without an attempt that is not heard any more.
+            Err(ClientError::Invalid(InvalidJob::BatchEnded { .. }))
+            | Err(ClientError::Storage(StorageError::Invalid(InvalidJob::BatchEnded { .. }))) => {
+                break;
+            }
             Err(error) => return Err(JobError::permanent(error)),
         }
     }
@@ -403,5 +409,6 @@ fn child_of(parent: &JobContext, args: Args) -> NewJob {
     let kind = KindName::stored(Kind::Quick.name());
     let mut child = NewJob::new(JobId::from_bytes(bytes), kind, args);
     child.queue = parent.queue().clone();
+    child.ties.batch = parent.ties().batch;
     child
 }

@@ -14,9 +14,12 @@
 //! | S10 final is final | only an explicit requeue or reschedule leaves a final state | every transition |
 //! | S11 exact retries | failures, recoveries and attempts are what the history adds up to, and a handler that fails n times is failed n times | every transition |
 //! | S12 poison bound | no run is recovered more often than the limit; beyond it the job is failed | every rescue |
+//! | S14 continuations | a job that waits leaves `awaiting` once, as the first ends of what it waits for decide, and no later than the next promotion | every call |
+//! | S15 batches | the numbers of a batch are a recount of its members; it starts, ends and is cancelled as they say | every call |
 //! | S16 not early | no job is promoted or claimed before its instant in storage time | every promotion and claim |
 //! | S17 counters add up | the counters equal a recount | often, the end |
 //! | S18 expiry | cleaned are final jobs whose retention has ended, and nothing else | every cleaning |
+//! | S20 limits and keys | no claim lets more jobs of a key run than its limit; a unique key has one holder, and a rejected job names one that holds it | every call |
 //! | S21 delete while running | the holder loses the job at once, its finish is fenced, its token fires in time | every change, while handlers run |
 //! | S22 orderly stop | a server that has stopped holds nothing, gave back at no cost, and took no longer than it may | every stop |
 //! | S23 claim order | a claim takes from the named queues only, never from a paused one, and no more than it asked for | every claim |
@@ -62,12 +65,18 @@ pub enum Invariant {
     S11,
     /// Poison is bounded.
     S12,
+    /// Continuations.
+    S14,
+    /// Batches.
+    S15,
     /// Not early.
     S16,
     /// Counters add up.
     S17,
     /// Expiry takes the expired alone.
     S18,
+    /// Limits and unique keys.
+    S20,
     /// Delete while running.
     S21,
     /// Orderly stop.
@@ -100,9 +109,12 @@ impl Invariant {
             Invariant::S10 => "S10 final is final",
             Invariant::S11 => "S11 exact retries",
             Invariant::S12 => "S12 poison bound",
+            Invariant::S14 => "S14 continuations",
+            Invariant::S15 => "S15 batches",
             Invariant::S16 => "S16 not early",
             Invariant::S17 => "S17 counters add up",
             Invariant::S18 => "S18 expiry",
+            Invariant::S20 => "S20 limits and unique keys",
             Invariant::S21 => "S21 delete while running",
             Invariant::S22 => "S22 orderly stop",
             Invariant::S23 => "S23 claim order",
@@ -152,6 +164,8 @@ pub(crate) enum Deed {
     Rescue,
     Promote,
     Change,
+    /// A batch was sealed or cancelled.
+    Batch,
     /// Any other: it may move nothing.
     Other,
 }
@@ -164,7 +178,19 @@ impl Deed {
             Cause::Promoted => &[Deed::Promote],
             Cause::Released => &[Deed::Cycle, Deed::Retire],
             Cause::Rescued | Cause::Poisoned => &[Deed::Rescue],
-            Cause::Requeued | Cause::Deleted | Cause::Rescheduled => &[Deed::Change],
+            Cause::Requeued => &[Deed::Change],
+            // The holder of a unique key may be told to wait anew.
+            Cause::Rescheduled => &[Deed::Change, Deed::Create],
+            // What one call ends releases others, or dooms them.
+            Cause::Deleted | Cause::Continued => &[
+                Deed::Change,
+                Deed::Create,
+                Deed::Cycle,
+                Deed::Promote,
+                Deed::Rescue,
+                Deed::Retire,
+                Deed::Batch,
+            ],
             _ => &[Deed::Cycle],
         }
     }
@@ -197,6 +223,7 @@ fn edge_is_legal(from: StateName, cause: Cause, to: StateName) -> bool {
     use StateName::{Awaiting, Deleted, Enqueued, Failed, Processing, Scheduled};
     match cause {
         Cause::Created => false,
+        Cause::Continued => from == Awaiting && matches!(to, Enqueued | Scheduled),
         Cause::Promoted => (from, to) == (Scheduled, Enqueued),
         Cause::Claimed => (from, to) == (Enqueued, Processing),
         Cause::Succeeded => (from, to) == (Processing, StateName::Succeeded),
@@ -471,6 +498,8 @@ mod tests {
             Event::Requeue,
             Event::Delete,
             Event::Reschedule(NOW),
+            Event::Continue(None),
+            Event::Continue(Some(NOW)),
         ];
         for from in StateName::ALL {
             for event in events {

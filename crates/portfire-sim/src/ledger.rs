@@ -8,13 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use portfire_core::{
-    Cause, Claim, Counts, Cycle, CycleRequest, HistoryEntry, JobId, JobRecord, JobState, NewJob,
-    NewServer, QueueName, ServerId, Standing, StateName, Timestamp, Verdict,
+    BatchId, BatchRecord, Cause, Claim, Counts, Cycle, CycleRequest, HistoryEntry, JobId,
+    JobRecord, JobState, NewBatch, NewJob, NewServer, QueueName, ServerId, Standing, StateName,
+    Timestamp, Verdict,
 };
 
 use crate::executor::DomainId;
 use crate::handlers;
 use crate::invariants::{self as rules, Check, Deed, Invariant, require};
+use crate::marks::Marks;
+use crate::ties::{TieLedger, TieLook};
 
 /// A job as it was last seen.
 #[derive(Clone, Debug)]
@@ -69,7 +72,9 @@ pub(crate) struct LostClaim {
 pub(crate) struct Moved {
     pub(crate) job: JobId,
     pub(crate) from: StateName,
+    pub(crate) to: StateName,
     pub(crate) cause: Cause,
+    pub(crate) reason: Option<String>,
     pub(crate) attempt: u32,
     pub(crate) kind: Option<handlers::Kind>,
 }
@@ -98,6 +103,10 @@ pub(crate) struct Ledger {
     steered: BTreeSet<JobId>,
     /// Moves of the call that is being looked at, for marks and the trace.
     pub(crate) moves: Vec<Moved>,
+    /// Jobs that the call created, with the states they began in.
+    pub(crate) born: Vec<(JobId, StateName)>,
+    /// What is known of the ties between them.
+    pub(crate) ties: TieLedger,
     recoveries_max: u32,
     totals: Counts,
     storage_now: Timestamp,
@@ -136,6 +145,33 @@ impl Ledger {
         }
         self.asked.extend(jobs.iter().map(|job| (job.id, job.clone())));
         self.batches.push(jobs.iter().map(|job| job.id).collect());
+    }
+
+    /// Notes what somebody sets out to create in one call, with ties.
+    pub(crate) fn ask_tied(&mut self, batches: &[NewBatch], jobs: &[NewJob]) {
+        self.ties.ask(batches, jobs);
+        self.ask(jobs);
+    }
+
+    /// S14, S15, S20: looks at the ties after a call.
+    pub(crate) fn look_at_ties(
+        &mut self,
+        records: &BTreeMap<BatchId, BatchRecord>,
+        look: Look<'_>,
+        marks: &Marks,
+    ) -> Check {
+        let tie_look = TieLook {
+            deed: look.deed,
+            at: look.at,
+            jobs: &self.jobs,
+            moves: &self.moves,
+            born: &self.born,
+            asked: &self.asked,
+            marks,
+        };
+        self.ties.look(records, &tie_look)?;
+        self.ties.mark(&tie_look);
+        Ok(())
     }
 
     /// Storage time, without a look of the storage at it.
@@ -269,10 +305,20 @@ impl Ledger {
             && asked.args == record.args
             && asked.queue == record.queue
             && asked.priority == record.priority
-            && asked.options == record.options;
+            && asked.options == record.options
+            && asked.ties == record.ties;
         require(Invariant::S2, whole, || format!("job {job} is not as it was asked for"))?;
         let run_at = asked.when.resolve(look.now).unwrap_or_default();
-        let first = if run_at.is_some() { StateName::Scheduled } else { StateName::Enqueued };
+        // Whether it rightly waits for others is a rule of its own.
+        let awaits = !asked.ties.after.is_empty() || asked.ties.batch.is_some();
+        let awaits =
+            awaits && history.first().is_some_and(|line| line.state == StateName::Awaiting);
+        let run_at = run_at.filter(|_| !awaits);
+        let first = match run_at {
+            _ if awaits => StateName::Awaiting,
+            Some(_) => StateName::Scheduled,
+            None => StateName::Enqueued,
+        };
         let begun = history.first().is_some_and(|line| {
             (line.revision, line.cause, line.state) == (1, Cause::Created, first)
                 && line.run_at == run_at
@@ -300,6 +346,7 @@ impl Ledger {
             expected: kind.and_then(|kind| kind.expected(&record.args)),
         };
         self.jobs.insert(job, entry);
+        self.born.push((job, first));
         self.totals.created_total += 1;
         for line in history.iter().skip(1) {
             self.follow(job, line, record, look)?;
@@ -347,11 +394,12 @@ impl Ledger {
             rules::s11_ends_as_its_handler_does(job, expected, (line.cause, after.failures))?;
         }
         self.count(line);
-        if look.deed == Deed::Change {
+        let by_hand = matches!(look.deed, Deed::Change | Deed::Batch);
+        if by_hand || (line.cause == Cause::Rescheduled && look.deed == Deed::Create) {
             self.steered.insert(job);
         }
         if before.state == StateName::Processing && finished_by.is_none() {
-            let changed = look.deed == Deed::Change;
+            let changed = line.cause == Cause::Deleted;
             self.lost.insert((job, before.attempt), LostClaim { at: look.at, changed });
         }
         if let Some(server) = line.server.as_ref().filter(|_| line.cause == Cause::Claimed) {
@@ -361,7 +409,9 @@ impl Ledger {
         self.moves.push(Moved {
             job,
             from: before.state,
+            to: line.state,
             cause: line.cause,
+            reason: line.reason.clone(),
             attempt: before.attempt,
             kind: entry.kind,
         });
@@ -448,8 +498,11 @@ impl Ledger {
     pub(crate) fn s2_creates_are_whole(&self) -> Check {
         let there = |job: &JobId| self.jobs.contains_key(job) || self.cleaned.contains(job);
         let torn = |batch: &&Vec<JobId>| {
+            // One whose unique key is held by another is not stored.
+            let rejectable =
+                |job: &JobId| self.asked.get(job).is_some_and(|asked| asked.ties.unique.is_some());
             let stored = batch.iter().filter(|job| there(job)).count();
-            stored != 0 && stored != batch.len()
+            stored != 0 && batch.iter().any(|job| !there(job) && !rejectable(job))
         };
         let torn = self.batches.iter().find(torn);
         require(Invariant::S2, torn.is_none(), || format!("of {torn:?} some are stored, some not"))

@@ -26,6 +26,8 @@
 //! - `faulty.rs`: the way of a process to the storage.
 //! - `hosts.rs`, `place.rs`, `handlers.rs`, `effects.rs`: machines that start and restart servers,
 //!   the handlers they run, and the log of what the handlers did.
+//! - `ties.rs`, `tied.rs`: who waits for whom, batches, limits and unique keys, as the ledger knows them
+//!   and as clients make them.
 //! - `workload.rs`, `nemesis.rs`, `plan.rs`, `scenario.rs`: clients, disasters, what a seed draws, and
 //!   the run from its trouble to its end.
 //!
@@ -50,6 +52,8 @@ mod rng;
 mod runtime;
 mod scenario;
 mod sync;
+mod tied;
+mod ties;
 mod timers;
 mod trace;
 mod truth;

@@ -114,6 +114,36 @@ marks! {
     Cleaned = "cleaned",
     /// A cleaner set out for an expired job that was requeued before it arrived.
     CleanRaceLost = "clean_race_lost",
+    /// A continuation was stored in the moment in which its parent ended.
+    ParentJustEnded = "parent_just_ended",
+    /// A continuation was stored whose parent had ended.
+    ParentHadEnded = "parent_had_ended",
+    /// A parent that had released its continuations was run again.
+    ParentRequeued = "parent_requeued",
+    /// A rescue ended a job that others waited for.
+    ReleasedByRescue = "released_by_a_rescue",
+    /// A job was deleted because what it waited for ended otherwise.
+    Unmet = "condition_unmet",
+    /// What a job was to wait for or belong to was gone or had ended for good.
+    TieRefused = "tie_refused",
+    /// The last members of a batch ended in one call.
+    LastTwoMembers = "last_members_in_one_cycle",
+    /// A member of a batch was run again.
+    BatchReopened = "batch_reopened",
+    /// The client of an open batch crashed.
+    BatchAbandoned = "open_batch_abandoned",
+    /// A batch was cancelled while members of it ran.
+    BatchCancelled = "running_batch_cancelled",
+    /// A slot of a limit was freed by a rescue.
+    SlotFreedByRescue = "slot_freed_by_a_rescue",
+    /// A job was rejected because another held its unique key.
+    UniqueRejected = "unique_rejected",
+    /// A job was rejected for one whose finish was under way.
+    UniqueHeldByEnding = "unique_held_by_one_that_ends",
+    /// A job took the unique key of another, which was deleted.
+    UniqueReplaced = "unique_replaced",
+    /// A job waits anew because another wanted its unique key.
+    UniqueDebounced = "unique_debounced",
 }
 
 impl fmt::Display for Mark {

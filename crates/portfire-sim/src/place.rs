@@ -178,7 +178,7 @@ impl Place {
 
     /// Notes what a handler sets out to create.
     pub(crate) fn asks_for(&self, job: &NewJob) {
-        self.world.truth.ledger().ask(std::slice::from_ref(job));
+        self.world.truth.ledger().ask_tied(&[], std::slice::from_ref(job));
     }
 
     /// S1: what was answered is stored.

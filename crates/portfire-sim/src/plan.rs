@@ -35,6 +35,8 @@ pub(crate) struct Plan {
     pub(crate) nemesis: NemesisPlan,
     /// How often a client steers a job: deletes, requeues, reschedules.
     pub(crate) steering: f64,
+    /// Things with ties that clients make.
+    pub(crate) tied: usize,
     /// Most that a process's clock runs too fast or too slow, as a share.
     pub(crate) skew: f64,
     /// How often a task is held up before it runs.
@@ -115,6 +117,7 @@ impl Plan {
             network: Network::calm(),
             nemesis: NemesisPlan::default(),
             steering: 0.0,
+            tied: 0,
             skew: 0.0,
             stall: 0.0,
         };
@@ -132,6 +135,9 @@ impl Plan {
         }
         if !calm {
             plan.draw_faults(rng);
+        }
+        if rng.chance(0.6) {
+            plan.tied = rng.between(1, 6) as usize;
         }
         plan
     }

@@ -12,6 +12,7 @@ use crate::marks::Marks;
 use crate::mutants::Mutant;
 use crate::nemesis;
 use crate::panics;
+use crate::tied;
 use crate::workload::Workload;
 use crate::world::World;
 
@@ -108,6 +109,9 @@ impl Scenario {
         // The longest stay away, pause and call may still be under way, and storage time may stand.
         let bound = world.executor.now() + plan.lease * 80 + Duration::from_secs(120);
         let settled = || {
+            if self.workload.is_done() {
+                tied::abandon(&world);
+            }
             world.truth.report(self.s8_the_dead_hold_nothing());
             self.is_settled()
         };

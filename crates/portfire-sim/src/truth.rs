@@ -14,10 +14,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use portfire_core::{
-    Action, Answer, Cause, Change, Changed, Claim, ClaimRequest, Cleaned, Clock, Counts, Created,
-    Cycle, CycleRequest, Finish, HistoryEntry, JobFilter, JobId, JobRecord, Lost, MemoryStorage,
-    Monitor, NewJob, NewServer, Outcome, Promoted, QueueName, RescueRequest, Rescued, Retention,
-    ServerId, StateName, Storage, StorageError, Timestamp, Verdict,
+    Action, Answer, BatchChange, BatchChanged, BatchId, BatchState, Cause, Change, Changed, Claim,
+    ClaimRequest, Cleaned, Clock, Counts, Created, Cycle, CycleRequest, Finish, HistoryEntry,
+    JobFilter, JobId, JobRecord, Lost, MemoryStorage, Monitor, NewBatch, NewJob, NewServer,
+    Outcome, Promoted, QueueName, RescueRequest, Rescued, Retention, ServerId, StateName, Storage,
+    StorageError, Timestamp, Verdict,
 };
 
 use self::checks::s21_lost_claims_are_told;
@@ -176,7 +177,17 @@ impl Truth {
     // The calls, each in one step.
 
     pub(crate) fn create(&self, jobs: Vec<NewJob>) -> Result<Vec<Created>, StorageError> {
+        self.create_batches(Vec::new(), jobs)
+    }
+
+    pub(crate) fn create_batches(
+        &self,
+        batches: Vec<NewBatch>,
+        jobs: Vec<NewJob>,
+    ) -> Result<Vec<Created>, StorageError> {
         let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+        let keys = jobs.iter().map(|job| job.ties.unique.clone().map(|unique| unique.key));
+        let keys: Vec<Option<String>> = keys.collect();
         // An id may be used again once its job was cleaned; that is not explored here.
         let cleaned: BTreeSet<JobId> = {
             let ledger = self.ledger();
@@ -184,15 +195,37 @@ impl Truth {
         };
         let jobs: Vec<NewJob> = jobs.into_iter().filter(|job| !cleaned.contains(&job.id)).collect();
         let jobs = if self.is(Mutant::CreateTwiceOnRepeat) { self.renamed(jobs) } else { jobs };
-        let mut created = now(self.memory.create(jobs))?;
-        created.extend(cleaned.into_iter().map(|id| Created { id, existing: true }));
-        let place = |created: &Created| ids.iter().position(|&id| id == created.id);
-        created.sort_by_key(place);
-        self.look_after(Deed::Create, None, |ledger, look| self.look_at(ledger, &ids, look));
-        if created.iter().any(|created| created.existing) {
+        let mut stored = now(self.memory.create_batches(batches, jobs))?.into_iter();
+        let answer = |&id: &JobId| match cleaned.contains(&id) {
+            true => Some(Created { id, existing: true }),
+            false => stored.next(),
+        };
+        let created: Vec<Created> = ids.iter().filter_map(answer).collect();
+        self.look_after(Deed::Create, None, |ledger, look| {
+            for ((created, &id), key) in created.iter().zip(&ids).zip(&keys) {
+                self.check_rejection(ledger, created, id, key.as_deref(), &ids)?;
+            }
+            self.look_at(ledger, &ids, look)
+        });
+        if created.iter().zip(&ids).any(|(created, &id)| created.existing && created.id == id) {
             self.marks.hit(Mark::CreateRepeated);
         }
         Ok(created)
+    }
+
+    pub(crate) fn change_batch(
+        &self,
+        batch: BatchId,
+        change: BatchChange,
+    ) -> Result<BatchChanged, StorageError> {
+        let cancels = matches!(change, BatchChange::Cancel { .. });
+        self.ledger().ties.note_change(batch, cancels);
+        let answer = now(self.memory.change_batch(batch, change))?;
+        if cancels && answer == BatchChanged::Applied(BatchState::Cancelling) {
+            self.marks.hit(Mark::BatchCancelled);
+        }
+        self.look_after(Deed::Batch, None, |_, _| Ok(()));
+        Ok(answer)
     }
 
     pub(crate) fn announce(&self, domain: DomainId, server: NewServer) -> Result<(), StorageError> {
@@ -434,7 +467,11 @@ impl Truth {
         let now = ledger.tick(self.clock.told());
         let look = Look { deed, now, at: self.executor.now(), cycle, promptly: self.promptly };
         ledger.moves.clear();
+        ledger.born.clear();
         let mut checked = check(&mut ledger, look);
+        if checked.is_ok() && ledger.ties.is_used() && deed != Deed::Other {
+            checked = self.look_at_ties(&mut ledger, look);
+        }
         let calls = {
             let mut planted = lock(&self.planted);
             planted.calls += 1;
@@ -444,7 +481,7 @@ impl Truth {
             checked = self.look_at_everything(&mut ledger, look);
         }
         for moved in &ledger.moves {
-            self.mark(moved);
+            self.mark(moved, deed);
         }
         drop(ledger);
         self.report(checked);
@@ -470,6 +507,14 @@ impl Truth {
             ledger.look(job, Some(record), || self.history(job), look)?;
         }
         Ok(())
+    }
+
+    /// What a call moves besides what it names: those that wait, batches, who is next.
+    fn look_at_ties(&self, ledger: &mut Ledger, look: Look<'_>) -> Check {
+        self.look_at_all(ledger, look)?;
+        let stored = |id: BatchId| Some((id, now(self.memory.batch(id)).ok().flatten()?));
+        let records = ledger.ties.batches().into_iter().filter_map(stored).collect();
+        ledger.look_at_ties(&records, look, &self.marks)
     }
 
     /// S1, S17: looks at all jobs, at what was promised, and at the counters.

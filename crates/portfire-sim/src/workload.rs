@@ -19,6 +19,7 @@ use crate::invariants::{Invariant, require};
 use crate::marks::Mark;
 use crate::rng::Rng;
 use crate::sync::lock;
+use crate::tied::{Binder, Tied};
 use crate::world::World;
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -41,6 +42,7 @@ struct Errand {
 
 enum What {
     Create { kinds: Vec<(Kind, QueueName, i16)>, when: Delay },
+    Tie(Tied),
     Steer { action: fn() -> Action, only: Vec<StateName> },
 }
 
@@ -80,6 +82,11 @@ impl Workload {
                 todo.push_back(Errand { wait, what: steer(rng) });
             }
         }
+        for _ in 0..plan.tied {
+            let at = rng.below(todo.len() as u64 + 1) as usize;
+            let wait = rng.time(Duration::ZERO, plan.lease / 2);
+            todo.insert(at, Errand { wait, what: What::Tie(Tied::draw(rng)) });
+        }
         Arc::new(Workload {
             todo: Mutex::new(todo),
             known: Mutex::default(),
@@ -115,13 +122,19 @@ impl Workload {
 
     async fn process(self: Arc<Workload>, world: Arc<World>, domain: DomainId, mut rng: Rng) {
         let storage = FaultyStorage::for_client(&world, domain) as Arc<dyn Storage>;
-        let client = hosts::client(&world, domain, storage);
+        let client = hosts::client(&world, domain, Arc::clone(&storage));
         loop {
             let Some(Errand { wait, what }) = lock(&self.todo).pop_front() else { break };
             world.executor.sleep(domain, wait).await;
             match what {
                 What::Create { kinds, when } => {
                     self.create(&world, domain, &client, kinds, when, &mut rng).await;
+                }
+                What::Tie(tied) => {
+                    let (world, client, storage) = (&world, &client, &storage);
+                    let mut binder = Binder { world, domain, client, storage, rng: &mut rng };
+                    let made = binder.make(tied).await;
+                    lock(&self.known).extend(made);
                 }
                 What::Steer { action, only } => {
                     self.steer(&world, domain, &client, action, only, &mut rng).await;

@@ -39,6 +39,35 @@ impl Truth {
         Ok(())
     }
 
+    /// S20: a job is rejected for one that holds its key.
+    pub(super) fn check_rejection(
+        &self,
+        ledger: &Ledger,
+        created: &Created,
+        id: JobId,
+        key: Option<&str>,
+        along: &[JobId],
+    ) -> Check {
+        let Some(key) = key.filter(|_| created.existing && created.id != id) else {
+            return Ok(());
+        };
+        self.marks.hit(Mark::UniqueRejected);
+        let Some(holder) = ledger.jobs.get(&created.id) else {
+            return require(Invariant::S20, along.contains(&created.id), || {
+                format!("job {id} was rejected for job {}, which is not there", created.id)
+            });
+        };
+        let Claim { job, attempt, .. } = Claim::new(created.id, holder.standing.attempt);
+        if lock(&self.effects).run(job, attempt).is_some_and(Run::is_done) {
+            self.marks.hit(Mark::UniqueHeldByEnding);
+        }
+        let holds = ledger.ties.may_hold(key, created.id, holder);
+        require(Invariant::S20, holds, || {
+            let state = holder.standing.state;
+            format!("job {id} was rejected for job {job}, which is {state} and holds no `{key}`")
+        })
+    }
+
     pub(super) fn check_finishes(
         &self,
         ledger: &Ledger,
@@ -101,7 +130,7 @@ impl Truth {
         Ok(())
     }
 
-    pub(super) fn mark(&self, moved: &crate::ledger::Moved) {
+    pub(super) fn mark(&self, moved: &crate::ledger::Moved, deed: Deed) {
         match moved.cause {
             Cause::Poisoned if moved.kind.is_some_and(|kind| kind.kills()) => {
                 self.marks.hit(Mark::Poisoned);
@@ -113,6 +142,8 @@ impl Truth {
             Cause::Deleted if moved.from == StateName::Processing => {
                 self.marks.hit(Mark::DeletedRunning);
             }
+            Cause::Rescheduled if deed == Deed::Create => self.marks.hit(Mark::UniqueDebounced),
+            Cause::Deleted if is_replaced(moved) => self.marks.hit(Mark::UniqueReplaced),
             Cause::Requeued if moved.from.is_final() => self.marks.hit(Mark::RequeuedFinal),
             Cause::Released => {
                 let begun = lock(&self.effects).run(moved.job, moved.attempt).is_some();
@@ -122,6 +153,10 @@ impl Truth {
             _ => {}
         }
     }
+}
+
+fn is_replaced(moved: &crate::ledger::Moved) -> bool {
+    moved.reason.as_deref().is_some_and(|reason| reason.starts_with("replaced by job"))
 }
 
 /// S21: a heartbeat and a verification name the lost claims, each with what became of its job.

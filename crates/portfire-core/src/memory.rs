@@ -9,13 +9,26 @@
 //!   at its `expires_at`, a server may be declared dead at its `lease_until`.
 //! - Jobs that are due or expired at the same instant come in the order of their creation.
 //! - "The newest created first" is by the order in which the storage took the jobs.
-//! - All errors of input are found before any taken id.
+//! - Bounds are checked first, then what jobs and batches name and whether ids are taken, in the order of the call.
 //! - The end of an attempt by anything but its own finish (a retirement, a rescue, a deletion) bears
 //!   no attempt in the history.
 //! - A repeated cycle whose first claim holds nothing any more claims anew: the server never heard of
 //!   those jobs, so it asks for as many as before.
 //! - An id of a server that was forgotten after its day is still refused by `announce`.
 //! - Bounds given as `max` are cut to [`BATCH_MAX`]; lists of finishes and changes are taken whole.
+//! - At the end of a call's changes first its ends and starts are worked off, in their order, then one waiter goes on
+//!   for each slot that was freed. A promotion works its own off by the outbox, and leaves slots to its last part.
+//! - An end keeps the state that it was, and decides by that, also when the job has moved on since; result and
+//!   error are passed only while it has not. While the outbox works off an end, another of the same job counts
+//!   for nothing.
+//! - A delay that would end after the last instant, when the job is released, ends there.
+//! - While a call stores jobs no batch ends: then its new batches are looked at in order, then those that a
+//!   replacement emptied.
+//! - A change is judged in this order: missing, unexpected, unchanged, refused by a cancelled batch, key held
+//!   by another, refused by the state machine.
+//! - A kind's running jobs are counted from its first rule on. A job of a kind that has a rule no more frees no slot of
+//!   its line: promotions let those waiters go.
+//! - Of a log those lines are dropped, each on its own, that would bring their attempt over its bound.
 
 mod attempts;
 mod batches;

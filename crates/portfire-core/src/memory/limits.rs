@@ -323,6 +323,12 @@ impl Limits {
         });
     }
 
+    /// Whether anything is kept of a key.
+    #[cfg(test)]
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.keys.contains_key(name)
+    }
+
     /// The limits that have a rule, by target.
     pub(super) fn records(&self) -> Vec<LimitRecord> {
         let named =

@@ -1,5 +1,7 @@
 //! Unit tests of what the conformance suite cannot see or what is chosen here alone.
 
+mod rules;
+
 use super::*;
 use crate::client::block_on;
 use crate::clock::ManualClock;

@@ -2,7 +2,7 @@
 //! `cargo run --release -p portfire-sqlite --example throughput [FOLDER] [SCENARIO…]`.
 //!
 //! Scenarios: serial, concurrent, many, cycle, backlog, finished, scheduled, bytes, processes,
-//! flood, latency, idle, ties. All by default.
+//! flood, latency, idle, ties, keys, lines, recurring, notes. All by default.
 //! The database is made in FOLDER (default: the temporary folder), at durable defaults.
 
 #![allow(clippy::print_stdout)]
@@ -11,15 +11,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portfire_core::recurring::plan;
 use portfire_core::{
-    BatchId, ClaimRequest, ClaimedJob, Conflict, CycleRequest, Dependency, Finish, JobId, Json,
-    KindName, LimitName, LimitRule, LimitUse, NewBatch, NewJob, NewServer, Outcome, QueueName,
-    ServerId, Storage, Timestamp, UniqueKey, UniqueScope, When,
+    Annotation, BatchId, ClaimRequest, ClaimedJob, Conflict, CycleRequest, Dependency,
+    DueRecurring, Finish, Fired, JobId, Json, KindName, Level, LimitName, LimitRule, LimitUse,
+    LogLine, ManualClock, NewBatch, NewJob, NewRecurring, NewServer, Notes, Outcome, QueueName,
+    RecurringChange, RecurringId, Schedule, ServerId, Storage, Timestamp, UniqueKey, UniqueScope,
+    When,
 };
-use portfire_sqlite::SqliteStorage;
 use portfire_sqlite::rusqlite::Connection;
+use portfire_sqlite::{SqliteOptions, SqliteStorage};
 
-const SCENARIOS: [&str; 13] = [
+const SCENARIOS: [&str; 17] = [
     "serial",
     "concurrent",
     "many",
@@ -33,6 +36,10 @@ const SCENARIOS: [&str; 13] = [
     "latency",
     "idle",
     "ties",
+    "keys",
+    "lines",
+    "recurring",
+    "notes",
 ];
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -78,6 +85,10 @@ async fn measure(folder: &Path, wanted: &[String]) -> Result<()> {
             "latency" => latency(&path).await?,
             "idle" => idle(&path).await?,
             "ties" => ties(&path).await?,
+            "keys" => keys(&path).await?,
+            "lines" => lines(&path).await?,
+            "recurring" => recurring(&path).await?,
+            "notes" => notes(&path).await?,
             _ => processes(&path, &["role-flood", "role-flood", "role-enqueue", "role-work"])?,
         }
     }
@@ -234,7 +245,6 @@ async fn ties(path: &Path) -> Result<()> {
     const ROUNDS: u32 = 4;
     let sorts = ["plain", "continuations", "members", "unique", "limited"];
     let mut watches: Vec<Stopwatch> = sorts.iter().map(|_| Stopwatch::start()).collect();
-    watches.iter_mut().for_each(Stopwatch::reset);
     for round in 0..ROUNDS {
         for (sort, watch) in sorts.iter().zip(&mut watches) {
             let path = path.with_extension(format!("{sort}{round}.db"));
@@ -335,6 +345,126 @@ async fn idle(path: &Path) -> Result<()> {
     let share = (processor() - before).as_secs_f64() / start.elapsed().as_secs_f64();
     println!("listening and idle: {:.2} % of a processor", share * 100.0);
     Ok(())
+}
+
+/// What a limit costs that is never reached, on every job: one of a thousand keys.
+async fn keys(path: &Path) -> Result<()> {
+    const JOBS: u32 = 100_000;
+    let mut watches = [Stopwatch::start(), Stopwatch::start()];
+    for round in 0..3 {
+        for (limited, watch) in watches.iter_mut().enumerate() {
+            let storage =
+                SqliteStorage::open(path.with_extension(format!("{round}{limited}"))).await?;
+            let mut ids = Ids::new(40 + round);
+            watch.go_on();
+            for _ in 0..JOBS / 1_000 {
+                let mut batch: Vec<NewJob> = (0..1_000).map(|_| ids.job()).collect();
+                for (tenant, job) in batch.iter_mut().enumerate().filter(|_| limited == 1) {
+                    job.ties.limits = vec![tenant_limit(tenant.to_string(), 1_000)?];
+                }
+                storage.create(batch).await?;
+            }
+            drain(&storage, 200).await?;
+            watch.stop();
+            storage.close().await;
+        }
+    }
+    let [mut plain, mut limited] = watches;
+    plain.report("enqueue + claim + finish, plain", 3 * JOBS);
+    limited.report("enqueue + claim + finish, a key each", 3 * JOBS);
+    let share = plain.took.as_secs_f64() / limited.took.as_secs_f64();
+    println!("jobs with a key reach {:.0} % of plain ones", share * 100.0);
+    Ok(())
+}
+
+/// What a job costs that waits in the line of a mutex, by the length of the line.
+async fn lines(path: &Path) -> Result<()> {
+    for waiting in [10u32, 1_000, 10_000] {
+        let path = path.with_extension(format!("{waiting}.db"));
+        let storage = SqliteStorage::open(&path).await?;
+        let mut ids = Ids::new(u128::from(waiting));
+        let mut watch = Stopwatch::start();
+        for _ in 0..10_000 / waiting {
+            let mut batch: Vec<NewJob> = (0..waiting).map(|_| ids.job()).collect();
+            for job in &mut batch {
+                job.ties.limits = vec![tenant_limit(String::new(), 1)?];
+            }
+            storage.create(batch).await?;
+            watch.go_on();
+            drain(&storage, 20).await?;
+            watch.stop();
+        }
+        watch.report(&format!("claim + finish one by one, {waiting} wait"), 10_000);
+        storage.close().await;
+    }
+    Ok(())
+}
+
+/// 10,000 recurring jobs that are due at one instant.
+async fn recurring(path: &Path) -> Result<()> {
+    const DEFINITIONS: u32 = 10_000;
+    let clock = Arc::new(ManualClock::default());
+    let storage = SqliteOptions::new(path).clock(clock.clone()).open().await?;
+    let mut watch = Stopwatch::start();
+    let mut asked = Vec::new();
+    for number in 0..DEFINITIONS {
+        let id = RecurringId::new(format!("every-minute-{number}"))?;
+        let schedule = Schedule::cron("* * * * *");
+        let definition = NewRecurring::new(id, schedule, KindName::stored("noop"), Json::empty());
+        let storage = storage.clone();
+        let change = RecurringChange::Upsert(Box::new(definition));
+        asked.push(tokio::spawn(async move { storage.change_recurring(change).await }));
+    }
+    for answer in asked {
+        answer.await??;
+    }
+    watch.report("recurring jobs stored", DEFINITIONS);
+    for minute in 1..=3 {
+        clock.advance(Duration::from_secs(60));
+        let mut watch = Stopwatch::start();
+        let mut fired = 0;
+        loop {
+            let DueRecurring { now, due, .. } = storage.due_recurring(1_000).await?;
+            if due.is_empty() {
+                break;
+            }
+            let plans: Vec<_> = due.iter().map(|record| plan(record, now)).collect();
+            for answer in storage.fire(plans).await? {
+                fired += u32::from(matches!(answer, Fired::Applied { .. }));
+            }
+        }
+        watch.report(&format!("recurring jobs fired in minute {minute}"), fired);
+    }
+    storage.close().await;
+    Ok(())
+}
+
+/// What ten lines of log cost each job.
+async fn notes(path: &Path) -> Result<()> {
+    const JOBS: u32 = 100_000;
+    let mut watches = [Stopwatch::start(), Stopwatch::start()];
+    for round in 0..3 {
+        for (speaks, watch) in watches.iter_mut().enumerate() {
+            let storage =
+                SqliteStorage::open(path.with_extension(format!("{round}{speaks}"))).await?;
+            watch.go_on();
+            fill(&storage, 50 + round, JOBS, When::Now).await?;
+            drain_speaking(&storage, 200, speaks * 10).await?;
+            watch.stop();
+            storage.close().await;
+        }
+    }
+    let [mut silent, mut speaking] = watches;
+    silent.report("enqueue + claim + finish, plain", 3 * JOBS);
+    speaking.report("enqueue + claim + finish, 10 log lines each", 3 * JOBS);
+    let share = silent.took.as_secs_f64() / speaking.took.as_secs_f64();
+    println!("jobs with 10 log lines reach {:.0} % of plain ones", share * 100.0);
+    Ok(())
+}
+
+fn tenant_limit(tenant: String, concurrency: u32) -> Result<LimitUse> {
+    let declared = Some(LimitRule::concurrency(concurrency));
+    Ok(LimitUse { limit: LimitName::new("tenant")?, partition: tenant, declared })
 }
 
 /// Several processes on one file, for some seconds: what each of them gets done, and how long it
@@ -443,10 +573,16 @@ fn done(job: &ClaimedJob) -> Finish {
 
 /// Runs everything that waits, as a server would whose handlers take no time.
 async fn drain(storage: &SqliteStorage, batch: u32) -> Result<()> {
+    drain_speaking(storage, batch, 0).await
+}
+
+/// As `drain`, with so many lines of log from each job.
+async fn drain_speaking(storage: &SqliteStorage, batch: u32, lines: usize) -> Result<()> {
     let server = announce(storage).await?;
-    let mut finished = Vec::new();
+    let (mut finished, mut notes) = (Vec::new(), Vec::new());
     for key in 0.. {
         let mut request = CycleRequest::new(server.clone(), key);
+        request.notes = std::mem::take(&mut notes);
         request.finished = std::mem::take(&mut finished);
         request.claim = wish(batch);
         let answer = storage.cycle(request).await?;
@@ -454,8 +590,22 @@ async fn drain(storage: &SqliteStorage, batch: u32) -> Result<()> {
             return Ok(());
         }
         finished = answer.claimed.iter().map(done).collect();
+        if lines > 0 {
+            notes = answer.claimed.iter().map(|job| speech(job, lines)).collect();
+        }
     }
     Ok(())
+}
+
+fn speech(job: &ClaimedJob, lines: usize) -> Annotation {
+    let line = |number| LogLine {
+        attempt: job.claim.attempt,
+        at: job.claimed_at,
+        level: Level::Info,
+        text: format!("step {number} of the work is done, with nothing odd about it"),
+    };
+    let lines = (0..lines).map(line).collect();
+    Annotation { claim: job.claim, notes: Notes { lines, ..Notes::default() } }
 }
 
 /// The median time of a claim of 20; what was claimed is given back.
@@ -523,10 +673,6 @@ impl Stopwatch {
         let (took, spent) = (Duration::ZERO, Duration::ZERO);
         let (started, processor_then) = (Instant::now(), processor());
         Stopwatch { started, processor_then, took, processor: spent }
-    }
-
-    fn reset(&mut self) {
-        (self.took, self.processor) = (Duration::ZERO, Duration::ZERO);
     }
 
     fn stop(&mut self) {

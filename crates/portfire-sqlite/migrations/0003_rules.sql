@@ -51,14 +51,15 @@ CREATE TABLE portfire_limit (
 -- Those of whole kinds and queues are named "kind NAME" and "queue NAME"; their running jobs are counted
 -- with the kind and the queue.
 CREATE TABLE portfire_key (
-    key INTEGER PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
+    name TEXT PRIMARY KEY,
+    key INTEGER,                    -- under which its line is found, once it has had one
     running INTEGER NOT NULL,
     waiting INTEGER NOT NULL,
     starts TEXT,                    -- JSON of how many started when; NULL when none count
     wake_at INTEGER,                -- when the first of its line may move; NULL when the end of a job decides
     forget_at INTEGER               -- when none of its starts will count any more
-) STRICT;
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX portfire_key_number ON portfire_key (key) WHERE key IS NOT NULL;
 CREATE INDEX portfire_key_wake ON portfire_key (wake_at) WHERE wake_at IS NOT NULL;
 CREATE INDEX portfire_key_forget ON portfire_key (forget_at) WHERE forget_at IS NOT NULL;
 

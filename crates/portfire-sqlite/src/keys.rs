@@ -17,11 +17,10 @@ use crate::write::Write;
 
 const SELECT_KEY: &str = "SELECT key, running, waiting, starts FROM portfire_key WHERE name = ?1";
 const SELECT_NAME: &str = "SELECT name FROM portfire_key WHERE key = ?1";
-const INSERT_KEY: &str = "INSERT INTO portfire_key (name, running, waiting, starts, wake_at, \
-    forget_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-const UPDATE_KEY: &str = "UPDATE portfire_key SET running = ?2, waiting = ?3, starts = ?4, \
-    wake_at = ?5, forget_at = ?6 WHERE key = ?1";
-const DELETE_KEY: &str = "DELETE FROM portfire_key WHERE key = ?1";
+const UPSERT_KEY: &str = "INSERT INTO portfire_key (name, key, running, waiting, starts, wake_at, \
+    forget_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (name) DO UPDATE SET key = ?2, \
+    running = ?3, waiting = ?4, starts = ?5, wake_at = ?6, forget_at = ?7";
+const DELETE_KEY: &str = "DELETE FROM portfire_key WHERE name = ?1";
 const SELECT_DUE: &str = "SELECT name FROM portfire_key WHERE wake_at <= ?1 LIMIT ?2";
 const SELECT_NEXT: &str =
     "SELECT wake_at FROM portfire_key WHERE wake_at > ?1 ORDER BY wake_at LIMIT 1";
@@ -36,12 +35,15 @@ const UNRULED: i64 = -1;
 /// A line whose key has room: its first may move, if it is not claimed sooner.
 const AT_ONCE: i64 = 0;
 
-/// The keys that a transaction has met.
+/// Most keys that are remembered from one transaction to the next; then all are forgotten.
+const KNOWN_MAX: usize = 10_000;
+
+/// The keys that were met, as they are in this transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     known: HashMap<String, Key>,
-    /// Whether any of them has changed.
-    changed: bool,
+    /// The names of those that have changed.
+    changed: Vec<String>,
     /// Keys of jobs that have left `processing` in this call.
     pub(crate) freed: Vec<String>,
 }
@@ -49,21 +51,29 @@ pub(crate) struct Keys {
 /// What a key is at.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Key {
-    /// Under which lines name it, once it is stored.
+    /// Under which lines name it, once it has had one.
     number: Option<i64>,
     /// Running jobs; those of a whole kind are counted elsewhere.
     pub(crate) running: i64,
     pub(crate) waiting: i64,
     pub(crate) starts: RateWindow,
-    changed: bool,
+    is_stored: bool,
+    has_changed: bool,
 }
 
 impl Keys {
-    /// Forgets what may have been undone.
+    /// Forgets what may have been undone, or changed by others.
     pub(crate) fn forget(&mut self) {
         self.known.clear();
-        self.changed = false;
+        self.changed.clear();
         self.freed.clear();
+    }
+
+    /// Forgets what is too much to remember, when all of it is written.
+    pub(crate) fn shrink(&mut self) {
+        if self.known.len() > KNOWN_MAX {
+            self.forget();
+        }
     }
 }
 
@@ -79,7 +89,8 @@ impl Key {
             running: row.get(first + 1)?,
             waiting: row.get(first + 2)?,
             starts: starts.unwrap_or_default(),
-            changed: false,
+            is_stored: true,
+            has_changed: false,
         })
     }
 }
@@ -102,28 +113,23 @@ pub(crate) fn change(
     name: &str,
     act: impl FnOnce(&mut Key),
 ) -> Result<(), Failure> {
-    write.touch();
-    write.keys.changed = true;
     let key = key(write, name)?;
     act(key);
-    key.changed = true;
     debug_assert!(key.running >= 0 && key.waiting >= 0, "{name}: {key:?}");
+    if !std::mem::replace(&mut key.has_changed, true) {
+        write.keys.changed.push(name.to_owned());
+        write.touch();
+    }
     Ok(())
 }
 
-/// The number of a key, which is stored when it has none.
+/// The number of a key, which is drawn when it has none.
 pub(crate) fn number(write: &mut Write<'_>, name: &str) -> Result<i64, Failure> {
-    let conn = write.conn;
-    let key = key(write, name)?;
-    if let Some(number) = key.number {
+    if let Some(number) = key(write, name)?.number {
         return Ok(number);
     }
-    let values = params![name, 0, 0, None::<&str>, None::<i64>, None::<i64>];
-    let number = conn.prepare_cached(INSERT_KEY)?.insert(values)?;
-    key.number = Some(number);
-    key.changed = true;
-    write.keys.changed = true;
-    write.touch();
+    let number = write.draw();
+    change(write, name, |key| key.number = Some(number))?;
     Ok(number)
 }
 
@@ -138,41 +144,32 @@ pub(crate) fn name(conn: &Connection, number: i64) -> Result<String, Failure> {
 
 /// Writes the keys that have changed.
 pub(crate) fn flush(write: &mut Write<'_>) -> Result<(), Failure> {
-    if !std::mem::take(&mut write.keys.changed) {
-        return Ok(());
-    }
-    let changed = write.keys.known.iter().filter(|(_, key)| key.changed);
-    let mut names: Vec<String> = changed.map(|(name, _)| name.clone()).collect();
-    // A hash map has no order of its own, and what is stored is to be the same each time.
+    // In this order what is stored is the same each time.
+    let mut names = std::mem::take(&mut write.keys.changed);
     names.sort_unstable();
     for name in names {
         let wake_at = wake_at(write, &name)?;
-        let rule = write.names.rules(write.conn)?.of_key(&name);
         let (conn, now) = (write.conn, write.now);
+        let has_starts = key(write, &name)?.starts != RateWindow::default();
+        let rate = match has_starts {
+            true => write.names.rules(conn)?.of_key(&name).and_then(|rule| rule.rate),
+            false => None,
+        };
         let key = key(write, &name)?;
-        key.changed = false;
-        let has_starts = key.starts != RateWindow::default();
+        key.has_changed = false;
         if key.running == 0 && key.waiting == 0 && !has_starts {
-            if let Some(number) = key.number.take() {
-                conn.prepare_cached(DELETE_KEY)?.execute([number])?;
+            if std::mem::take(key).is_stored {
+                conn.prepare_cached(DELETE_KEY)?.execute([name])?;
             }
             continue;
         }
         let starts = has_starts.then(|| serde_json::to_string(&key.starts)).transpose();
         let starts = starts.map_err(|error| corrupt(format!("the limit {name}: {error}")))?;
-        let rate = rule.and_then(|rule| rule.rate);
         let forget_at = has_starts.then(|| forget_at(&key.starts, rate, now).as_micros());
-        let (running, waiting) = (key.running, key.waiting);
-        match key.number {
-            Some(number) => {
-                let values = params![number, running, waiting, starts, wake_at, forget_at];
-                conn.prepare_cached(UPDATE_KEY)?.execute(values)?;
-            }
-            None => {
-                let values = params![name, running, waiting, starts, wake_at, forget_at];
-                key.number = Some(conn.prepare_cached(INSERT_KEY)?.insert(values)?);
-            }
-        }
+        let (number, running, waiting) = (key.number, key.running, key.waiting);
+        let values = params![name, number, running, waiting, starts, wake_at, forget_at];
+        conn.prepare_cached(UPSERT_KEY)?.execute(values)?;
+        key.is_stored = true;
     }
     Ok(())
 }
@@ -262,8 +259,7 @@ pub(crate) fn clean(write: &mut Write<'_>) -> Result<(), Failure> {
 pub(crate) const STATEMENTS: &[&str] = &[
     SELECT_KEY,
     SELECT_NAME,
-    INSERT_KEY,
-    UPDATE_KEY,
+    UPSERT_KEY,
     DELETE_KEY,
     SELECT_DUE,
     SELECT_NEXT,

@@ -51,7 +51,8 @@ impl Rule {
     }
 
     fn store(self, conn: &Connection, target: i64, name: &str) -> Result<(), Failure> {
-        if self == Rule::default() {
+        // A kind that ever had a rule stays known: its line may be longer than its rule lived.
+        if self == Rule::default() && target != KIND {
             conn.prepare_cached(DELETE_RULE)?.execute(params![target, name])?;
             return Ok(());
         }
@@ -103,14 +104,10 @@ impl Rules {
         self.queues.get(queue.as_str()).and_then(|rule| rule.in_force())
     }
 
-    fn of_kind(&self, kind: &str) -> Option<LimitRule> {
-        self.kinds.get(kind).and_then(|rule| rule.in_force())
-    }
-
     /// The rule that a key is under.
     pub(crate) fn of_key(&self, key: &str) -> Option<LimitRule> {
         if let Some(kind) = key.strip_prefix(KIND_KEY) {
-            return self.of_kind(kind);
+            return self.kinds.get(kind).and_then(|rule| rule.in_force());
         }
         if let Some(queue) = key.strip_prefix(QUEUE_KEY) {
             return self.queues.get(queue).and_then(|rule| rule.in_force());
@@ -161,8 +158,8 @@ fn uses(write: &mut Write<'_>, ties: Option<&Ties>, kind: i64) -> Result<Vec<Use
     }
     if rules.limit_kinds() {
         let name = write.names.kind(write.conn, kind)?;
-        if let Some(rule) = rules.of_kind(name.as_str()) {
-            uses.push(Use { key: kind_key(&name), rule: Some(rule), kind: Some(kind) });
+        if let Some(rule) = rules.kinds.get(name.as_str()) {
+            uses.push(Use { key: kind_key(&name), rule: rule.in_force(), kind: Some(kind) });
         }
     }
     Ok(uses)

@@ -358,10 +358,13 @@ impl Row {
     /// Creates the run of an instant, or remembers why not.
     fn run(&mut self, write: &mut Write<'_>, planned: Timestamp) -> Result<Option<JobId>, Failure> {
         let id = JobId::of_occurrence(&self.record.definition.id, planned);
+        if Body::find(write.conn, id)?.is_some() {
+            // A job of this id is this run, whoever made it.
+            let number = write.draw();
+            return self.made(write, number, planned, id);
+        }
         let mut job = job_of(&self.record.definition, id, planned, false);
-        // A job of this id is this run, whoever made it: it does not come in its own way.
-        let is_stored = Body::find(write.conn, id)?.is_some();
-        if !is_stored && let Some(reason) = self.overlap(write, &mut job)? {
+        if let Some(reason) = self.overlap(write, &mut job)? {
             self.pass_over(write, planned, reason)?;
             return Ok(None);
         }
@@ -369,23 +372,33 @@ impl Row {
         if !jitter.is_zero() {
             job.when = When::In(jitter_of(id, jitter));
         }
-        let number = match is_stored {
-            true => write.draw(),
-            false => match create_one(write, &job) {
-                Ok(Created { existing: false, .. }) => number_of(write, id)?,
-                Ok(Created { id: holder, .. }) => {
-                    let reason = format!("job {holder} holds its unique key");
-                    self.pass_over(write, planned, reason)?;
-                    return Ok(None);
-                }
-                // A run that cannot be stored holds up no other.
-                Err(Failure::Refused(refusal)) => {
-                    self.pass_over(write, planned, refusal.to_string())?;
-                    return Ok(None);
-                }
-                Err(lost) => return Err(lost),
-            },
-        };
+        match create_one(write, &job) {
+            Ok(Created { existing: false, .. }) => {
+                let number = number_of(write, id)?;
+                self.made(write, number, planned, id)
+            }
+            Ok(Created { id: holder, .. }) => {
+                let reason = format!("job {holder} holds its unique key");
+                self.pass_over(write, planned, reason)?;
+                Ok(None)
+            }
+            // A run that cannot be stored holds up no other.
+            Err(Failure::Refused(refusal)) => {
+                self.pass_over(write, planned, refusal.to_string())?;
+                Ok(None)
+            }
+            Err(lost) => Err(lost),
+        }
+    }
+
+    /// Remembers that the run of an instant is there.
+    fn made(
+        &mut self,
+        write: &mut Write<'_>,
+        number: i64,
+        planned: Timestamp,
+        id: JobId,
+    ) -> Result<Option<JobId>, Failure> {
         self.remember(write, Run::of_job(number, planned, id, false))?;
         self.record.last_planned_at = Some(planned);
         self.record.last_job = Some(id);

@@ -124,7 +124,8 @@ impl Tally {
 pub(crate) struct Book {
     pub(crate) tally: Tally,
     pub(crate) names: Names,
-    /// Whether the two above are what the database holds.
+    keys: Keys,
+    /// Whether all of the above is what the database holds.
     fresh: bool,
 }
 
@@ -133,6 +134,7 @@ impl Book {
     pub(crate) fn forget(&mut self) {
         self.fresh = false;
         self.names.clear();
+        self.keys.forget();
     }
 
     pub(crate) fn refresh(&mut self, conn: &Connection) -> rusqlite::Result<()> {
@@ -140,6 +142,7 @@ impl Book {
         if tally.names != self.tally.names {
             self.names.clear();
         }
+        self.keys.forget();
         self.tally = tally;
         self.fresh = true;
         Ok(())
@@ -172,7 +175,7 @@ pub(crate) struct Write<'a> {
     pub(crate) tally: Tally,
     pub(crate) names: &'a mut Names,
     /// What the keys of limits are at.
-    pub(crate) keys: Keys,
+    pub(crate) keys: &'a mut Keys,
     /// This process as others see it; `None` in a transaction of the user's.
     pub(crate) process: Option<&'a mut Process>,
     /// What the present operation has ended and started, and must still tell of.
@@ -208,6 +211,7 @@ impl<'a> Write<'a> {
         if stale || !book.fresh {
             book.refresh(conn)?;
         }
+        book.keys.shrink();
         let now = clock.now(book.tally.high_water);
         Ok(Write {
             conn,
@@ -216,7 +220,7 @@ impl<'a> Write<'a> {
             limits,
             tally: book.tally,
             names: &mut book.names,
-            keys: Keys::default(),
+            keys: &mut book.keys,
             process: None,
             due: VecDeque::new(),
             outbox_is_empty: None,

@@ -266,8 +266,8 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`StorageError::Invalid`] in [`ClientError::Storage`] for a rule that breaks a bound, such as a
-    /// concurrency of 0.
+    /// [`ClientError::Invalid`] for a rule that breaks a bound, such as a concurrency of 0;
+    /// [`ClientError::Storage`] when the write failed.
     pub async fn set_limit(
         &self,
         target: LimitTarget,

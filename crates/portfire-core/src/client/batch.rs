@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::batch::{BATCH_RETENTION, BatchChange, BatchChanged, BatchId, BatchRecord, NewBatch};
+use crate::batch::{
+    BATCH_RETENTION, BatchChange, BatchChanged, BatchId, BatchRecord, BatchState, NewBatch,
+};
 use crate::call::{AnyCall, Enqueue};
 use crate::client::{Client, ClientError};
 use crate::continuation::{After, Antecedent, Dependency};
@@ -247,15 +249,23 @@ impl<'a> Batch<'a> {
         match feed.store_open(piece, whole).await {
             Ok(()) => Ok(id),
             Err(error) => {
-                let reason = format!("it could not be created whole: {error}");
-                let cancel = BatchChange::Cancel { reason };
-                if let Err(second) = client.storage().change_batch(id, cancel).await {
+                if let Err(second) = cancel_open(client, id, &error).await {
                     tracing::warn!(batch = %id, error = %second, "a batch that could not be created whole was not cancelled; it is after a day");
                 }
                 Err(error)
             }
         }
     }
+}
+
+/// Cancels what was stored of a batch. One that was created whole before, under the same id, goes on.
+async fn cancel_open(client: &Client, id: BatchId, error: &ClientError) -> Result<(), ClientError> {
+    let open = |batch: &BatchRecord| batch.state == BatchState::Open;
+    if client.batch_record(id).await?.is_some_and(|batch| open(&batch)) {
+        let reason = format!("it could not be created whole: {error}");
+        client.storage().change_batch(id, BatchChange::Cancel { reason }).await?;
+    }
+    Ok(())
 }
 
 /// What goes into one call of the storage.

@@ -19,7 +19,7 @@ pub enum ClientError {
     },
     /// The storage did not do it; [`StorageError::is_definite`] tells whether it may have after all.
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Storage(StorageError),
     /// An iterator that a batch was made from failed. Nothing of the batch runs.
     #[error("the batch was not created, because what it was made from failed: {0}")]
     Source(#[source] BoxError),
@@ -58,4 +58,14 @@ pub enum ClientError {
     /// No global client was set.
     #[error("no global client: call `portfire::set_global(client)` when the program starts")]
     NoGlobal,
+}
+
+/// What a storage refuses because of what it says is [`Invalid`](ClientError::Invalid), whoever finds out.
+impl From<StorageError> for ClientError {
+    fn from(error: StorageError) -> ClientError {
+        match error {
+            StorageError::Invalid(mistake) => ClientError::Invalid(mistake),
+            error => ClientError::Storage(error),
+        }
+    }
 }

@@ -27,15 +27,13 @@ const POLL: Duration = Duration::from_secs(1);
 pub struct Lock {
     client: Client,
     name: String,
-    owner: String,
     lease: Result<Duration, InvalidJob>,
     wait: Result<Duration, InvalidJob>,
 }
 
 impl Lock {
     pub(super) fn new(client: Client, name: String) -> Lock {
-        let owner = format!("{:016x}", client.random());
-        Lock { client, name, owner, lease: Ok(LEASE), wait: Ok(Duration::ZERO) }
+        Lock { client, name, lease: Ok(LEASE), wait: Ok(Duration::ZERO) }
     }
 
     /// How long it is held without a renewal, 1 ms to a day: a `Duration`, or a text such as `"30s"`.
@@ -59,7 +57,9 @@ impl Lock {
     /// # Cancel safety
     /// When the future is dropped the lock may be held, until its lease ends.
     pub async fn try_acquire(&self) -> Result<Option<LockGuard>, ClientError> {
-        let (name, owner, lease) = (self.name.clone(), self.owner.clone(), self.lease.clone()?);
+        // Each try is someone else's: who holds the lock does not get it again.
+        let owner = format!("{:016x}", self.client.random());
+        let (name, lease) = (self.name.clone(), self.lease.clone()?);
         match self.client.storage().lock(LockRequest::Acquire { name, owner, lease }).await? {
             LockAnswer::Held { fence, until } => Ok(Some(LockGuard {
                 client: self.client.clone(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use portfire::prelude::*;
 use portfire::testing::{TestPortfire, minutes};
-use portfire::{BatchState, ClientError, InvalidJob, StateName, StorageError};
+use portfire::{BatchId, BatchState, ClientError, InvalidJob, StateName};
 
 #[job]
 async fn fetch(order: u32) -> Result<Vec<u32>, JobError> {
@@ -85,10 +85,7 @@ async fn a_parent_that_has_ended_decides_at_once_and_a_missing_one_is_refused(pf
     assert_eq!(pf.drain().await.output::<store>(), "late:2");
     let nobody = client.next_id();
     let refused = client.continue_with(nobody, notify("x")).await.unwrap_err();
-    let missing = matches!(
-        refused,
-        ClientError::Storage(StorageError::Invalid(InvalidJob::NoAntecedent { .. }))
-    );
+    let missing = matches!(refused, ClientError::Invalid(InvalidJob::NoAntecedent { .. }));
     assert!(missing, "{refused:?}");
 }
 
@@ -183,6 +180,25 @@ async fn a_large_batch_that_cannot_be_created_whole_is_cancelled(pf: TestPortfir
     let batches = pf.storage().batches(Default::default()).await.unwrap().batches;
     assert_eq!(batches.len(), 1);
     pf.assert_batch(batches[0].id, BatchState::Cancelled);
+}
+
+#[portfire::test]
+async fn a_batch_with_an_id_is_created_once_and_a_failing_repeat_does_not_cancel_it(
+    pf: TestPortfire,
+) {
+    let client = pf.client();
+    let id = BatchId::new(JobId::from_name("import:7"));
+    let rows = |last: u32| {
+        let key = |row| notify("x").key(&format!("import:7:{row}"));
+        (0..10_500).map(move |row| if row < last { Ok(key(row)) } else { Err("torn") })
+    };
+    let whole = client.batch("import").id(id).try_add_all(rows(10_500));
+    assert_eq!(whole.enqueue().await.unwrap(), id);
+    let repeat = client.batch("import").id(id).try_add_all(rows(10_500)).enqueue().await;
+    assert_eq!(repeat.unwrap(), id);
+    let torn = client.batch("import").id(id).try_add_all(rows(10_400)).enqueue().await;
+    assert!(matches!(torn, Err(ClientError::Source(_))));
+    assert_eq!(pf.assert_batch(id, BatchState::Started).members.total, 10_500);
 }
 
 #[portfire::test]

@@ -162,6 +162,9 @@ impl Data {
     /// Takes a job out of the way of a claim that may not have it: it is deleted because its batch was
     /// cancelled, or goes into the line of a limit that is used up.
     fn pass_over(&mut self, number: Number) -> bool {
+        if self.jobs.concerns_itself_alone(number) {
+            return false;
+        }
         if let Some(reason) = self.batch_of(number).and_then(|batch| self.cancelled_above(batch)) {
             self.must(number, Event::Delete, Facts::reason(reason));
             return true;

@@ -299,6 +299,12 @@ impl Jobs {
         self.jobs.get_mut(&number).map(|job| &mut **job)
     }
 
+    /// Whether nothing follows from what happens to a job for any other.
+    pub(super) fn concerns_itself_alone(&self, number: Number) -> bool {
+        let Job { record, followed, .. } = &self[number];
+        record.ties.is_empty() && !followed && self.limits.is_free(record)
+    }
+
     /// Has the limits know which jobs of a kind run.
     pub(super) fn track_kind(&mut self, kind: &KindName) {
         let running = self.standing.get(&StateName::Processing).into_iter().flatten();

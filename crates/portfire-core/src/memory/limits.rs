@@ -147,7 +147,7 @@ impl Limits {
     }
 
     /// Whether no limit can concern this job.
-    fn is_free(&self, record: &JobRecord) -> bool {
+    pub(super) fn is_free(&self, record: &JobRecord) -> bool {
         record.ties.limits.is_empty() && self.tracked.is_empty()
     }
 

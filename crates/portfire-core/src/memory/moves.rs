@@ -21,10 +21,17 @@ impl Data {
         let holder = job.holder().cloned();
         let to = self.jobs.transit(number, event, facts, self.now)?;
         if let Some(holder) = holder {
-            self.stopped(number, &holder, event);
+            self.servers.drop_held(&holder, number);
+            self.jobs.hints.control |= event == Event::Delete;
         }
-        let job = &self.jobs[number];
-        if !job.record.ties.is_empty() {
+        if self.jobs.concerns_itself_alone(number) {
+            return Ok(to);
+        }
+        let record = &self.jobs[number].record;
+        if from == StateName::Processing {
+            self.freed.extend(self.jobs.limits.freed_by(record));
+        }
+        if !record.ties.is_empty() {
             self.follow(number, from, to.state, event);
         }
         if to.state.is_final() {
@@ -51,13 +58,6 @@ impl Data {
         {
             self.keys.free(&unique.key, number);
         }
-    }
-
-    /// A job runs no more.
-    fn stopped(&mut self, number: Number, holder: &ServerId, event: Event) {
-        self.servers.drop_held(holder, number);
-        self.jobs.hints.control |= event == Event::Delete;
-        self.freed.extend(self.jobs.limits.freed_by(&self.jobs[number].record));
     }
 
     fn follow(&mut self, number: Number, from: StateName, to: StateName, event: Event) {

@@ -225,6 +225,9 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Storage`] when the write failed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves it cancelled or not.
     pub async fn cancel_batch(&self, batch: BatchId) -> Result<BatchChanged, ClientError> {
         let reason = "cancelled by a client".to_owned();
         Ok(self.inner.storage.change_batch(batch, BatchChange::Cancel { reason }).await?)
@@ -268,6 +271,9 @@ impl Client {
     /// # Errors
     /// [`ClientError::Invalid`] for a rule that breaks a bound, such as a concurrency of 0;
     /// [`ClientError::Storage`] when the write failed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves it set or not.
     pub async fn set_limit(
         &self,
         target: LimitTarget,

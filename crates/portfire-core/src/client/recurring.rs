@@ -300,6 +300,9 @@ impl RecurringJob {
     ///
     /// # Errors
     /// As [`trigger`](Self::trigger).
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves it changed or not; so with all changes here.
     pub async fn pause(&self) -> Result<bool, ClientError> {
         self.set_paused(None).await
     }

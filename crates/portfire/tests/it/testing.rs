@@ -203,6 +203,32 @@ fn a_job_that_cannot_be_found_is_shown_beside_those_that_are() {
 }
 
 #[portfire::test]
+async fn what_waits_for_others_is_listed_with_what_it_waits_for(pf: TestPortfire) {
+    let client = pf.client();
+    let parent = client.enqueue(mail("a")).await.unwrap();
+    client.enqueue(mail("b").after(parent)).await.unwrap();
+    let batch = client.batch("two").add(mail("c")).after_end(parent).enqueue().await.unwrap();
+    let told = message(|| _ = pf.assert_enqueued::<mail>().times(1));
+    assert!(told.contains("mail {\"to\":\"b\"} in queue `mail`, after 1 more end"), "{told}");
+    let told = message(|| _ = pf.assert_enqueued::<mail>().with_args(mail("b")).at_once());
+    assert!(told.starts_with("no call of `mail` with {\"to\":\"b\"} to run at once"), "{told}");
+    let told = message(|| _ = pf.assert_enqueued::<mail>().in_batch(batch).fired_by("daily"));
+    assert!(told.contains(&format!("in batch {batch} fired by `daily` is enqueued")), "{told}");
+    let told = message(|| _ = pf.assert_enqueued::<mail>().unique());
+    assert!(told.contains("no call of `mail` holding a unique key"), "{told}");
+    let told = message(|| _ = pf.assert_enqueued::<mail>().under_limit("smtp"));
+    assert!(told.contains("under the limit `smtp`"), "{told}");
+    let told = message(|| _ = pf.assert_batch(batch, portfire::BatchState::Started));
+    assert!(told.starts_with(&format!("batch {batch} is awaiting and not started; ")), "{told}");
+    let told = message(|| _ = pf.assert_recurring("daily"));
+    assert!(told.starts_with("`daily` is no recurring job; there are none"), "{told}");
+    client.recurring("weekly", "0 8 * * MON", mail("w")).upsert().await.unwrap();
+    let told = message(|| _ = pf.assert_recurring("daily"));
+    assert_eq!(told, "`daily` is no recurring job; there are: weekly");
+    assert_eq!(message(|| pf.refute_recurring("weekly")), "`weekly` is a recurring job after all");
+}
+
+#[portfire::test]
 async fn missing_handlers_and_outputs_are_explained(pf: TestPortfire) {
     let pf = pf.register(portfire::jobs![counted]).services(services());
     pf.client().enqueue(mail("a")).await.unwrap();

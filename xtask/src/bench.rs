@@ -160,6 +160,7 @@ fn row(name: &str, answers: &[Value]) -> String {
         ("ratio", 3),
         ("ratio_enqueue", 3),
         ("ratio_drain", 3),
+        ("ratio_cpu", 3),
         ("done_seconds", 2),
         ("cpu_percent", 2),
         ("commits", 0),

@@ -65,6 +65,9 @@ struct Report {
     /// The ratio of the times that running the jobs took.
     #[serde(skip_serializing_if = "Option::is_none")]
     ratio_drain: Option<f64>,
+    /// The ratio of the processor times of both (Linux).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio_cpu: Option<f64>,
     /// When the last job had succeeded, durably, where `seconds` is not that.
     #[serde(skip_serializing_if = "Option::is_none")]
     done_seconds: Option<f64>,
@@ -96,6 +99,8 @@ struct Against {
     enqueue: Option<f64>,
     /// The ratio of the times that running took.
     drain: Option<f64>,
+    /// The ratio of the processor times.
+    cpu: Option<f64>,
 }
 
 /// What a scenario works with.
@@ -236,6 +241,7 @@ fn report(scenario: Scenario, location: &Location, measured: &Measured) -> Repor
             .map(|(ours, other)| round(ours / other, 4)),
         ratio_enqueue: against.and_then(|against| against.enqueue).map(|ratio| round(ratio, 4)),
         ratio_drain: against.and_then(|against| against.drain).map(|ratio| round(ratio, 4)),
+        ratio_cpu: against.and_then(|against| against.cpu).map(|ratio| round(ratio, 4)),
         done_seconds: measured.done.map(|done| round(done.as_secs_f64(), 6)),
         cpu_percent: measured
             .figures
@@ -263,6 +269,7 @@ fn show(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
         ("ratio", report.ratio),
         ("ratio of storing", report.ratio_enqueue),
         ("ratio of running", report.ratio_drain),
+        ("ratio of processor time", report.ratio_cpu),
         ("all done after s", report.done_seconds),
         ("peak memory MB", report.rss_mb),
         ("processor %", report.cpu_percent),

@@ -1,9 +1,11 @@
 //! The scenarios that hold a feature against plain jobs, in turns, in one run.
 //!
 //! A turn stores its jobs in calls of [`FILL_BATCH`] and then runs them to the last durable completion; both
-//! count. Turns of plain jobs and turns with the feature alternate on the same storage, so that both
-//! see the same moods of the machine, and have the same number of jobs. The *ratio* is the rate with the feature over
-//! the plain rate; `ratio_enqueue` and `ratio_drain` are the same of the two halves alone.
+//! count. Turns of plain jobs and turns with the feature alternate on the same storage, and have the same number
+//! of jobs, so that both see the same moods of the machine. Of each side its median turn counts, because
+//! what others do on the machine only ever makes a turn longer. The *ratio* is the rate with the feature
+//! over the plain rate; `ratio_enqueue` and `ratio_drain` are the same of the two halves alone, and `ratio_cpu` is that
+//! of the processor time, which says most on a machine that does other things, too.
 
 use std::time::{Duration, Instant};
 
@@ -12,14 +14,14 @@ use portfire_core::{
     NewJob, UniqueKey, UniqueScope,
 };
 
-use super::figures::{Figures, Since};
+use super::figures::{self, Figures, Since};
 use super::probe::{noop, talkative};
 use super::serve::{FILL_BATCH, run_to_end};
 use super::{Against, Bench, Measured};
 use crate::failure::Failure;
 
 /// Turns of each side.
-const TURNS: u64 = 5;
+const TURNS: u64 = 15;
 
 /// What is held against plain jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,28 +44,25 @@ pub(super) enum Feature {
 struct Spent {
     store: Duration,
     run: Duration,
+    /// Processor time; zero where the system does not tell.
+    cpu: Duration,
 }
 
-impl Spent {
-    fn add(&mut self, other: Spent) {
-        self.store += other.store;
-        self.run += other.run;
-    }
-
-    fn all(&self) -> Duration {
-        self.store + self.run
-    }
+/// The median of what turns took, of one of their halves or of both.
+fn median(turns: &[Spent], of: fn(&Spent) -> Duration) -> Duration {
+    let mut times: Vec<Duration> = turns.iter().map(of).collect();
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 pub(super) async fn with_plain(bench: &Bench<'_>, feature: Feature) -> Result<Measured, Failure> {
-    let jobs = bench.jobs(100_000);
+    let share = (bench.jobs(100_000) / TURNS).max(1);
     // The first jobs open and make what is opened and made late; they are not what is measured.
     turn(bench, None, 100).await?;
     turn(bench, Some(feature), 100).await?;
-    let (mut plain, mut featured) = (Spent::default(), Spent::default());
+    let (mut plain, mut featured) = (Vec::new(), Vec::new());
     let mut figures = Figures::default();
     for number in 0..TURNS {
-        let share = jobs * (number + 1) / TURNS - jobs * number / TURNS;
         let mut sides = [None, Some(feature)];
         // Neither side is always the first.
         if number % 2 == 1 {
@@ -73,35 +72,37 @@ pub(super) async fn with_plain(bench: &Bench<'_>, feature: Feature) -> Result<Me
             let since = Since::now(bench.commits());
             let spent = turn(bench, side, share).await?;
             match side {
-                None => plain.add(spent),
+                None => plain.push(spent),
                 Some(_) => {
-                    featured.add(spent);
+                    featured.push(spent);
                     figures.add(since.figures(bench.commits()));
                 }
             }
         }
     }
-    let against = Against {
-        plain: plain.all(),
-        enqueue: Some(quotient(plain.store, featured.store)),
-        drain: Some(quotient(plain.run, featured.run)),
+    let ratio = |of: fn(&Spent) -> Duration| {
+        median(&plain, of).as_secs_f64() / median(&featured, of).as_secs_f64()
     };
+    let all: fn(&Spent) -> Duration = |spent| spent.store + spent.run;
+    let turns = TURNS as u32;
     Ok(Measured {
-        jobs,
-        time: featured.all(),
+        jobs: share * TURNS,
+        time: median(&featured, all) * turns,
         is_rate: true,
         figures,
-        against: Some(against),
+        against: Some(Against {
+            plain: median(&plain, all) * turns,
+            enqueue: Some(ratio(|spent| spent.store)),
+            drain: Some(ratio(|spent| spent.run)),
+            cpu: Some(ratio(|spent| spent.cpu)).filter(|ratio| ratio.is_finite()),
+        }),
         ..Measured::default()
     })
 }
 
-fn quotient(plain: Duration, featured: Duration) -> f64 {
-    plain.as_secs_f64() / featured.as_secs_f64().max(f64::MIN_POSITIVE)
-}
-
 /// Stores so many jobs and runs them.
 async fn turn(bench: &Bench<'_>, feature: Option<Feature>, jobs: u64) -> Result<Spent, Failure> {
+    let cpu = figures::cpu().unwrap_or_default();
     let begin = Instant::now();
     let mut expected = jobs;
     match feature {
@@ -115,7 +116,8 @@ async fn turn(bench: &Bench<'_>, feature: Option<Feature>, jobs: u64) -> Result<
     }
     let store = begin.elapsed();
     let run = run_to_end(bench, expected).await?;
-    Ok(Spent { store, run })
+    let cpu = figures::cpu().unwrap_or_default().saturating_sub(cpu);
+    Ok(Spent { store, run, cpu })
 }
 
 async fn store(

@@ -89,6 +89,11 @@ pub(super) fn bytes_written() -> Option<u64> {
     system::bytes_written()
 }
 
+/// Processor time of this process's threads that live now.
+pub(super) fn cpu() -> Option<Duration> {
+    system::cpu()
+}
+
 #[cfg(target_os = "linux")]
 mod system {
     use std::fs;

@@ -52,6 +52,7 @@ pub(super) async fn due_at_once(bench: &Bench<'_>) -> Result<Measured, Failure> 
             plain: time.mul_f64(delayed.as_secs_f64() / recurring.as_secs_f64()),
             enqueue: None,
             drain: None,
+            cpu: None,
         }),
         ..Measured::default()
     })

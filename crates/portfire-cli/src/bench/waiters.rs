@@ -21,7 +21,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 const STANDSTILL_MAX: Duration = Duration::from_secs(60);
 
 /// Lets lines of one key go, one job at a time, long ones and short ones in turns. What counts is the
-/// time from the start of one job to the start of the next of its line.
+/// time from the start of one job to the start of the next of its line; on both sides the longest tenth of these times
+/// is left out, because a busy machine takes most of them, and takes them from who works without a pause.
 pub(super) async fn long_and_short(bench: &Bench<'_>) -> Result<Measured, Failure> {
     let many = bench.jobs(1_000).max(FEW);
     let server = serve::start(bench).await?;
@@ -37,19 +38,27 @@ pub(super) async fn long_and_short(bench: &Bench<'_>) -> Result<Measured, Failur
     let figures = since.figures(bench.commits());
     server.shutdown().await;
     let jobs = of_many.len() as u64;
-    let time: Duration = of_many.iter().sum();
-    let few_time: Duration = of_few.iter().sum();
+    let time = usual(&of_many).mul_f64(jobs as f64);
     // As if the short lines had had as many jobs.
-    let plain = few_time.mul_f64(jobs as f64 / of_few.len() as f64);
+    let plain = usual(&of_few).mul_f64(jobs as f64);
     Ok(Measured {
         jobs,
         time,
         is_rate: true,
         percentiles: Percentiles::of(of_many),
         figures,
-        against: Some(Against { plain, enqueue: None, drain: None }),
+        against: Some(Against { plain, enqueue: None, drain: None, cpu: None }),
         ..Measured::default()
     })
+}
+
+/// The mean without the longest tenth; zero of nothing.
+fn usual(times: &[Duration]) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    sorted.truncate((times.len() * 9).div_ceil(10));
+    let count = u32::try_from(sorted.len()).unwrap_or(u32::MAX).max(1);
+    sorted.iter().sum::<Duration>() / count
 }
 
 /// Stores a line of jobs in one call, and answers the times between their starts once all have ended.
@@ -84,4 +93,19 @@ async fn line(bench: &Bench<'_>, jobs: u64) -> Result<Vec<Duration>, Failure> {
     }
     let starts = probe::take_starts();
     Ok(starts.windows(2).map(|pair| pair[1].duration_since(pair[0])).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_time_leaves_the_longest_tenth_out() {
+        let millis = |numbers: &[u64]| -> Vec<Duration> {
+            numbers.iter().map(|&number| Duration::from_millis(number)).collect()
+        };
+        assert_eq!(usual(&millis(&[900, 1, 2, 3, 1, 2, 3, 1, 2, 3])), Duration::from_millis(2));
+        assert_eq!(usual(&millis(&[5])), Duration::from_millis(5));
+        assert_eq!(usual(&[]), Duration::ZERO);
+    }
 }

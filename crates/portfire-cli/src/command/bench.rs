@@ -32,8 +32,9 @@ pub struct BenchArgs {
     /// Parts of the limit, for limits.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub keys: u32,
-    /// Jobs of each part that run at a time, for limits.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Jobs of each part that run at a time, for limits. By default so many that it is seldom full: what a
+    /// full one costs is measured by limit-waiters.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub concurrency: u32,
     /// How long to look, for idle.
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]

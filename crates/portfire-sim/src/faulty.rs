@@ -12,13 +12,13 @@ use std::time::Duration;
 use portfire_core::{
     Answer, Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage, BatchRecord,
     Bucket, Change, Changed, Claim, Cleaned, Continuation, Counts, Created, Cursor, Cycle,
-    CycleRequest, DueRecurring, Finish, Fire, Fired, HistoryEntry, JobFilter, JobId, JobPage,
-    JobRecord, KeyRecord, KindRecord, LimitName, LimitRecord, LimitRule, LimitTarget, LockAnswer,
-    LockRecord, LockRequest, LogPage, Lost, Monitor, NewBatch, NewJob, NewServer, NotesRecord,
-    Outcome, Promoted, QueueName, QueueRecord, RecurringChange, RecurringChanged, RecurringFilter,
-    RecurringId, RecurringPage, RecurringRecord, RescueRequest, Rescued, RunRecord, ServerId,
-    ServerRecord, StatisticsRecord, Storage, StorageError, StorageInfo, Timestamp, Verdict,
-    WaitingRecord, Wakeup, WakeupHub, Wakeups,
+    CycleRequest, DueRecurring, Finish, Fire, FireAction, Fired, HistoryEntry, JobFilter, JobId,
+    JobPage, JobRecord, KeyRecord, KindRecord, LimitName, LimitRecord, LimitRule, LimitTarget,
+    LockAnswer, LockRecord, LockRequest, LogPage, Lost, Monitor, NewBatch, NewJob, NewServer,
+    NotesRecord, Outcome, Promoted, QueueName, QueueRecord, RecurringChange, RecurringChanged,
+    RecurringFilter, RecurringId, RecurringPage, RecurringRecord, RescueRequest, Rescued,
+    RunRecord, ServerId, ServerRecord, StatisticsRecord, Storage, StorageError, StorageInfo,
+    Timestamp, Verdict, WaitingRecord, Wakeup, WakeupHub, Wakeups,
 };
 use tokio::sync::oneshot;
 
@@ -219,6 +219,29 @@ impl FaultyStorage {
         created
     }
 
+    async fn fire_in_two_steps(&self, plans: Vec<Fire>) -> Result<Vec<Fired>, StorageError> {
+        let mut first = plans.clone();
+        for plan in &mut first {
+            if let FireAction::Run { planned, .. } = &mut plan.action {
+                planned.clear();
+            }
+        }
+        let mut fired = self.world.truth.fire(first)?;
+        self.gap().await?;
+        for (plan, fired) in plans.iter().zip(&mut fired) {
+            let FireAction::Run { planned, .. } = &plan.action else { continue };
+            if let (Fired::Applied { jobs }, Some(record)) =
+                (fired, self.world.truth.recurring(&plan.id))
+            {
+                let ids = planned.iter().map(|&at| JobId::of_occurrence(&plan.id, at));
+                jobs.extend(ids);
+                let runs = jobs.iter().map(|&job| record.definition.job(job)).collect();
+                self.world.truth.create(runs)?;
+            }
+        }
+        Ok(fired)
+    }
+
     /// A cycle that reports releases to nobody.
     fn cycle_without_releases(&self, mut request: CycleRequest) -> Answer<'_, Cycle> {
         let released = |finish: &Finish| finish.outcome == Outcome::Released;
@@ -316,6 +339,15 @@ impl Storage for FaultyStorage {
         batches: Vec<NewBatch>,
         jobs: Vec<NewJob>,
     ) -> Answer<'_, Vec<Created>> {
+        if self.is(Mutant::ContinuationInTwoSteps) {
+            return self.steps("create", async move {
+                let open = self.world.truth.open_antecedents(&jobs);
+                if !open.is_empty() {
+                    self.gap().await?;
+                }
+                self.world.truth.create_linked(batches, jobs, &open)
+            });
+        }
         if batches.is_empty() {
             return self.create(jobs);
         }
@@ -327,17 +359,18 @@ impl Storage for FaultyStorage {
     }
 
     fn change_recurring(&self, change: RecurringChange) -> Answer<'_, RecurringChanged> {
-        self.call("change_recurring", move |truth| {
-            truth.pass(|memory| memory.change_recurring(change))
-        })
+        self.call("change_recurring", move |truth| truth.change_recurring(change))
     }
 
     fn due_recurring(&self, max: u32) -> Answer<'_, DueRecurring> {
-        self.call("due_recurring", move |truth| truth.pass(|memory| memory.due_recurring(max)))
+        self.call("due_recurring", move |truth| truth.due_recurring(max))
     }
 
     fn fire(&self, plans: Vec<Fire>) -> Answer<'_, Vec<Fired>> {
-        self.call("fire", move |truth| truth.pass(|memory| memory.fire(plans)))
+        if self.is(Mutant::FireInTwoSteps) {
+            return self.steps("fire", self.fire_in_two_steps(plans));
+        }
+        self.call("fire", move |truth| truth.fire(plans))
     }
 
     fn set_limit(&self, target: LimitTarget, rule: Option<LimitRule>) -> Answer<'_, ()> {
@@ -390,6 +423,15 @@ impl Storage for FaultyStorage {
                     self.gap().await?;
                 }
                 self.world.truth.cycle(request)
+            }),
+            Some(Mutant::BatchReadThenFire) => self.steps("cycle", async move {
+                let ends = !request.finished.is_empty();
+                let cycle = self.world.truth.cycle(request)?;
+                if ends {
+                    self.gap().await?;
+                    self.world.truth.fire_callbacks();
+                }
+                Ok(cycle)
             }),
             _ => self.call("cycle", move |truth| truth.cycle(request)),
         }

@@ -14,6 +14,7 @@
 //! | S10 final is final | only an explicit requeue or reschedule leaves a final state | every transition |
 //! | S11 exact retries | failures, recoveries and attempts are what the history adds up to, and a handler that fails n times is failed n times | every transition |
 //! | S12 poison bound | no run is recovered more often than the limit; beyond it the job is failed | every rescue |
+//! | S13 recurring | a plan is applied at its revision alone; it fires what is due by counting, moves on to the first instant ahead, and no instant has two jobs | every firing |
 //! | S14 continuations | a job that waits leaves `awaiting` once, as the first ends of what it waits for decide, and no later than the next promotion | every call |
 //! | S15 batches | the numbers of a batch are a recount of its members; it starts, ends and is cancelled as they say | every call |
 //! | S16 not early | no job is promoted or claimed before its instant in storage time | every promotion and claim |
@@ -65,6 +66,8 @@ pub enum Invariant {
     S11,
     /// Poison is bounded.
     S12,
+    /// Recurring jobs.
+    S13,
     /// Continuations.
     S14,
     /// Batches.
@@ -109,6 +112,7 @@ impl Invariant {
             Invariant::S10 => "S10 final is final",
             Invariant::S11 => "S11 exact retries",
             Invariant::S12 => "S12 poison bound",
+            Invariant::S13 => "S13 recurring exactly once",
             Invariant::S14 => "S14 continuations",
             Invariant::S15 => "S15 batches",
             Invariant::S16 => "S16 not early",
@@ -166,6 +170,10 @@ pub(crate) enum Deed {
     Change,
     /// A batch was sealed or cancelled.
     Batch,
+    /// Recurring jobs were fired.
+    Fire,
+    /// A recurring job was changed, or a run of it asked for.
+    Recurring,
     /// Any other: it may move nothing.
     Other,
 }
@@ -174,7 +182,7 @@ impl Deed {
     /// The call that may move a job for this cause.
     fn of(cause: Cause) -> &'static [Deed] {
         match cause {
-            Cause::Created => &[Deed::Create],
+            Cause::Created => &[Deed::Create, Deed::Fire, Deed::Recurring],
             Cause::Promoted => &[Deed::Promote],
             Cause::Released => &[Deed::Cycle, Deed::Retire],
             Cause::Rescued | Cause::Poisoned => &[Deed::Rescue],
@@ -190,6 +198,7 @@ impl Deed {
                 Deed::Rescue,
                 Deed::Retire,
                 Deed::Batch,
+                Deed::Fire,
             ],
             _ => &[Deed::Cycle],
         }

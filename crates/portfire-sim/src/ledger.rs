@@ -17,6 +17,7 @@ use crate::executor::DomainId;
 use crate::handlers;
 use crate::invariants::{self as rules, Check, Deed, Invariant, require};
 use crate::marks::Marks;
+use crate::recurring::RecurringLedger;
 use crate::ties::{TieLedger, TieLook};
 
 /// A job as it was last seen.
@@ -101,6 +102,8 @@ pub(crate) struct Ledger {
     batches: Vec<Vec<JobId>>,
     /// Jobs that somebody deleted, requeued or rescheduled.
     steered: BTreeSet<JobId>,
+    /// What is known of recurring jobs.
+    pub(crate) recurring: RecurringLedger,
     /// Moves of the call that is being looked at, for marks and the trace.
     pub(crate) moves: Vec<Moved>,
     /// Jobs that the call created, with the states they began in.
@@ -151,6 +154,13 @@ impl Ledger {
     pub(crate) fn ask_tied(&mut self, batches: &[NewBatch], jobs: &[NewJob]) {
         self.ties.ask(batches, jobs);
         self.ask(jobs);
+    }
+
+    /// Whether a job that runs holds this unique key.
+    pub(crate) fn is_held_by_running(&self, key: &str) -> bool {
+        self.jobs.iter().any(|(&job, entry)| {
+            entry.standing.state == StateName::Processing && self.ties.may_hold(key, job, entry)
+        })
     }
 
     /// S14, S15, S20: looks at the ties after a call.
@@ -298,9 +308,17 @@ impl Ledger {
         look: Look<'_>,
     ) -> Check {
         let job = record.id;
-        let Some(asked) = self.asked.get(&job) else {
+        let Some(asked) = self.asked.get_mut(&job) else {
             return require(Invariant::S2, false, || format!("job {job} was asked for by nobody"));
         };
+        if let (Some(asked_for), Some(stored)) = (&asked.ties.occurrence, &record.ties.occurrence) {
+            // A run may wait for the run before; one by hand bears the instant of its creation.
+            let same = (&asked_for.recurring, asked_for.triggered)
+                == (&stored.recurring, stored.triggered)
+                && (stored.triggered || asked_for.planned_at == stored.planned_at);
+            require(Invariant::S13, same, || format!("job {job} is another run: {stored:?}"))?;
+            asked.ties = record.ties.clone();
+        }
         let whole = asked.kind == record.kind
             && asked.args == record.args
             && asked.queue == record.queue
@@ -324,7 +342,8 @@ impl Ledger {
                 && line.run_at == run_at
                 && line.at == look.now
         });
-        require(Invariant::S2, begun && look.deed == Deed::Create, || {
+        let creates = matches!(look.deed, Deed::Create | Deed::Fire | Deed::Recurring);
+        require(Invariant::S2, begun && creates, || {
             format!(
                 "job {job} began as {:?} by {:?}; {first} was asked for",
                 history.first(),

@@ -27,7 +27,7 @@
 //! - `hosts.rs`, `place.rs`, `handlers.rs`, `effects.rs`: machines that start and restart servers,
 //!   the handlers they run, and the log of what the handlers did.
 //! - `ties.rs`, `tied.rs`: who waits for whom, batches, limits and unique keys, as the ledger knows them
-//!   and as clients make them.
+//!   and as clients make them. `recurring.rs`: the instants of recurring jobs, by counting.
 //! - `workload.rs`, `nemesis.rs`, `plan.rs`, `scenario.rs`: clients, disasters, what a seed draws, and
 //!   the run from its trouble to its end.
 //!
@@ -48,6 +48,7 @@ mod nemesis;
 mod panics;
 mod place;
 mod plan;
+mod recurring;
 mod rng;
 mod runtime;
 mod scenario;

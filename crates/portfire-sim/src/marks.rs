@@ -134,6 +134,12 @@ marks! {
     BatchAbandoned = "open_batch_abandoned",
     /// A batch was cancelled while members of it ran.
     BatchCancelled = "running_batch_cancelled",
+    /// A plan came too late: another server had fired, or a client had changed the schedule.
+    StalePlan = "stale_plan",
+    /// An occurrence was passed over because the run before had not ended.
+    OccurrenceSkipped = "occurrence_skipped",
+    /// Several missed occurrences were fired in one call.
+    OccurrencesMadeUp = "occurrences_made_up",
     /// A slot of a limit was freed by a rescue.
     SlotFreedByRescue = "slot_freed_by_a_rescue",
     /// A job was rejected because another held its unique key.

@@ -71,6 +71,22 @@ mutants! {
     PausedQueueGives = "paused-queue-gives",
     /// A fenced finish is counted as a success.
     FencedFinishCounted = "fenced-finish-counted",
+    /// A continuation is linked to a parent that was read before, in a step of its own (Hangfire).
+    ContinuationInTwoSteps = "continuation-in-two-steps",
+    /// Those who waited for a job are released again when it is requeued and ends again.
+    ReleaseAgain = "release-again",
+    /// A server reads whether its finish was a batch's last, and fires the callback in a second step.
+    BatchReadThenFire = "batch-read-then-fire",
+    /// A batch takes members after its callbacks have gone out.
+    BatchAddAfterDone = "batch-add-after-done",
+    /// A claim counts who runs under a limit before it takes several jobs.
+    LimitWithoutOwn = "limit-without-own",
+    /// A unique key is free as soon as its job runs.
+    UniqueFreedEarly = "unique-freed-early",
+    /// A plan is applied whatever has become of its recurring job since it was made.
+    FireWithoutCompare = "fire-without-compare",
+    /// A recurring job is moved on first, and its runs are created in a second step.
+    FireInTwoSteps = "fire-in-two-steps",
 }
 
 impl fmt::Display for Mutant {

@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) steering: f64,
     /// Things with ties that clients make.
     pub(crate) tied: usize,
+    /// What clients do about recurring jobs.
+    pub(crate) recurring: usize,
     /// Most that a process's clock runs too fast or too slow, as a share.
     pub(crate) skew: f64,
     /// How often a task is held up before it runs.
@@ -118,6 +120,7 @@ impl Plan {
             nemesis: NemesisPlan::default(),
             steering: 0.0,
             tied: 0,
+            recurring: 0,
             skew: 0.0,
             stall: 0.0,
         };
@@ -138,6 +141,9 @@ impl Plan {
         }
         if rng.chance(0.6) {
             plan.tied = rng.between(1, 6) as usize;
+        }
+        if rng.chance(0.25) {
+            plan.recurring = rng.between(1, 6) as usize;
         }
         plan
     }

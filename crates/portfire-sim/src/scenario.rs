@@ -111,6 +111,7 @@ impl Scenario {
         let settled = || {
             if self.workload.is_done() {
                 tied::abandon(&world);
+                tied::end_recurring(&world);
             }
             world.truth.report(self.s8_the_dead_hold_nothing());
             self.is_settled()

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use portfire_core::{
     After, Antecedent, BatchChange, BatchId, BatchState, Client, Conflict, Dependency, InvalidJob,
-    JobId, LimitName, LimitRule, LimitUse, NewBatch, NewJob, QueueName, Rate, StateName, Storage,
+    JobId, LimitName, LimitRule, LimitUse, Misfire, NewBatch, NewJob, NewRecurring, Overlap,
+    QueueName, Rate, RecurringChange, RecurringChanged, RecurringId, Schedule, StateName, Storage,
     StorageError, UniqueKey, UniqueScope, When, Window,
 };
 
 use crate::executor::DomainId;
+use crate::handlers::Kind;
 use crate::invariants::{Invariant, require};
 use crate::marks::Mark;
 use crate::rng::Rng;
@@ -34,6 +36,10 @@ pub(crate) enum Tied {
     Unique,
     /// Jobs of which only so many run at a time.
     Limited,
+    /// One more member for a batch that is there, wherever it stands.
+    Join,
+    /// A recurring job is stored, paused, resumed, triggered or removed.
+    Recur,
 }
 
 impl Tied {
@@ -50,6 +56,7 @@ impl Tied {
             Tied::Unique,
             Tied::Unique,
             Tied::Limited,
+            Tied::Join,
         ])
     }
 }
@@ -100,6 +107,16 @@ impl Binder<'_> {
                 let jobs = (0..self.rng.between(2, 5)).map(|_| self.limited()).collect();
                 self.store(Vec::new(), jobs).await
             }
+            Tied::Join => {
+                let batches = self.world.truth.ledger().ties.batches();
+                if batches.is_empty() {
+                    return Vec::new();
+                }
+                let mut job = self.job();
+                job.ties.batch = Some(*self.rng.pick(&batches));
+                self.store(Vec::new(), vec![job]).await
+            }
+            Tied::Recur => self.recur().await,
         }
     }
 
@@ -158,6 +175,47 @@ impl Binder<'_> {
         job
     }
 
+    async fn recur(&mut self) -> Vec<JobId> {
+        let id = RecurringId::stored(format!("r{}", self.rng.below(3)));
+        if self.world.truth.ledger().recurring.was_removed(&id) {
+            return Vec::new();
+        }
+        let later = self.world.truth.now().saturating_add(self.world.plan.lease / 2);
+        let known = self.world.truth.recurring(&id).is_some();
+        let job = self.client.next_id();
+        let change = match self.rng.below(if known { 10 } else { 1 }) {
+            0 | 1 => RecurringChange::Upsert(Box::new(self.definition(id))),
+            2 | 3 => {
+                let until = self.rng.chance(0.7).then_some(later);
+                RecurringChange::Pause { id, until }
+            }
+            4 | 5 => RecurringChange::Resume(id),
+            6..=8 => RecurringChange::Trigger { id, job },
+            _ => RecurringChange::Remove(id),
+        };
+        loop {
+            match self.storage.change_recurring(change.clone()).await {
+                Err(error) if error.is_transient() => self.wait().await,
+                Ok(RecurringChanged::Triggered(job)) => return vec![job],
+                _ => return Vec::new(),
+            }
+        }
+    }
+
+    fn definition(&mut self, id: RecurringId) -> NewRecurring {
+        let kind = *self.rng.pick(&[Kind::Quick, Kind::Flaky, Kind::Sleepy, Kind::Long]);
+        let job = kind.job(self.client.next_id(), self.world.plan.lease / 4, self.rng);
+        let every = Schedule::Every(Duration::from_secs(self.rng.between(1, 3)));
+        let mut new = NewRecurring::new(id, every, job.kind, job.args);
+        new.queue =
+            QueueName::stored(format!("q{}", self.rng.below(self.world.plan.queues as u64)));
+        new.options = job.options;
+        new.misfire = *self.rng.pick(&[Misfire::RunOnce, Misfire::All]);
+        let overlaps = [Overlap::Allow, Overlap::Skip, Overlap::QueueOne, Overlap::CancelPrevious];
+        new.overlap = *self.rng.pick(&overlaps);
+        new
+    }
+
     /// A job that is there, rather one that runs; or a batch.
     fn some_antecedent(&mut self) -> Option<Antecedent> {
         let ledger = self.world.truth.ledger();
@@ -165,7 +223,15 @@ impl Binder<'_> {
         if !batches.is_empty() && self.rng.chance(0.2) {
             return Some((*self.rng.pick(&batches)).into());
         }
-        let running = ledger.jobs_in(|state| state == StateName::Processing);
+        let mut running = ledger.jobs_in(|state| state == StateName::Processing);
+        if self.rng.chance(0.5) {
+            // Its handler has returned: its finish is under way.
+            let effects = self.world.effects();
+            let ends = |job: &JobId| effects.of(*job).any(|(_, run)| run.is_done());
+            if running.iter().any(ends) {
+                running.retain(ends);
+            }
+        }
         let any = ledger.jobs_in(|_| true);
         let from = if !running.is_empty() && self.rng.chance(0.6) { running } else { any };
         (!from.is_empty()).then(|| (*self.rng.pick(&from)).into())
@@ -285,6 +351,14 @@ impl Binder<'_> {
 fn limit(name: &str, partition: String, rule: LimitRule) -> Option<LimitUse> {
     let limit = LimitName::new(name).ok()?;
     Some(LimitUse { limit, partition, declared: Some(rule) })
+}
+
+/// Removes the recurring jobs, which would go on for ever.
+pub(crate) fn end_recurring(world: &World) {
+    let present = world.truth.ledger().recurring.present();
+    for id in present {
+        let _ = world.truth.change_recurring(RecurringChange::Remove(id));
+    }
 }
 
 /// Ends what a client that crashed has left open: an operator does, or the storage after a day.

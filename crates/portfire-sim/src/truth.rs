@@ -4,7 +4,9 @@
 //! `faulty.rs`.
 
 mod checks;
+mod firing;
 mod planted;
+mod planted_ties;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,10 +17,10 @@ use std::time::Duration;
 
 use portfire_core::{
     Action, Answer, BatchChange, BatchChanged, BatchId, BatchState, Cause, Change, Changed, Claim,
-    ClaimRequest, Cleaned, Clock, Counts, Created, Cycle, CycleRequest, Finish, HistoryEntry,
-    JobFilter, JobId, JobRecord, Lost, MemoryStorage, Monitor, NewBatch, NewJob, NewServer,
-    Outcome, Promoted, QueueName, RescueRequest, Rescued, Retention, ServerId, StateName, Storage,
-    StorageError, Timestamp, Verdict,
+    ClaimRequest, Cleaned, Clock, Counts, Created, Cycle, CycleRequest, Dependency, Finish,
+    HistoryEntry, JobFilter, JobId, JobRecord, Lost, MemoryStorage, Monitor, NewBatch, NewJob,
+    NewServer, Outcome, Promoted, QueueName, RescueRequest, Rescued, Retention, ServerId,
+    StateName, Storage, StorageError, Ties, Timestamp, Verdict,
 };
 
 use self::checks::s21_lost_claims_are_told;
@@ -102,6 +104,10 @@ struct Planted {
     failures: BTreeMap<JobId, u32>,
     /// Jobs that were removed though they had not expired.
     removed: BTreeSet<JobId>,
+    /// The ties that jobs should have had, of those that were stored with others.
+    disguised: BTreeMap<JobId, Ties>,
+    /// Callbacks of batches, with what they wait for.
+    callbacks: Vec<(JobId, Vec<Dependency>)>,
     fenced: u64,
     ghosts: u64,
     calls: u64,
@@ -195,6 +201,7 @@ impl Truth {
         };
         let jobs: Vec<NewJob> = jobs.into_iter().filter(|job| !cleaned.contains(&job.id)).collect();
         let jobs = if self.is(Mutant::CreateTwiceOnRepeat) { self.renamed(jobs) } else { jobs };
+        let jobs = self.mistied(jobs);
         let mut stored = now(self.memory.create_batches(batches, jobs))?.into_iter();
         let answer = |&id: &JobId| match cleaned.contains(&id) {
             true => Some(Created { id, existing: true }),
@@ -534,7 +541,7 @@ impl Truth {
         if self.mutant.is_some() && lock(&self.planted).removed.contains(&job) {
             return None;
         }
-        now(self.memory.job(job)).ok().flatten()
+        now(self.memory.job(job)).ok().flatten().map(|record| self.undisguised(record))
     }
 
     fn history(&self, job: JobId) -> Vec<HistoryEntry> {
@@ -547,7 +554,8 @@ impl Truth {
             JobFilter { max: portfire_core::monitor::PAGE_MAX, ..JobFilter::default() };
         loop {
             let page = now(self.memory.jobs(filter.clone())).unwrap_or_default();
-            records.extend(page.jobs.into_iter().map(|record| (record.id, record)));
+            records
+                .extend(page.jobs.into_iter().map(|record| (record.id, self.undisguised(record))));
             filter.after = page.next;
             if filter.after.is_none() {
                 break;

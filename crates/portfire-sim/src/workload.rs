@@ -87,6 +87,11 @@ impl Workload {
             let wait = rng.time(Duration::ZERO, plan.lease / 2);
             todo.insert(at, Errand { wait, what: What::Tie(Tied::draw(rng)) });
         }
+        for _ in 0..plan.recurring {
+            let at = rng.below(todo.len() as u64 / 2 + 1) as usize;
+            let wait = rng.time(Duration::ZERO, plan.lease / 2);
+            todo.insert(at, Errand { wait, what: What::Tie(Tied::Recur) });
+        }
         Arc::new(Workload {
             todo: Mutex::new(todo),
             known: Mutex::default(),

@@ -145,6 +145,7 @@ impl World {
     pub(crate) fn is_idle(&self) -> bool {
         let all_up = self.up.load(Ordering::Relaxed) == self.plan.servers as u32;
         self.plan.calm
+            && self.plan.recurring == 0
             && all_up
             && self.truth.ledger().unfinished() == 0
             && self.effects().running() == 0

@@ -23,13 +23,20 @@ impl Truth {
                 }
             }
             Some(Mutant::PausedQueueGives) => self.pause_all(false),
+            Some(Mutant::LimitWithoutOwn) => self.lift_limits(true),
             _ => {}
         }
         let mut answer = now(self.memory.cycle(request));
         if self.is(Mutant::PausedQueueGives) {
             self.pause_all(true);
         }
+        if self.is(Mutant::LimitWithoutOwn) {
+            self.lift_limits(false);
+        }
         if let Ok(cycle) = &mut answer {
+            if self.is(Mutant::ReleaseAgain) {
+                self.release_again(&original, cycle);
+            }
             self.force_finishes(&original, cycle);
             self.count_fenced(cycle);
             self.count_failures_apart(cycle);

@@ -98,4 +98,12 @@ found! {
     a_server_that_does_not_fence_itself_is_found = NoSelfFence;
     a_paused_queue_that_gives_jobs_is_found = PausedQueueGives;
     a_fenced_finish_that_is_counted_is_found = FencedFinishCounted;
+    a_continuation_that_is_linked_late_is_found = ContinuationInTwoSteps;
+    a_second_release_is_found = ReleaseAgain;
+    a_callback_that_is_fired_apart_is_found = BatchReadThenFire;
+    a_member_of_an_ended_batch_is_found = BatchAddAfterDone;
+    a_limit_that_forgets_its_own_claim_is_found = LimitWithoutOwn;
+    a_unique_key_that_is_free_early_is_found = UniqueFreedEarly;
+    a_plan_that_is_not_compared_is_found = FireWithoutCompare;
+    a_firing_in_two_steps_is_found = FireInTwoSteps;
 }

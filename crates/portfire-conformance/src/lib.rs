@@ -50,8 +50,8 @@
 //!
 //! A storage that takes its time from a database implements [`Fixture`] itself and moves that time.
 //!
-//! After each case the harness [audits](audit) the storage: counters equal a recount, every
-//! history is whole and legal.
+//! After each case the harness [audits](audit) the storage: counters equal a recount, batches know
+//! their members, nothing waits for what has ended, every history is whole and legal.
 //!
 //! # Capabilities
 //! Cases that not every storage can be asked stand under a capability, which the suite is given by
@@ -71,7 +71,10 @@
 //! `claim_sets_owner_and_lease` is `claim_sets_owner` (the lease is the server's, see
 //! `server_register`); `claim_requeued_keeps_seq` is `claim_released_keeps_place` and
 //! `claim_rescued_keeps_place` (a requeue goes to the end); `heartbeat_reports_cancel` is
-//! `heartbeat_reports_delete`.
+//! `heartbeat_reports_delete`. Of the catalogue's groups, recurring stands in `recurring`, `steering`
+//! and `occurrences`, continuations in `continuations`, `pass` and `releases`, batches in `batches`,
+//! `open_batches` and `batch_expiry`, and unique keys, limits and locks in `unique`, `limits`, `rates`
+//! and `locks`. `lock_timeout` keeps its name, though no storage waits for a lock.
 //!
 //! # Names that live elsewhere
 //! - With the server, because they need workers, kinds or deadlines:
@@ -85,10 +88,7 @@
 //!   `migrate_from_each_old_version`, `newer_schema_refused_clearly`,
 //!   `connection_lost_mid_claim_recovers`, `deadlock_retried`, `serialization_failure_retried`,
 //!   `pool_exhausted_error_not_hang`, `disk_full_error_then_recovers`, `read_only_storage_error`.
-//! - With a later feature: `claim_skips_awaiting`, `fenced_finish_fires_no_continuation`, and the
-//!   groups recurring, continuations, batches, and unique keys, limits and locks.
-//!   `queue_rename_keeps_jobs` waits for a rename of queues, `expire_…` of locks and unique keys for
-//!   those.
+//! - With a later feature: `queue_rename_keeps_jobs` waits for a rename of queues.
 //! - With the bench, because they measure: `monitoring_on_5m_rows_under_100ms`.
 
 pub mod audit;

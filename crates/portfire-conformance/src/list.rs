@@ -391,9 +391,6 @@ macro_rules! __cases {
                 batch_requeue_member_does_not_refire,
                 batch_reopens_upwards,
                 batch_delete_of_a_final_member,
-                batch_expires_with_members,
-                batch_is_kept_for_a_week,
-                batch_outlives_its_nested_ones,
                 batch_repeat_of_the_create_changes_nothing,
                 batch_repeat_after_the_end_changes_nothing,
                 batch_missing_is_refused,
@@ -603,16 +600,6 @@ macro_rules! __cases {
                 recurring_cas_stale_next_noop,
                 recurring_plans_are_apart,
                 recurring_update_while_firing,
-                recurring_trigger_now_keeps_next,
-                recurring_trigger_now_twice_two_jobs,
-                recurring_trigger_of_a_paused_one,
-                recurring_disabled_not_fired,
-                recurring_load_error_disabled_with_reason,
-                recurring_fault_is_cleared_by_a_run,
-                recurring_paused_resume,
-                recurring_pause_until,
-                recurring_pause_ends_on_an_instant,
-                recurring_upsert_keeps_the_pause,
                 recurring_invalid_cron_rejected,
                 recurring_refused_upsert_changes_nothing,
                 recurring_unreachable_feb30_next_none,
@@ -681,6 +668,35 @@ macro_rules! __cases {
                 unique_refused_call_takes_no_key,
                 unique_never_leaks,
                 unique_rejected_parent_is_its_holder,
+            }
+            together {
+                together_cancelled_members_leave_the_line,
+                together_replaced_member_counts,
+                together_refused_requeue_reopens_nothing,
+                together_released_into_a_line,
+                together_runs_are_jobs_like_others,
+                together_cleaning_keeps_terms,
+                together_reads_are_bounded,
+                together_by_chance_nothing_is_stuck,
+            }
+            batch_expiry {
+                batch_expires_with_members,
+                batch_is_kept_for_a_week,
+                batch_outlives_its_nested_ones,
+                batch_not_cleaned_while_jobs_wait,
+                batches_are_cleaned_in_pieces,
+            }
+            steering {
+                recurring_trigger_now_keeps_next,
+                recurring_trigger_now_twice_two_jobs,
+                recurring_trigger_of_a_paused_one,
+                recurring_disabled_not_fired,
+                recurring_load_error_disabled_with_reason,
+                recurring_fault_is_cleared_by_a_run,
+                recurring_paused_resume,
+                recurring_pause_until,
+                recurring_pause_ends_on_an_instant,
+                recurring_upsert_keeps_the_pause,
             }
         }
     };
@@ -826,7 +842,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
 }
 
 /// Least number of cases that a storage is held to.
-pub const CASES_MIN: usize = 130;
+pub const CASES_MIN: usize = 600;
 
 /// Counts the cases that apply to a storage with these capabilities, and names those that do not.
 ///

@@ -3,6 +3,7 @@
 //!
 //! [`Stage`]: crate::stage::Stage
 
+pub mod batch_expiry;
 pub mod batches;
 pub mod change;
 pub mod claim;
@@ -34,4 +35,6 @@ pub mod retry;
 pub mod schedule;
 pub mod second;
 pub mod servers;
+pub mod steering;
+pub mod together;
 pub mod unique;

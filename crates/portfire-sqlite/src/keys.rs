@@ -42,6 +42,8 @@ const KNOWN_MAX: usize = 10_000;
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     known: HashMap<String, Key>,
+    /// The names of those that were given a number, which may not be written yet.
+    numbered: HashMap<i64, String>,
     /// The names of those that have changed.
     changed: Vec<String>,
     /// Keys of jobs that have left `processing` in this call.
@@ -65,6 +67,7 @@ impl Keys {
     /// Forgets what may have been undone, or changed by others.
     pub(crate) fn forget(&mut self) {
         self.known.clear();
+        self.numbered.clear();
         self.changed.clear();
         self.freed.clear();
     }
@@ -130,7 +133,16 @@ pub(crate) fn number(write: &mut Write<'_>, name: &str) -> Result<i64, Failure> 
     }
     let number = write.draw();
     change(write, name, |key| key.number = Some(number))?;
+    write.keys.numbered.insert(number, name.to_owned());
     Ok(number)
+}
+
+/// The key with this number, as it may not be written yet.
+pub(crate) fn numbered(write: &Write<'_>, number: i64) -> Result<String, Failure> {
+    match write.keys.numbered.get(&number) {
+        Some(name) => Ok(name.clone()),
+        None => name(write.conn, number),
+    }
 }
 
 /// The key with this number.
@@ -171,6 +183,7 @@ pub(crate) fn flush(write: &mut Write<'_>) -> Result<(), Failure> {
         conn.prepare_cached(UPSERT_KEY)?.execute(values)?;
         key.is_stored = true;
     }
+    write.keys.numbered.clear();
     Ok(())
 }
 

@@ -51,8 +51,7 @@ impl Rule {
     }
 
     fn store(self, conn: &Connection, target: i64, name: &str) -> Result<(), Failure> {
-        // A kind that ever had a rule stays known: its line may be longer than its rule lived.
-        if self == Rule::default() && target != KIND {
+        if self == Rule::default() {
             conn.prepare_cached(DELETE_RULE)?.execute(params![target, name])?;
             return Ok(());
         }
@@ -158,8 +157,10 @@ fn uses(write: &mut Write<'_>, ties: Option<&Ties>, kind: i64) -> Result<Vec<Use
     }
     if rules.limit_kinds() {
         let name = write.names.kind(write.conn, kind)?;
-        if let Some(rule) = rules.kinds.get(name.as_str()) {
-            uses.push(Use { key: kind_key(&name), rule: rule.in_force(), kind: Some(kind) });
+        // The line of a kind that has no rule any more is emptied by `promote`.
+        let rule = rules.kinds.get(name.as_str()).and_then(|rule| rule.in_force());
+        if rule.is_some() {
+            uses.push(Use { key: kind_key(&name), rule, kind: Some(kind) });
         }
     }
     Ok(uses)
@@ -252,7 +253,7 @@ pub(crate) fn moved(write: &mut Write<'_>, body: &Body, from: &At) -> Result<(),
             }
         }
         At::InLine { key, .. } => {
-            let name = keys::name(write.conn, key)?;
+            let name = keys::numbered(write, key)?;
             keys::change(write, &name, |key| key.waiting -= 1)?;
         }
         _ => {}

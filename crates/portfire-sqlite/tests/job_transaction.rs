@@ -7,8 +7,8 @@ use std::time::Duration;
 use portfire_core::client::block_on;
 use portfire_core::{
     Action, Call, Change, ClaimRequest, ClaimedJob, Client, ClientError, CycleRequest, Finish,
-    JobFn, JobId, JobState, Json, Monitor, NewServer, Notes, Outcome, QueueName, ServerId, StateName,
-    Storage, StorageError, Verdict,
+    JobFn, JobId, JobState, Json, Monitor, NewServer, Notes, Outcome, QueueName, ServerId,
+    StateName, Storage, StorageError, Verdict,
 };
 use portfire_sqlite::rusqlite::{self, Connection};
 use portfire_sqlite::{JobTransaction, SqliteStorage};

@@ -522,7 +522,9 @@ pub fn plan(record: &RecurringRecord, now: Timestamp) -> Fire {
 fn action(record: &RecurringRecord, timetable: &Timetable, now: Timestamp) -> FireAction {
     let next_in = |from: Timestamp| record.next_in(timetable, from);
     if let Some(paused) = record.paused {
-        let from = paused.until.unwrap_or(now).saturating_sub(MICROSECOND);
+        // A pause may be stored when its end is past: what was fired before is not fired again.
+        let ends = paused.until.unwrap_or(now).max(record.next_at.unwrap_or(Timestamp::MIN));
+        let from = ends.saturating_sub(MICROSECOND);
         return FireAction::Resume { next_at: next_in(from) };
     }
     let Some(first) = record.next_at.filter(|next| *next <= now) else {

@@ -21,7 +21,7 @@ const UNMET: &str = "it was to run after";
 const OF_ITSELF: [&str; 3] = ["its batch was cancelled", "replaced by job", "its next occurrence"];
 
 /// What lies so close together is the same moment to those who do it.
-const JUST: Duration = Duration::from_millis(20);
+const JUST: Duration = Duration::from_millis(100);
 
 /// Somebody who waits.
 #[derive(Debug, Default)]

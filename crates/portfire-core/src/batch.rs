@@ -8,6 +8,10 @@
 //! released. Jobs are added to a batch that has not ended, by anyone who knows its id: a running member
 //! can, because the batch cannot end before it does. An ended batch takes none, since its callbacks have
 //! gone out without them (Hangfire would reopen it silently).
+//!
+//! A member cannot wait for the end of its own batch: that is refused. A longer circle, such as a member that
+//! waits for a job that waits for the batch, is not looked for, since that would mean to follow all members: it
+//! waits until one of them is deleted or the batch is cancelled.
 
 use std::fmt;
 use std::str::FromStr;

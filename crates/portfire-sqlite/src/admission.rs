@@ -26,6 +26,8 @@ pub(crate) struct Call {
     followed: HashSet<Antecedent>,
     /// Jobs of the call that have not ended, by their numbers.
     made: HashMap<JobId, i64>,
+    /// Jobs of the call that were marked as followed, and that nobody follows so far.
+    unfollowed: HashSet<i64>,
     /// Batches that the call has named.
     batches: HashMap<BatchId, i64>,
     /// Jobs of the call that others stand for, because those hold their unique key.
@@ -86,6 +88,7 @@ impl Call {
     pub(crate) fn made(&mut self, job: JobId, seq: i64) {
         if self.is_followed(job) {
             self.made.insert(job, seq);
+            self.unfollowed.insert(seq);
         }
     }
 
@@ -284,7 +287,7 @@ impl Call {
 
     /// Writes what a job or batch with this number waits for.
     pub(crate) fn link(
-        &self,
+        &mut self,
         write: &mut Write<'_>,
         number: i64,
         is_batch: bool,
@@ -293,7 +296,7 @@ impl Call {
         for Open { number: antecedent, dependency, place, is_followed } in &plan.open {
             links::open(write.conn, *antecedent, number, is_batch, dependency, *place)?;
             match dependency.on {
-                _ if *is_followed => {}
+                _ if *is_followed => _ = self.unfollowed.remove(antecedent),
                 Antecedent::Job(_) => links::mark_followed(write.conn, *antecedent)?,
                 Antecedent::Batch(_) => {
                     let batch = batches::get(write, *antecedent)?;
@@ -308,8 +311,11 @@ impl Call {
         Ok(())
     }
 
-    /// Lets the batches of the call take their course, now that its jobs are stored.
+    /// Takes back marks that turned out to be wrong, and lets the batches of the call take their course, now that its jobs are stored.
     pub(crate) fn finish(self, write: &mut Write<'_>, emptied: Vec<i64>) -> Result<(), Failure> {
+        for seq in self.unfollowed {
+            links::mark_unfollowed(write.conn, seq)?;
+        }
         batches::let_end(write, self.new_batches, emptied)
     }
 }

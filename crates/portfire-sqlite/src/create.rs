@@ -66,10 +66,7 @@ fn check(write: &Write<'_>, batches: &[NewBatch], jobs: &[NewJob]) -> Result<(),
 fn is_simple(write: &Write<'_>, job: &NewJob) -> bool {
     let ties = &job.ties;
     let replaces = ties.unique.as_ref().is_some_and(|key| key.conflict == Conflict::Replace);
-    ties.after.is_empty()
-        && ties.batch.is_none()
-        && !replaces
-        && write.names.know(&job.queue, &job.kind)
+    is_alone(job) && !replaces && write.names.know(&job.queue, &job.kind)
 }
 
 /// Stores what was checked.
@@ -124,6 +121,8 @@ impl<'c> Inserts<'c> {
     ) -> Result<Created, Failure> {
         let seq = write.tally.next;
         if let Some(key) = &job.ties.unique {
+            // What is wrong with a job is told whether or not its key is held.
+            refuse_broken(write, call, job)?;
             match unique::take(write, key, job, seq)? {
                 Taken::Free => {}
                 Taken::Replaced => call.doubt(),
@@ -134,14 +133,15 @@ impl<'c> Inserts<'c> {
                 }
             }
         }
-        let plan = match plan(write, call, job) {
-            Err(Failure::Refused(_)) if is_stored(write, job)? => Plan::default(),
-            planned => planned?,
-        };
+        let plan = plan(write, call, job)?;
         let run_at = match plan.is_awaiting() {
             true => None,
             false => job.when.resolve(write.now)?,
         };
+        if !write.names.know(&job.queue, &job.kind) && is_stored(write, job)? {
+            // Names that it brings are not made known.
+            return found_stored(write, job, seq);
+        }
         let kind = write.names.number_kind(write.conn, &job.kind, &mut write.tally.names)?;
         let queue = write.names.number_queue(write.conn, &job.queue, &mut write.tally.names)?;
         let inserted = self.job.execute(params![
@@ -160,10 +160,7 @@ impl<'c> Inserts<'c> {
             call.is_followed(job.id)
         ])?;
         if inserted == 0 {
-            if let Some(key) = &job.ties.unique {
-                unique::forget(write, key, seq)?;
-            }
-            return existing(write, job);
+            return found_stored(write, job, seq);
         }
         // The number that was the next one is its own.
         write.draw();
@@ -200,12 +197,24 @@ impl<'c> Inserts<'c> {
     }
 }
 
-/// What a job waits for and belongs to; most wait for nothing and belong to nothing.
+/// What a job waits for and belongs to; most wait for nothing and belong to nothing. A job that is stored
+/// already is not looked at.
 fn plan(write: &mut Write<'_>, call: &mut Call, job: &NewJob) -> Result<Plan, Failure> {
-    match job.ties.after.is_empty() && job.ties.batch.is_none() {
-        true => Ok(Plan::default()),
-        false => call.plan_job(write, job),
+    if is_alone(job) {
+        return Ok(Plan::default());
     }
+    match call.plan_job(write, job) {
+        Err(Failure::Refused(_)) if is_stored(write, job)? => Ok(Plan::default()),
+        planned => planned,
+    }
+}
+
+fn refuse_broken(write: &mut Write<'_>, call: &mut Call, job: &NewJob) -> Result<(), Failure> {
+    if is_alone(job) { Ok(()) } else { plan(write, call, job).map(|_| ()) }
+}
+
+fn is_alone(job: &NewJob) -> bool {
+    job.ties.after.is_empty() && job.ties.batch.is_none()
 }
 
 /// Puts a job where it waits for others, or deletes it when it waits in vain.
@@ -239,6 +248,14 @@ fn stored_options(job: &NewJob) -> Result<Option<String>, Failure> {
 
 fn is_stored(write: &Write<'_>, job: &NewJob) -> rusqlite::Result<bool> {
     write.conn.prepare_cached(SELECT_STORED)?.exists([job.id.as_bytes()])
+}
+
+/// The answer for a job whose id turns out to be stored, after a key was taken for its number.
+fn found_stored(write: &mut Write<'_>, job: &NewJob, seq: i64) -> Result<Created, Failure> {
+    if let Some(key) = &job.ties.unique {
+        unique::forget(write, key, seq)?;
+    }
+    existing(write, job)
 }
 
 /// The answer for a job whose id is stored, unless it is another job's.

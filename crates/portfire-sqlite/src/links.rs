@@ -16,6 +16,7 @@ const INSERT_LINK: &str = "INSERT INTO portfire_link (antecedent, follower, batc
     VALUES (?1, ?2, ?3, ?4, ?5, 1)";
 const UPDATE_FOLLOWED: &str =
     "UPDATE portfire_job SET followed = 1 WHERE seq = ?1 AND followed = 0";
+const UPDATE_UNFOLLOWED: &str = "UPDATE portfire_job SET followed = 0 WHERE seq = ?1";
 const INSERT_OUTCOME: &str = "INSERT INTO portfire_parent \
     (seq, place, state, result, error_class, error_message) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 const SELECT_OUTCOMES: &str = "SELECT place, state, result, error_class, error_message \
@@ -56,6 +57,12 @@ pub(crate) fn open(
 /// Marks a job as one that something waits for, so that its end looks for links.
 pub(crate) fn mark_followed(conn: &Connection, seq: i64) -> rusqlite::Result<()> {
     conn.prepare_cached(UPDATE_FOLLOWED)?.execute([seq])?;
+    Ok(())
+}
+
+/// Takes the mark back from a job that nothing has ever waited for.
+pub(crate) fn mark_unfollowed(conn: &Connection, seq: i64) -> rusqlite::Result<()> {
+    conn.prepare_cached(UPDATE_UNFOLLOWED)?.execute([seq])?;
     Ok(())
 }
 
@@ -365,6 +372,7 @@ pub(crate) fn after(code: i64) -> After {
 pub(crate) const STATEMENTS: &[&str] = &[
     INSERT_LINK,
     UPDATE_FOLLOWED,
+    UPDATE_UNFOLLOWED,
     INSERT_OUTCOME,
     SELECT_OUTCOMES,
     SELECT_FOLLOWERS,

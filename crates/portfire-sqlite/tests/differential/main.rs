@@ -2,6 +2,7 @@
 //! on the reference. A failure names its seed; `PORTFIRE_SEED=17` runs that one alone.
 
 mod crowded;
+mod ties;
 
 use std::cell::Cell;
 use std::ops::Range;

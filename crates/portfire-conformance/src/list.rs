@@ -594,6 +594,7 @@ macro_rules! __cases {
                 recurring_upsert_unchanged,
                 recurring_changed_schedule_moves,
                 recurring_remove_stops,
+                recurring_removed_and_stored_anew,
                 recurring_fires_once_8_schedulers,
                 recurring_unique_occurrence_key,
                 recurring_crash_between_is_atomic,

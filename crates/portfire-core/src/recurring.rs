@@ -295,7 +295,8 @@ impl NewRecurring {
 pub struct RecurringRecord {
     /// What was asked for.
     pub definition: NewRecurring,
-    /// How often the definition was changed, paused, resumed or moved on: the fence of [`Fire`].
+    /// Rises whenever the definition is changed, paused, resumed or moved on: the fence of [`Fire`]. Starts at
+    /// [`first_revision`](Self::first_revision).
     pub revision: u64,
     /// When it was first stored.
     pub created_at: Timestamp,
@@ -312,6 +313,13 @@ pub struct RecurringRecord {
 }
 
 impl RecurringRecord {
+    /// The revision of a definition that was stored at this instant: above all that an earlier one of the
+    /// same name has had, so that a plan from before its removal is never applied to it.
+    pub fn first_revision(created_at: Timestamp) -> u64 {
+        // A microsecond holds no second commit, and each commit raises it by one.
+        u64::try_from(created_at.as_micros()).unwrap_or(0).saturating_add(1)
+    }
+
     /// When whoever schedules has to look at it: its next instant, or the end of its pause.
     pub fn due_at(&self) -> Option<Timestamp> {
         match (&self.fault, self.paused) {

@@ -79,7 +79,9 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     /// Stores batches and jobs, all or none: as [`create`](Self::create), with the batches before the jobs.
     ///
     /// *Dependencies*: a job whose [`after`](crate::Ties::after) is not empty is created `awaiting`. What it
-    /// names must be stored, or stand earlier in this call; so no chain can bite its own tail. The parent is
+    /// names must be stored, or stand earlier in this call; so no chain can bite its own tail. (One circle is
+    /// not seen: a member of a batch that waits for a job which waits for the end of that batch. Both stand
+    /// `awaiting` until someone deletes one of them; `explain` names what each waits for.) The parent is
     /// read in the same commit: of one that has ended already the condition is decided at once, and a job whose
     /// dependencies are all fulfilled is created as if it had none. When the last one is fulfilled later, the
     /// job is released: it enters `enqueued`, or `scheduled` when its [`When`] lies ahead then (a delay counts
@@ -110,11 +112,8 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     /// above that, and for batches in one another
     /// more than [`BATCH_DEPTH_MAX`](crate::batch::BATCH_DEPTH_MAX) deep: each as things stand when the call comes. A job whose id is stored already is
     /// not looked at further.
-    fn create_batches(
-        &self,
-        batches: Vec<NewBatch>,
-        jobs: Vec<NewJob>,
-    ) -> Answer<'_, Vec<Created>>;
+    fn create_batches(&self, batches: Vec<NewBatch>, jobs: Vec<NewJob>)
+    -> Answer<'_, Vec<Created>>;
 
     /// Seals or cancels a batch.
     ///

@@ -123,7 +123,7 @@ fn upsert(write: &mut Write<'_>, new: &NewRecurring) -> Result<RecurringChanged,
 fn insert(write: &mut Write<'_>, new: &NewRecurring) -> Result<RecurringChanged, Failure> {
     let mut record = RecurringRecord {
         definition: new.clone(),
-        revision: 1,
+        revision: RecurringRecord::first_revision(write.now),
         created_at: write.now,
         next_at: None,
         paused: None,

@@ -219,6 +219,20 @@ pub async fn recurring_cas_stale_next_noop(s: Stage) {
     assert_eq!(s.counts().await.created_total, 1);
 }
 
+/// A plan from before a removal does nothing to a definition that was stored under the same name since.
+pub async fn recurring_removed_and_stored_anew(s: Stage) {
+    let first = s.define(&recurring("r", every(60))).await.expect("it has instants");
+    s.advance_to(first).await;
+    let plans = s.plans().await;
+    s.recur(RecurringChange::Remove(name("r"))).await;
+    let anew = s.define(&recurring("r", every(90))).await;
+    assert_eq!(s.fire(plans).await, [Fired::Stale]);
+    let record = s.recurring("r").await;
+    assert_eq!(record.next_at, anew);
+    assert_eq!((record.last_job, s.runs("r").await.len()), (None, 0));
+    assert_eq!(s.counts().await.created_total, 0);
+}
+
 /// Plans of one call are applied each on its own: a stale one does not hold up the others.
 pub async fn recurring_plans_are_apart(s: Stage) {
     for id in ["a", "b", "c"] {

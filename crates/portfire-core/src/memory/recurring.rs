@@ -152,11 +152,13 @@ impl Data {
         limits: &Limits,
     ) -> Result<RecurringChanged, StorageError> {
         definition.validate(limits)?;
+        let is_new = self.recurring.get(&definition.id).is_none();
         let mut record = match self.recurring.get(&definition.id) {
             Some(stored) => stored.clone(),
             None => RecurringRecord {
                 definition: definition.clone(),
-                revision: 0,
+                // Raised by one when it is stored.
+                revision: RecurringRecord::first_revision(self.now) - 1,
                 created_at: self.now,
                 next_at: None,
                 paused: None,
@@ -168,7 +170,6 @@ impl Data {
         if record.definition.app != definition.app {
             return Ok(RecurringChanged::Owned { app: record.definition.app });
         }
-        let is_new = record.revision == 0;
         if !is_new && record.definition == definition && record.fault.is_none() {
             return Ok(RecurringChanged::Unchanged);
         }

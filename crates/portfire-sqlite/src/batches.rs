@@ -26,6 +26,7 @@ const SELECT_ABANDONED: &str =
     "SELECT batch FROM portfire_batch WHERE state = ?1 AND created_at <= ?2 ORDER BY batch";
 const SELECT_EXPIRED: &str = "SELECT batch FROM portfire_batch \
     WHERE clean_at <= ?1 ORDER BY clean_at, batch LIMIT ?2";
+const UPDATE_CLEAN_AT: &str = "UPDATE portfire_batch SET clean_at = NULL WHERE batch = ?1";
 const SELECT_AFTER: &str = "SELECT after FROM portfire_batch WHERE batch = ?1";
 const DELETE_BATCH: &str = "DELETE FROM portfire_batch WHERE batch = ?1";
 const INSERT_CANCELLED: &str = "INSERT INTO portfire_cancelled (batch, position) VALUES (?1, 0)";
@@ -362,10 +363,7 @@ pub(crate) fn clean(write: &mut Write<'_>, max: usize) -> Result<bool, Failure> 
         if outbox::has(write, number)? {
             passed.insert(number);
         } else if members::has_any(write.conn, number)? {
-            let batch = get(write, number)?;
-            batch.clean_at = None;
-            batch.dirty = true;
-            write.touch();
+            look_no_more(write, number)?;
         } else if removed == max {
             return Ok(true);
         } else {
@@ -373,6 +371,16 @@ pub(crate) fn clean(write: &mut Write<'_>, max: usize) -> Result<bool, Failure> 
             removed += 1;
         }
     }
+}
+
+/// Leaves a batch alone until the last of its members is cleaned.
+fn look_no_more(write: &mut Write<'_>, number: i64) -> rusqlite::Result<()> {
+    write.conn.prepare_cached(UPDATE_CLEAN_AT)?.execute([number])?;
+    if let Some(batch) = write.batches.get_mut(&number) {
+        batch.clean_at = None;
+    }
+    write.touch();
+    Ok(())
 }
 
 fn numbers(conn: &Connection, sql: &str, values: [i64; 2]) -> rusqlite::Result<Vec<i64>> {
@@ -476,6 +484,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     UPDATE_BATCH,
     SELECT_ABANDONED,
     SELECT_EXPIRED,
+    UPDATE_CLEAN_AT,
     SELECT_AFTER,
     DELETE_BATCH,
     INSERT_CANCELLED,

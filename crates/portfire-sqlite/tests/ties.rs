@@ -214,6 +214,34 @@ fn a_cancelled_batch_of_many_is_deleted_in_pieces() {
 }
 
 #[test]
+fn a_cancelled_batch_whose_members_have_mostly_ended_is_looked_through_in_pieces() {
+    const MEMBERS: u32 = 30_000;
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(&folder.path().join("jobs.db"));
+    let batch = BatchId::new(id(u32::MAX));
+    let mut batches = vec![NewBatch::new(batch)];
+    for call in 0..MEMBERS / 10_000 {
+        let members = (call * 10_000..(call + 1) * 10_000).map(|number| member(number, batch));
+        block_on(storage.create_batches(std::mem::take(&mut batches), members.collect())).unwrap();
+    }
+    let mut worker = Worker::new(&storage, "a");
+    let mut left = MEMBERS - 1;
+    while left > 0 {
+        let claimed = worker.claim(left.min(10_000));
+        left -= claimed.len() as u32;
+        worker.cycle(claimed.iter().map(done).collect(), 0);
+    }
+    let cancel = BatchChange::Cancel { reason: "enough".to_owned() };
+    block_on(storage.change_batch(batch, cancel)).unwrap();
+    let first = block_on(storage.promote(100)).unwrap();
+    assert_eq!((first.released, first.next_in), (0, Some(Duration::ZERO)), "there is more");
+    let second = block_on(storage.promote(100)).unwrap();
+    assert_eq!((second.released, second.next_in), (1, None));
+    let record = block_on(storage.batch(batch)).unwrap().unwrap();
+    assert_eq!((record.state, record.members.deleted), (BatchState::Cancelled, 1));
+}
+
+#[test]
 fn a_child_that_is_created_while_its_parent_ends_is_never_stranded() {
     const ROUNDS: u32 = 1_000;
     let folder = tempfile::tempdir().unwrap();

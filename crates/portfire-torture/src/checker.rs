@@ -45,6 +45,16 @@ pub(crate) fn check(jobs: u64, kills: u64, effects: &[u64], counts: &Counts) -> 
     faults
 }
 
+/// The first faults of a sort; the others are counted.
+pub(crate) fn few(mut faults: Vec<String>) -> Vec<String> {
+    let more = faults.len().saturating_sub(5);
+    faults.truncate(5);
+    if more > 0 {
+        faults.push(format!("… and {more} more of this sort"));
+    }
+    faults
+}
+
 /// The first few, for a message.
 fn first(numbers: &[usize]) -> String {
     let few: Vec<String> = numbers.iter().take(5).map(ToString::to_string).collect();

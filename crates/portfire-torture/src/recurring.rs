@@ -16,6 +16,7 @@ use portfire::{Client, Counts, JobFilter, JobId, StateName, Storage, Timestamp};
 use portfire_core::{Misfire, RecurringId, RunRecord};
 
 use crate::AnyError;
+use crate::checker::few;
 use crate::directory::Directory;
 use crate::effects::{self, occur};
 use crate::fleet::{DOOMED, Fleet, at_rest};
@@ -236,11 +237,9 @@ fn check(expected: &BTreeSet<Occurrence>, found: &Found) -> Vec<String> {
     if let Some((id, at)) = missing.first() {
         faults.push(format!("{} occurrences were not fired, such as {id} at {at}", missing.len()));
     }
-    faults.extend(check_effects(&stored, found));
-    for (id, runs) in &found.runs {
-        faults.extend(check_runs(id, runs, expected, &stored));
-    }
-    faults
+    let effects = check_effects(&stored, found);
+    let runs = found.runs.iter().flat_map(|(id, runs)| check_runs(id, runs, expected, &stored));
+    [faults, effects, runs.collect()].into_iter().flat_map(few).collect()
 }
 
 /// Every job left its effect, no other did, and none more often than it was attempted.

@@ -7,6 +7,7 @@ use portfire::{BatchId, BatchRecord, Counts, JobId, JobRecord, JobState, StateNa
 use super::trace::Trace;
 use super::work::Work;
 use crate::AnyError;
+use crate::checker::few;
 
 /// What the storage holds when all is over.
 #[derive(Debug, Default)]
@@ -43,15 +44,6 @@ pub(super) fn all(work: &Work, trace: &Trace, found: &Found) -> Vec<String> {
     sorts.into_iter().flat_map(few).collect()
 }
 
-fn few(mut faults: Vec<String>) -> Vec<String> {
-    let more = faults.len().saturating_sub(5);
-    faults.truncate(5);
-    if more > 0 {
-        faults.push(format!("… and {more} more of this sort"));
-    }
-    faults
-}
-
 /// Every job ended as it was to, ran when it was to, and did not run again without a crash.
 fn ends(work: &Work, trace: &Trace, found: &Found) -> Vec<String> {
     let mut faults = Vec::new();
@@ -62,6 +54,7 @@ fn ends(work: &Work, trace: &Trace, found: &Found) -> Vec<String> {
         };
         if job.state.name() != end {
             faults.push(format!("job {id} was to be {end}, and is {:?}", job.state));
+            continue;
         }
         let attempts = trace.of_job(*id);
         let whole = attempts.iter().filter(|attempt| attempt.whole).count();

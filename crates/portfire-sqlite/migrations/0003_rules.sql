@@ -83,25 +83,22 @@ CREATE UNIQUE INDEX portfire_line_seq ON portfire_line (queue, seq);
 ALTER TABLE portfire_ready ADD COLUMN woken INTEGER;
 CREATE INDEX portfire_ready_woken ON portfire_ready (queue, place) WHERE woken = 1;
 
--- What running jobs say: a row for each piece, with its log lines.
+-- What running jobs say: a row for each piece, with its log lines if it has any.
 CREATE TABLE portfire_log (
     seq INTEGER NOT NULL,
     attempt INTEGER NOT NULL,
     piece INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,         -- of text that the attempt has used, in the row of its last piece
     lines TEXT NOT NULL,            -- JSON, an array of [instant, level, text]
     PRIMARY KEY (seq, attempt, piece)
 ) STRICT, WITHOUT ROWID;
 
--- A row for each job that has said anything.
+-- What a job says besides lines.
 CREATE TABLE portfire_note (
     seq INTEGER PRIMARY KEY,
-    attempt INTEGER NOT NULL,       -- the last that spoke, and the bytes of log that it has used
-    bytes INTEGER NOT NULL,
     bars TEXT,                      -- JSON, an array of [name, done, total]
     tags TEXT                       -- JSON, an array
 ) STRICT;
-
--- What it has set about itself.
 CREATE TABLE portfire_metadata (
     seq INTEGER NOT NULL,
     name TEXT NOT NULL,

@@ -72,6 +72,12 @@ impl Keys {
         self.freed.clear();
     }
 
+    /// Forgets what an operation has done that is undone; before it these were freed.
+    pub(crate) fn undo(&mut self, freed: Vec<String>) {
+        self.forget();
+        self.freed = freed;
+    }
+
     /// Forgets what is too much to remember, when all of it is written.
     pub(crate) fn shrink(&mut self) {
         if self.known.len() > KNOWN_MAX {

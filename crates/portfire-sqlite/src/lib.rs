@@ -70,6 +70,7 @@ mod promote;
 mod reader;
 mod recurring;
 mod row;
+mod runs;
 mod servers;
 mod ties;
 mod transaction;
@@ -419,7 +420,7 @@ impl Monitor for SqliteStorage {
     }
 
     fn runs(&self, id: RecurringId, max: u32) -> Answer<'_, Vec<RunRecord>> {
-        self.read(move |conn| recurring::runs(conn, &id, max))
+        self.read(move |conn| runs::runs(conn, &id, max))
     }
 
     fn waiting(&self, id: JobId) -> Answer<'_, Option<WaitingRecord>> {

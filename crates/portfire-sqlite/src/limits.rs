@@ -4,7 +4,6 @@
 //! What a key is at is in `keys.rs`, the lines are in `lines.rs`.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use portfire_core::{KindName, LimitName, LimitRecord, LimitRule, LimitTarget, QueueName, Ties};
 use rusqlite::{Connection, Row as SqlRow, params};
@@ -91,8 +90,12 @@ impl Rules {
     }
 
     /// Whether jobs without limits of their own may be limited by their kind.
-    pub(crate) fn limit_kinds(&self) -> bool {
+    fn limit_kinds(&self) -> bool {
         !self.kinds.is_empty()
+    }
+
+    fn limit_queues(&self) -> bool {
+        !self.queues.is_empty()
     }
 
     fn named(&self, limit: &str) -> Option<LimitRule> {
@@ -242,7 +245,7 @@ pub(crate) fn admit(
 pub(crate) fn moved(write: &mut Write<'_>, body: &Body, from: &At) -> Result<(), Failure> {
     match *from {
         At::Running { .. } => {
-            if write.names.rules(write.conn)?.of_queues() {
+            if write.names.rules(write.conn)?.limit_queues() {
                 write.hint_work();
             }
             for used in uses(write, body.ties.as_deref(), body.kind)? {
@@ -318,11 +321,6 @@ pub(crate) fn promote(write: &mut Write<'_>, max: usize) -> Result<usize, Failur
         left -= moved;
     }
     Ok(max - left)
-}
-
-/// Time until a rate lets someone in a line start; zero when a line has no rule any more.
-pub(crate) fn next_in(write: &mut Write<'_>) -> Result<Option<Duration>, Failure> {
-    keys::next_in(write)
 }
 
 /// How many more jobs of a queue may be claimed.
@@ -438,12 +436,6 @@ pub(crate) fn limits(conn: &Connection) -> Result<Vec<LimitRecord>, Failure> {
         }
     }
     Ok(limits)
-}
-
-impl Rules {
-    fn of_queues(&self) -> bool {
-        !self.queues.is_empty()
-    }
 }
 
 /// For the test that each of them finds its rows by an index.

@@ -10,7 +10,7 @@ use portfire_core::{
     Cursor, JobId, JobOptions, Json, Level, LogLine, LogPage, Notes, NotesRecord, Progress,
     Timestamp,
 };
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Failure, corrupt, foreign_cursor};
@@ -18,12 +18,15 @@ use crate::row::options;
 use crate::write::Write;
 
 // A piece that is there already changes nothing.
-const INSERT_PIECE: &str = "INSERT INTO portfire_log (seq, attempt, piece, lines) \
-    VALUES (?1, ?2, ?3, ?4) ON CONFLICT (seq, attempt, piece) DO NOTHING";
-const SELECT_NOTE: &str = "SELECT attempt, bytes, bars, tags FROM portfire_note WHERE seq = ?1";
-const UPSERT_NOTE: &str = "INSERT INTO portfire_note (seq, attempt, bytes, bars, tags) \
-    VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (seq) DO UPDATE SET attempt = ?2, bytes = ?3, \
-    bars = ?4, tags = ?5";
+const INSERT_PIECE: &str = "INSERT INTO portfire_log (seq, attempt, piece, bytes, lines) \
+    VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (seq, attempt, piece) DO NOTHING";
+const SELECT_LAST: &str = "SELECT piece, bytes FROM portfire_log WHERE seq = ?1 AND attempt = ?2 \
+    ORDER BY piece DESC LIMIT 1";
+const UPDATE_LAST: &str =
+    "UPDATE portfire_log SET bytes = ?4 WHERE seq = ?1 AND attempt = ?2 AND piece = ?3";
+const SELECT_NOTE: &str = "SELECT bars, tags FROM portfire_note WHERE seq = ?1";
+const UPSERT_NOTE: &str = "INSERT INTO portfire_note (seq, bars, tags) VALUES (?1, ?2, ?3) \
+    ON CONFLICT (seq) DO UPDATE SET bars = ?2, tags = ?3";
 const SELECT_OPTIONS: &str = "SELECT options FROM portfire_job WHERE seq = ?1";
 const SELECT_NAMES: &str = "SELECT name FROM portfire_metadata WHERE seq = ?1";
 const UPSERT_METADATA: &str = "INSERT INTO portfire_metadata (seq, name, value) \
@@ -32,7 +35,7 @@ const SELECT_METADATA: &str = "SELECT name, value FROM portfire_metadata WHERE s
 const SELECT_LINES: &str = "SELECT attempt, piece, lines FROM portfire_log \
     WHERE seq = ?1 AND (attempt, piece) >= (?2, ?3) ORDER BY attempt, piece";
 const SELECT_SEQ: &str = "SELECT seq FROM portfire_job WHERE id = ?1";
-const SELECT_NEXT: &str = "SELECT seq FROM portfire_note WHERE seq >= ?1 ORDER BY seq LIMIT 1";
+const SELECT_NEXT: &str = "SELECT seq FROM portfire_log WHERE seq >= ?1 ORDER BY seq LIMIT 1";
 const DELETE_NOTE: &str = "DELETE FROM portfire_note WHERE seq = ?1";
 const DELETE_LOG: &str = "DELETE FROM portfire_log WHERE seq = ?1";
 const DELETE_METADATA: &str = "DELETE FROM portfire_metadata WHERE seq = ?1";
@@ -56,35 +59,55 @@ pub(crate) fn annotate(
     attempt: u32,
     notes: &Notes,
 ) -> Result<(), Failure> {
-    let mut note = Note::find(write.conn, seq)?;
-    if note.attempt != attempt {
-        note.attempt = attempt;
-        note.bytes = 0;
-    }
-    let lines = note.take_lines(&notes.lines);
+    let conn = write.conn;
+    let (last, used) = last_piece(conn, seq, attempt)?;
+    let (lines, used) = fitting(&notes.lines, used);
     let lines = encode(&lines)?;
-    let values = params![seq, attempt, notes.piece, lines];
-    if write.conn.prepare_cached(INSERT_PIECE)?.execute(values)? == 0 {
+    let values = params![seq, attempt, notes.piece, used, lines];
+    if conn.prepare_cached(INSERT_PIECE)?.execute(values)? == 0 {
         return Ok(());
     }
-    note.take_bars(&notes.progress)?;
-    if !notes.tags.is_empty() {
-        note.take_tags(write.conn, seq, &notes.tags)?;
-    }
-    note.store(write.conn, seq)?;
-    if !notes.metadata.is_empty() {
-        take_metadata(write.conn, seq, &notes.metadata)?;
-    }
     write.touch();
+    if let Some(last) = last.filter(|last| *last > notes.piece) {
+        let values = params![seq, attempt, last, used];
+        conn.prepare_cached(UPDATE_LAST)?.execute(values)?;
+    }
+    if !(notes.progress.is_empty() && notes.tags.is_empty()) {
+        let mut note = Note::find(conn, seq)?;
+        note.take_bars(&notes.progress)?;
+        note.take_tags(conn, seq, &notes.tags)?;
+        note.store(conn, seq)?;
+    }
+    if !notes.metadata.is_empty() {
+        take_metadata(conn, seq, &notes.metadata)?;
+    }
     Ok(())
 }
 
-/// The row of a job that has said anything.
+/// The last piece of an attempt, and how many bytes of log text the attempt has used.
+fn last_piece(conn: &Connection, seq: i64, attempt: u32) -> rusqlite::Result<(Option<u32>, u32)> {
+    let mut select = conn.prepare_cached(SELECT_LAST)?;
+    let read = |row: &Row<'_>| Ok((Some(row.get(0)?), row.get(1)?));
+    Ok(select.query_row([seq, i64::from(attempt)], read).optional()?.unwrap_or_default())
+}
+
+/// The lines that an attempt may still say, and the bytes that it has used then.
+fn fitting(lines: &[LogLine], mut used: u32) -> (Vec<Line<&str>>, u32) {
+    let mut taken = Vec::with_capacity(lines.len());
+    for line in lines {
+        let text = cut(&line.text, LINE_BYTES_MAX);
+        let with = used.saturating_add(u32::try_from(text.len()).unwrap_or(u32::MAX));
+        if with as usize <= LOG_BYTES_MAX {
+            used = with;
+            taken.push((line.at.as_micros(), level_code(line.level), text));
+        }
+    }
+    (taken, used)
+}
+
+/// What a job says besides lines and metadata.
 #[derive(Default)]
 struct Note {
-    attempt: u32,
-    /// Bytes of log text that the attempt has used.
-    bytes: i64,
     bars: Option<String>,
     tags: Option<String>,
 }
@@ -92,35 +115,14 @@ struct Note {
 impl Note {
     fn find(conn: &Connection, seq: i64) -> Result<Note, Failure> {
         let mut select = conn.prepare_cached(SELECT_NOTE)?;
-        let found = select.query_row([seq], |row| {
-            Ok(Note {
-                attempt: row.get(0)?,
-                bytes: row.get(1)?,
-                bars: row.get(2)?,
-                tags: row.get(3)?,
-            })
-        });
+        let found =
+            select.query_row([seq], |row| Ok(Note { bars: row.get(0)?, tags: row.get(1)? }));
         Ok(found.optional()?.unwrap_or_default())
     }
 
     fn store(&self, conn: &Connection, seq: i64) -> Result<(), Failure> {
-        let values = params![seq, self.attempt, self.bytes, self.bars, self.tags];
-        conn.prepare_cached(UPSERT_NOTE)?.execute(values)?;
+        conn.prepare_cached(UPSERT_NOTE)?.execute(params![seq, self.bars, self.tags])?;
         Ok(())
-    }
-
-    /// The lines that the attempt may still say.
-    fn take_lines<'a>(&mut self, lines: &'a [LogLine]) -> Vec<Line<&'a str>> {
-        let mut taken = Vec::with_capacity(lines.len());
-        for line in lines {
-            let text = cut(&line.text, LINE_BYTES_MAX);
-            let bytes = self.bytes + text.len() as i64;
-            if bytes <= LOG_BYTES_MAX as i64 {
-                self.bytes = bytes;
-                taken.push((line.at.as_micros(), level_code(line.level), text));
-            }
-        }
-        taken
     }
 
     fn take_bars(&mut self, progress: &[Progress]) -> Result<(), Failure> {
@@ -143,6 +145,9 @@ impl Note {
     }
 
     fn take_tags(&mut self, conn: &Connection, seq: i64, tags: &[String]) -> Result<(), Failure> {
+        if tags.is_empty() {
+            return Ok(());
+        }
         let of_call = tags_of_call(conn, seq)?;
         let mut own: Vec<String> = decode_or_default(self.tags.as_deref())?;
         for tag in tags {
@@ -316,6 +321,8 @@ fn decode_or_default<T: DeserializeOwned + Default>(text: Option<&str>) -> Resul
 #[cfg(test)]
 pub(crate) const STATEMENTS: &[&str] = &[
     INSERT_PIECE,
+    SELECT_LAST,
+    UPDATE_LAST,
     SELECT_NOTE,
     UPSERT_NOTE,
     SELECT_OPTIONS,

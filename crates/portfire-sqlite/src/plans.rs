@@ -6,7 +6,7 @@ use crate::migrate::migrations;
 use crate::{
     admission, batch_pages, batches, change, claim, clean, create, cycle, expiry, history, keys,
     limits, lines, links, locks, members, monitor, names, notes, outbox, pages, promote, recurring,
-    row, servers, transaction, unique, waiting, write,
+    row, runs, servers, transaction, unique, waiting, write,
 };
 
 /// Statements that look at a whole table, which is small by its nature.
@@ -61,6 +61,7 @@ fn every_statement_finds_its_rows_by_an_index() {
         promote::STATEMENTS,
         recurring::STATEMENTS,
         row::STATEMENTS,
+        runs::STATEMENTS,
         servers::STATEMENTS,
         transaction::STATEMENTS,
         waiting::STATEMENTS,

@@ -9,7 +9,7 @@ use rusqlite::OptionalExtension;
 use crate::error::{Failure, corrupt};
 use crate::row::{Body, Facts, Stand, instant, transit};
 use crate::write::Write;
-use crate::{limits, members, outbox};
+use crate::{keys, limits, members, outbox};
 
 pub(crate) const SELECT_DUE: &str = "SELECT seq FROM portfire_scheduled WHERE run_at <= ?1 \
     ORDER BY run_at, seq LIMIT ?2";
@@ -47,7 +47,7 @@ fn next_in(write: &mut Write<'_>) -> Result<Option<Duration>, Failure> {
     let next: Option<i64> =
         write.conn.prepare_cached(SELECT_NEXT)?.query_row([], |row| row.get(0)).optional()?;
     let next = next.map(|run_at| instant(run_at).since(write.now));
-    Ok([next, limits::next_in(write)?].into_iter().flatten().min())
+    Ok([next, keys::next_in(write)?].into_iter().flatten().min())
 }
 
 /// For the test that each of them finds its rows by an index.

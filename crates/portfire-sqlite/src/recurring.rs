@@ -9,15 +9,16 @@ use portfire_core::{
     After, Created, Cursor, Dependency, DueRecurring, Event, Fire, FireAction, Fired, JobId,
     JobOptions, Json, KindName, Misfire, NewJob, NewRecurring, Occurrence, Overlap, QueueName,
     RecurringChange, RecurringChanged, RecurringFilter, RecurringId, RecurringPage,
-    RecurringRecord, RunRecord, Schedule, StateName, StorageError, Ties, Timestamp, When,
+    RecurringRecord, Schedule, StateName, StorageError, Ties, Timestamp, When,
 };
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 use serde::{Deserialize, Serialize};
 
 use crate::create::create_one;
 use crate::error::{Failure, corrupt, foreign_cursor};
-use crate::row::{At, Body, Facts, Stand, instant, maybe_instant, state, transit};
-use crate::write::{Write, code};
+use crate::row::{At, Body, Facts, Stand, instant, maybe_instant, transit};
+use crate::runs::{self, Run};
+use crate::write::Write;
 
 /// The columns of [`Row::read`].
 macro_rules! columns {
@@ -54,20 +55,6 @@ const UPDATE: &str = "UPDATE portfire_recurring SET revision = ?2, due_at = ?3, 
     paused = ?5, paused_until = ?6, fault = ?7, faults = ?8, fault_retry_at = ?9, \
     last_planned_at = ?10, last_job = ?11, runs = ?12 WHERE recurring = ?1";
 const DELETE: &str = "DELETE FROM portfire_recurring WHERE recurring = ?1";
-
-const INSERT_RUN: &str = "INSERT INTO portfire_run (recurring, run, planned_at, fired_at, job, \
-    skipped, outcome, ended_at, triggered) VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, ?7)";
-const UPDATE_RUN: &str = "UPDATE portfire_run SET outcome = ?3, ended_at = ?4 \
-    WHERE recurring = (SELECT recurring FROM portfire_recurring WHERE id = ?1) AND run = ?2";
-const UPDATE_RUN_BY_JOB: &str = "UPDATE portfire_run SET outcome = ?3, ended_at = ?4 \
-    WHERE recurring = (SELECT recurring FROM portfire_recurring WHERE id = ?1) AND job = ?2";
-const SELECT_RUNS: &str = "SELECT r.planned_at, r.fired_at, r.job, r.skipped, r.outcome, \
-    r.ended_at, r.triggered FROM portfire_recurring d \
-    CROSS JOIN portfire_run r ON r.recurring = d.recurring \
-    WHERE d.id = ?1 ORDER BY r.run DESC LIMIT ?2";
-const DELETE_OLDEST_RUN: &str = "DELETE FROM portfire_run WHERE recurring = ?1 AND run = \
-    (SELECT min(run) FROM portfire_run WHERE recurring = ?1)";
-const DELETE_RUNS: &str = "DELETE FROM portfire_run WHERE recurring = ?1";
 
 /// How long a schedule that cannot be read here is left alone.
 const FAULT_RETRY: Duration = Duration::from_secs(60);
@@ -204,7 +191,7 @@ fn prune(
 }
 
 fn remove(write: &mut Write<'_>, number: i64) -> Result<(), Failure> {
-    write.conn.prepare_cached(DELETE_RUNS)?.execute([number])?;
+    runs::forget_all(write.conn, number)?;
     write.conn.prepare_cached(DELETE)?.execute([number])?;
     write.touch();
     write.hint_work();
@@ -453,38 +440,14 @@ impl Row {
 
     /// Remembers a run, and forgets the oldest of too many.
     fn remember(&mut self, write: &mut Write<'_>, run: Run) -> Result<(), Failure> {
-        write.conn.prepare_cached(INSERT_RUN)?.execute(params![
-            self.number,
-            run.number,
-            run.planned_at.as_micros(),
-            write.now.as_micros(),
-            run.job.map(|job| *job.as_bytes()),
-            run.skipped,
-            run.triggered
-        ])?;
+        run.remember(write, self.number)?;
         if self.runs < RUNS_KEPT {
             self.runs += 1;
         } else {
-            write.conn.prepare_cached(DELETE_OLDEST_RUN)?.execute([self.number])?;
+            runs::forget_oldest(write.conn, self.number)?;
         }
         write.touch();
         Ok(())
-    }
-}
-
-/// A run that is about to be remembered.
-struct Run {
-    number: i64,
-    planned_at: Timestamp,
-    job: Option<JobId>,
-    skipped: Option<String>,
-    triggered: bool,
-}
-
-impl Run {
-    /// A run with a job. It is numbered as its job, by which its end is found.
-    fn of_job(number: i64, planned_at: Timestamp, job: JobId, triggered: bool) -> Run {
-        Run { number, planned_at, job: Some(job), skipped: None, triggered }
     }
 }
 
@@ -493,26 +456,6 @@ fn number_of(write: &Write<'_>, job: JobId) -> Result<i64, Failure> {
     let body = Body::find(write.conn, job)?;
     let missing = || corrupt(format!("job {job} was just created and is not there"));
     body.map(|body| body.seq).ok_or_else(missing)
-}
-
-/// A job of a recurring job has ended: what its run came to.
-pub(crate) fn ended(
-    write: &Write<'_>,
-    seq: i64,
-    occurrence: &Occurrence,
-    outcome: StateName,
-) -> Result<(), Failure> {
-    let (id, now) = (occurrence.recurring.as_str(), write.now.as_micros());
-    let outcome = code(outcome) as i64;
-    let values = params![id, seq, outcome, now];
-    if write.conn.prepare_cached(UPDATE_RUN)?.execute(values)? > 0 {
-        return Ok(());
-    }
-    // The run is forgotten, or was remembered when the job was there already.
-    let job = JobId::of_occurrence(&occurrence.recurring, occurrence.planned_at);
-    let values = params![id, job.as_bytes(), outcome, now];
-    write.conn.prepare_cached(UPDATE_RUN_BY_JOB)?.execute(values)?;
-    Ok(())
 }
 
 /// What is due, the earliest first.
@@ -574,27 +517,6 @@ pub(crate) fn page(conn: &Connection, filter: &RecurringFilter) -> Result<Recurr
         page.recurring.push(Row::read(row)?.record);
     }
     Ok(page)
-}
-
-/// The last runs of a recurring job, the newest first.
-pub(crate) fn runs(
-    conn: &Connection,
-    id: &RecurringId,
-    max: u32,
-) -> Result<Vec<RunRecord>, Failure> {
-    let mut select = conn.prepare_cached(SELECT_RUNS)?;
-    let rows = select.query_map(params![id.as_str(), max], |row| {
-        Ok(RunRecord {
-            planned_at: instant(row.get(0)?),
-            fired_at: instant(row.get(1)?),
-            job: row.get::<_, Option<[u8; 16]>>(2)?.map(JobId::from_bytes),
-            skipped: row.get(3)?,
-            outcome: row.get::<_, Option<i64>>(4)?.map(state),
-            ended_at: maybe_instant(row, 5)?,
-            triggered: row.get(6)?,
-        })
-    })?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// A definition as it is stored; its name, owner and args have columns of their own.
@@ -672,10 +594,4 @@ pub(crate) const STATEMENTS: &[&str] = &[
     UPDATE_DEFINITION,
     UPDATE,
     DELETE,
-    INSERT_RUN,
-    UPDATE_RUN,
-    UPDATE_RUN_BY_JOB,
-    SELECT_RUNS,
-    DELETE_OLDEST_RUN,
-    DELETE_RUNS,
 ];

@@ -10,7 +10,7 @@ use crate::error::{Failure, corrupt};
 use crate::outbox::{Due, What};
 use crate::row::{Body, Facts, Stand};
 use crate::write::Write;
-use crate::{batches, limits, links, outbox, recurring, unique};
+use crate::{batches, limits, links, outbox, runs, unique};
 
 /// The text that is stored for the ties of a job, its batch left out; `None` when there is nothing else.
 pub(crate) fn encode(ties: &Ties) -> Result<Option<String>, Failure> {
@@ -71,7 +71,7 @@ pub(crate) fn moved(
     if let Some(occurrence) = occurrence
         && made.to.state.is_final()
     {
-        recurring::ended(write, body.seq, occurrence, made.to.state)?;
+        runs::ended(write, body.seq, occurrence, made.to.state)?;
     }
     let (was, is) = (from.standing.state, made.to.state);
     if was == StateName::Awaiting

@@ -192,6 +192,7 @@ pub(crate) struct Write<'a> {
 
 /// Where an operation began, to go back to.
 struct Mark {
+    freed: Vec<String>,
     tally: Tally,
     sums: Sums,
     due: VecDeque<Due>,
@@ -400,7 +401,9 @@ impl<'a> Write<'a> {
         // What others have done to keys and batches is not to be undone with this.
         keys::flush(self)?;
         batches::flush(self)?;
-        let mark = Mark { tally: self.tally, sums: self.sums.clone(), due: self.due.clone() };
+        let freed = self.keys.freed.clone();
+        let mark =
+            Mark { freed, tally: self.tally, sums: self.sums.clone(), due: self.due.clone() };
         self.conn.prepare_cached("SAVEPOINT portfire_operation")?.execute([])?;
         let done = act(self);
         // SQLite may have rolled the whole transaction back by itself.
@@ -413,7 +416,7 @@ impl<'a> Write<'a> {
             self.batches.clear();
             self.emptied = None;
             self.names.clear();
-            self.keys.forget();
+            self.keys.undo(mark.freed);
         }
         if !self.conn.is_autocommit() {
             self.conn.prepare_cached("RELEASE portfire_operation")?.execute([])?;

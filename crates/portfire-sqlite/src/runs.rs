@@ -1,0 +1,109 @@
+//! The runs of recurring jobs, remembered longer than their jobs.
+
+use portfire_core::{JobId, Occurrence, RecurringId, RunRecord, StateName, Timestamp};
+use rusqlite::{Connection, params};
+
+use crate::error::Failure;
+use crate::row::{instant, maybe_instant, state};
+use crate::write::{Write, code};
+
+const INSERT: &str = "INSERT INTO portfire_run (recurring, run, planned_at, fired_at, job, \
+    skipped, outcome, ended_at, triggered) VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, ?7)";
+const UPDATE: &str = "UPDATE portfire_run SET outcome = ?3, ended_at = ?4 \
+    WHERE recurring = (SELECT recurring FROM portfire_recurring WHERE id = ?1) AND run = ?2";
+const UPDATE_BY_JOB: &str = "UPDATE portfire_run SET outcome = ?3, ended_at = ?4 \
+    WHERE recurring = (SELECT recurring FROM portfire_recurring WHERE id = ?1) AND job = ?2";
+const SELECT: &str = "SELECT r.planned_at, r.fired_at, r.job, r.skipped, r.outcome, \
+    r.ended_at, r.triggered FROM portfire_recurring d \
+    CROSS JOIN portfire_run r ON r.recurring = d.recurring \
+    WHERE d.id = ?1 ORDER BY r.run DESC LIMIT ?2";
+const DELETE_OLDEST: &str = "DELETE FROM portfire_run WHERE recurring = ?1 AND run = \
+    (SELECT min(run) FROM portfire_run WHERE recurring = ?1)";
+const DELETE_ALL: &str = "DELETE FROM portfire_run WHERE recurring = ?1";
+
+/// A run that is about to be remembered.
+pub(crate) struct Run {
+    /// Rises from run to run. That of its job, if it has one: by it the run is found when the job ends.
+    pub(crate) number: i64,
+    pub(crate) planned_at: Timestamp,
+    pub(crate) job: Option<JobId>,
+    pub(crate) skipped: Option<String>,
+    pub(crate) triggered: bool,
+}
+
+impl Run {
+    /// A run with a job.
+    pub(crate) fn of_job(number: i64, planned_at: Timestamp, job: JobId, triggered: bool) -> Run {
+        Run { number, planned_at, job: Some(job), skipped: None, triggered }
+    }
+
+    /// Stores it with the recurring job of this number.
+    pub(crate) fn remember(&self, write: &Write<'_>, recurring: i64) -> rusqlite::Result<()> {
+        write.conn.prepare_cached(INSERT)?.execute(params![
+            recurring,
+            self.number,
+            self.planned_at.as_micros(),
+            write.now.as_micros(),
+            self.job.map(|job| *job.as_bytes()),
+            self.skipped,
+            self.triggered
+        ])?;
+        Ok(())
+    }
+}
+
+/// Forgets the oldest run of a recurring job.
+pub(crate) fn forget_oldest(conn: &Connection, recurring: i64) -> rusqlite::Result<()> {
+    conn.prepare_cached(DELETE_OLDEST)?.execute([recurring]).map(drop)
+}
+
+/// Forgets all runs of a recurring job.
+pub(crate) fn forget_all(conn: &Connection, recurring: i64) -> rusqlite::Result<()> {
+    conn.prepare_cached(DELETE_ALL)?.execute([recurring]).map(drop)
+}
+
+/// A job of a recurring job has ended: what its run came to.
+pub(crate) fn ended(
+    write: &Write<'_>,
+    seq: i64,
+    occurrence: &Occurrence,
+    outcome: StateName,
+) -> Result<(), Failure> {
+    let (id, now) = (occurrence.recurring.as_str(), write.now.as_micros());
+    let outcome = code(outcome) as i64;
+    let values = params![id, seq, outcome, now];
+    if write.conn.prepare_cached(UPDATE)?.execute(values)? > 0 {
+        return Ok(());
+    }
+    // The run is forgotten, or was remembered when the job was there already.
+    let job = JobId::of_occurrence(&occurrence.recurring, occurrence.planned_at);
+    let values = params![id, job.as_bytes(), outcome, now];
+    write.conn.prepare_cached(UPDATE_BY_JOB)?.execute(values)?;
+    Ok(())
+}
+
+/// The last runs of a recurring job, the newest first.
+pub(crate) fn runs(
+    conn: &Connection,
+    id: &RecurringId,
+    max: u32,
+) -> Result<Vec<RunRecord>, Failure> {
+    let mut select = conn.prepare_cached(SELECT)?;
+    let rows = select.query_map(params![id.as_str(), max], |row| {
+        Ok(RunRecord {
+            planned_at: instant(row.get(0)?),
+            fired_at: instant(row.get(1)?),
+            job: row.get::<_, Option<[u8; 16]>>(2)?.map(JobId::from_bytes),
+            skipped: row.get(3)?,
+            outcome: row.get::<_, Option<i64>>(4)?.map(state),
+            ended_at: maybe_instant(row, 5)?,
+            triggered: row.get(6)?,
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// For the test that each of them finds its rows by an index.
+#[cfg(test)]
+pub(crate) const STATEMENTS: &[&str] =
+    &[INSERT, UPDATE, UPDATE_BY_JOB, SELECT, DELETE_OLDEST, DELETE_ALL];

@@ -10,8 +10,8 @@ use portfire_core::{
     Created, Cycle, CycleRequest, DueRecurring, Fire, FireAction, Fired, HistoryEntry, JobFilter,
     JobId, JobRecord, LimitRule, LimitTarget, LockAnswer, LockRequest, LogLine, Lost, ManualClock,
     NewBatch, NewJob, NewServer, NotesRecord, Promoted, QueueName, RecurringChange,
-    RecurringChanged, RescueRequest, Rescued, ServerId, Storage, StorageError, Timestamp,
-    WaitingRecord,
+    RecurringChanged, RecurringId, RescueRequest, Rescued, ServerId, Storage, StorageError,
+    Timestamp, WaitingRecord,
 };
 
 use super::scope::Scope;
@@ -28,6 +28,8 @@ pub(super) enum Operation {
     Tick(u32),
     /// Fires plans that were made before.
     Fire(Vec<Fire>),
+    /// Fires a plan that no schedule asked for.
+    Force(RecurringId, FireAction),
     SetLimit(LimitTarget, Option<LimitRule>),
     Lock(LockRequest),
     Announce(NewServer),
@@ -153,6 +155,10 @@ impl Side {
             }
             Operation::Tick(max) => tick(&*storage, max).await?,
             Operation::Fire(plans) => Answer::Fired(storage.fire(plans).await?),
+            Operation::Force(id, action) => {
+                let revision = storage.recurring(id.clone()).await?.map_or(1, |one| one.revision);
+                Answer::Fired(storage.fire(vec![Fire { id, revision, action }]).await?)
+            }
             Operation::SetLimit(target, rule) => {
                 storage.set_limit(target, rule).await?;
                 Answer::Done

@@ -5,7 +5,7 @@ mod creation;
 mod rules;
 mod speech;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use portfire_core::{
@@ -56,8 +56,8 @@ pub(super) struct Script {
     batches: Vec<BatchId>,
     /// Those of them that take members, as far as is known.
     taking: Vec<BatchId>,
-    /// Recurring jobs, with their revisions as far as they are known.
-    recurring: BTreeMap<RecurringId, u64>,
+    /// Recurring jobs that are stored, as far as is known.
+    recurring: Vec<RecurringId>,
     /// Plans that were made.
     plans: Vec<Fire>,
     /// Fences that were given out, with the names of their locks.
@@ -91,7 +91,7 @@ impl Script {
             created: 0,
             batches: Vec::new(),
             taking: Vec::new(),
-            recurring: BTreeMap::new(),
+            recurring: Vec::new(),
             plans: Vec::new(),
             fences: Vec::new(),
             servers: Vec::new(),

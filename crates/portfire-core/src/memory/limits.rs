@@ -308,10 +308,9 @@ impl Limits {
             let matters = |starts: &RateWindow| {
                 rate.is_some_and(|rate| starts.available(&rate, now) < rate.count)
             };
-            if key.running.is_empty()
-                && key.line.is_empty()
-                && !key.starts.as_ref().is_some_and(matters)
-            {
+            // The running jobs of a kind are counted with or without a rule: they keep nothing here.
+            let runs = !key.running.is_empty() && matches!(key.scope, Scope::Named(_));
+            if !runs && key.line.is_empty() && !key.starts.as_ref().is_some_and(matters) {
                 key.starts = None;
             }
             self.drop_if_idle(&name);

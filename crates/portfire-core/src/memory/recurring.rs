@@ -76,7 +76,8 @@ impl Recurring {
     /// Takes note of the end of a run's job.
     pub(super) fn ended(&mut self, id: &RecurringId, job: JobId, end: StateName, now: Timestamp) {
         let Some(entry) = self.stored.get_mut(id) else { return };
-        if let Some(run) = entry.runs.iter_mut().find(|run| run.job == Some(job)) {
+        // A plan may name an instant again; the run is the first of that.
+        if let Some(run) = entry.runs.iter_mut().rev().find(|run| run.job == Some(job)) {
             run.outcome = Some(end);
             run.ended_at = Some(now);
         }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use portfire_core::recurring::plan;
 use portfire_core::{
-    BatchChange, BatchChanged, BatchState, Fire, FireAction, Fired, Json, KindName, LimitName,
-    LimitRule, LimitTarget, LimitUse, LockAnswer, LockRequest, Misfire, NewRecurring, Overlap,
-    QueueName, Rate, RecurringChange, RecurringChanged, RecurringId, Schedule, Timestamp, Window,
+    BatchChange, BatchChanged, BatchState, FireAction, Fired, Json, KindName, LimitName, LimitRule,
+    LimitTarget, LimitUse, LockAnswer, LockRequest, Misfire, NewRecurring, Overlap, QueueName,
+    Rate, RecurringChange, RecurringChanged, RecurringId, Schedule, Timestamp, Window,
 };
 
 use super::{KINDS, Script, seconds};
@@ -68,10 +68,12 @@ impl Script {
             (Operation::Tick(_), Answer::Ticked(due, fired)) => {
                 let plans: Vec<_> =
                     due.due.iter().map(|record| few(plan(record, due.now))).collect();
-                self.learn_fired(&plans, fired);
+                self.learn_fired(fired);
                 self.plans.extend(plans);
             }
-            (Operation::Fire(plans), Answer::Fired(fired)) => self.learn_fired(plans, fired),
+            (Operation::Fire(_) | Operation::Force(..), Answer::Fired(fired)) => {
+                self.learn_fired(fired);
+            }
             (
                 Operation::Lock(LockRequest::Acquire { name, .. }),
                 Answer::Locked(LockAnswer::Held { fence, .. }),
@@ -86,10 +88,12 @@ impl Script {
                 self.runs.push(*job);
             }
             (RecurringChange::Remove(id), RecurringChanged::Applied { .. }) => {
-                self.recurring.remove(id);
+                self.recurring.retain(|known| known != id);
             }
             (RecurringChange::Upsert(new), RecurringChanged::Applied { .. }) => {
-                *self.recurring.entry(new.id.clone()).or_default() += 1;
+                if !self.recurring.contains(&new.id) {
+                    self.recurring.push(new.id.clone());
+                }
                 // Mostly it becomes due before it is changed again.
                 if self.random.chance(60) {
                     let wait = self.random.pick(&[seconds(1), seconds(5), seconds(60), DAY]);
@@ -97,10 +101,6 @@ impl Script {
                     self.planned.extend([Operation::Forward(wait), Operation::Tick(max)]);
                 }
             }
-            (
-                RecurringChange::Pause { id, .. } | RecurringChange::Resume(id),
-                RecurringChanged::Applied { .. },
-            ) => *self.recurring.entry(id.clone()).or_default() += 1,
             (RecurringChange::Prune { .. }, RecurringChanged::Pruned(1..)) => {
                 self.recurring.clear();
             }
@@ -108,10 +108,9 @@ impl Script {
         }
     }
 
-    fn learn_fired(&mut self, plans: &[Fire], fired: &[Fired]) {
-        for (plan, fired) in plans.iter().zip(fired) {
+    fn learn_fired(&mut self, fired: &[Fired]) {
+        for fired in fired {
             if let Fired::Applied { jobs } = fired {
-                self.recurring.insert(plan.id.clone(), plan.revision + 1);
                 self.runs.extend(jobs);
             }
         }
@@ -203,8 +202,7 @@ impl Script {
             let plans = (0..2).filter_map(|_| self.random.recent(&self.plans).cloned()).collect();
             return Some(Operation::Fire(plans));
         }
-        let known: Vec<_> = self.recurring.iter().map(|(id, at)| (id.clone(), *at)).collect();
-        let (id, revision) = self.random.recent(&known)?.clone();
+        let id = self.random.recent(&self.recurring)?.clone();
         let next_at = self.random.chance(80).then(|| self.instant());
         let action = match self.random.below(5) {
             0..2 => FireAction::Fault { reason: "unknown zone".to_owned() },
@@ -212,7 +210,7 @@ impl Script {
             3 => FireAction::PassOver { planned: self.planned(), next_at },
             _ => FireAction::Run { planned: vec![self.planned(), self.planned()], next_at },
         };
-        Some(Operation::Fire(vec![Fire { id, revision, action }]))
+        Some(Operation::Force(id, action))
     }
 
     /// An instant that no schedule names.

@@ -283,7 +283,8 @@ fn the_last_runs_are_remembered_and_those_before_forgotten() {
         planned: (1..=count).map(planned).collect(),
         next_at: Some(planned(count + 1)),
     };
-    let plan = Fire { id: name.clone(), revision: 1, action };
+    let stored = block_on(bench.storage.recurring(name.clone())).unwrap().unwrap();
+    let plan = Fire { id: name.clone(), revision: stored.revision, action };
     let fired = block_on(bench.storage.fire(vec![plan.clone(), plan])).unwrap();
     let Fired::Applied { jobs } = &fired[0] else { panic!("{fired:?}") };
     assert_eq!((jobs.len() as u64, &fired[1]), (count, &Fired::Stale));

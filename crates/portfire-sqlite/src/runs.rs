@@ -12,7 +12,8 @@ const INSERT: &str = "INSERT INTO portfire_run (recurring, run, planned_at, fire
 const UPDATE: &str = "UPDATE portfire_run SET outcome = ?3, ended_at = ?4 \
     WHERE recurring = (SELECT recurring FROM portfire_recurring WHERE id = ?1) AND run = ?2";
 const UPDATE_BY_JOB: &str = "UPDATE portfire_run SET outcome = ?3, ended_at = ?4 \
-    WHERE recurring = (SELECT recurring FROM portfire_recurring WHERE id = ?1) AND job = ?2";
+    WHERE (recurring, run) = (SELECT recurring, min(run) FROM portfire_run WHERE recurring = \
+    (SELECT recurring FROM portfire_recurring WHERE id = ?1) AND job = ?2)";
 const SELECT: &str = "SELECT r.planned_at, r.fired_at, r.job, r.skipped, r.outcome, \
     r.ended_at, r.triggered FROM portfire_recurring d \
     CROSS JOIN portfire_run r ON r.recurring = d.recurring \

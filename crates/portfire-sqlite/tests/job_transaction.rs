@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use portfire_core::client::block_on;
 use portfire_core::{
-    Action, Call, Change, ClaimRequest, ClaimedJob, Client, ClientError, CycleRequest, Finish,
-    JobFn, JobId, JobState, Json, Monitor, NewServer, Notes, Outcome, QueueName, ServerId,
-    StateName, Storage, StorageError, Verdict,
+    Action, Call, Change, ClaimRequest, ClaimedJob, Client, ClientError, CycleRequest, Dependency,
+    Finish, JobFn, JobId, JobState, Json, KindName, LimitName, LimitRule, LimitTarget, LimitUse,
+    Monitor, NewJob, NewServer, Notes, Outcome, QueueName, ServerId, StateName, Storage,
+    StorageError, Verdict,
 };
 use portfire_sqlite::rusqlite::{self, Connection};
 use portfire_sqlite::{JobTransaction, SqliteStorage};
@@ -240,6 +241,32 @@ fn others_wait_for_the_transaction_and_see_what_it_has_done() {
     assert_eq!(second.join().unwrap(), Verdict::Already);
     // The claim came before or after the commit of the second transaction, which changes nothing.
     assert_eq!(waiting.join().unwrap().len(), 1);
+}
+
+#[test]
+fn a_completion_frees_the_slot_of_a_limit_and_releases_what_waits() {
+    let s = setup();
+    let limit = LimitName::new("mutex").unwrap();
+    let target = LimitTarget::Named(limit.clone());
+    block_on(s.storage.set_limit(target, Some(LimitRule::concurrency(1)))).unwrap();
+    let mut jobs: Vec<NewJob> = (1..=3u8)
+        .map(|n| NewJob::new(JobId::from_bytes([n; 16]), KindName::stored("noop"), Json::empty()))
+        .collect();
+    for job in &mut jobs[..2] {
+        let limit = limit.clone();
+        job.ties.limits = vec![LimitUse { limit, partition: String::new(), declared: None }];
+    }
+    jobs[2].ties.after = vec![Dependency::on(jobs[0].id)];
+    let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
+    block_on(s.storage.create(jobs)).unwrap();
+    let first = claimed(&s.storage, &s.server, 2);
+    assert_eq!(first.iter().map(|job| job.claim.job).collect::<Vec<_>>(), ids[..1]);
+    let tx = block_on(s.storage.begin(first[0].claim, s.server.clone())).unwrap();
+    assert_eq!(block_on(tx.complete(None)).unwrap(), Verdict::Applied);
+    let next = claimed(&s.storage, &s.server, 3);
+    let mut next: Vec<_> = next.iter().map(|job| job.claim.job).collect();
+    next.sort_unstable();
+    assert_eq!(next, ids[1..]);
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! The server's behaviour, sentence by sentence, in virtual time.
 
 mod cancel;
-#[cfg(feature = "capture")]
-mod capture;
 mod deadlines;
 mod dispatch;
 mod faulty;

@@ -199,9 +199,8 @@ impl Runtime for World {
     fn spawn_blocking(&self, work: Box<dyn FnOnce() + Send>) {
         self.lock().threads += 1;
         let world = self.clone();
-        let subscriber = tracing::dispatcher::get_default(Clone::clone);
         std::thread::spawn(move || {
-            tracing::dispatcher::with_default(&subscriber, work);
+            work();
             world.lock().threads -= 1;
             world.shared.progress.notify_all();
         });

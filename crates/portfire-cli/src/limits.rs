@@ -5,6 +5,7 @@ use std::io::Write;
 use portfire_core::{
     KeyRecord, LimitRecord, LimitRule, LimitTarget, Rate, Storage, Timestamp, Window,
 };
+use portfire_cron::duration;
 use serde::Serialize;
 
 use crate::answer;
@@ -12,7 +13,7 @@ use crate::command::LimitsCommand;
 use crate::escape;
 use crate::failure::Failure;
 use crate::table::Table;
-use crate::time::{seconds, words};
+use crate::time::seconds;
 
 pub(crate) async fn run(
     command: LimitsCommand,
@@ -132,5 +133,5 @@ fn rate(rate: &Rate) -> String {
         Window::Sliding => "",
         Window::Fixed => " fixed",
     };
-    format!("{}/{}{window}", rate.count, words(rate.per))
+    format!("{}/{}{window}", rate.count, duration::words(rate.per))
 }

@@ -9,12 +9,13 @@ use portfire_core::{
     RecurringChange, RecurringChanged, RecurringFilter, RecurringId, RecurringRecord, RunRecord,
     Schedule, Storage, Ties, Timestamp,
 };
+use portfire_cron::duration;
 use serde::Serialize;
 
 use crate::command::{RecurringCommand, RecurringListArgs};
 use crate::failure::Failure;
 use crate::table::{Table, fields};
-use crate::time::{seconds, words};
+use crate::time::seconds;
 use crate::{answer, escape};
 
 pub(crate) async fn run(
@@ -287,7 +288,7 @@ fn missing(id: &RecurringId) -> Failure {
 fn schedule(schedule: &Schedule) -> String {
     match schedule {
         Schedule::Cron { text, zone } => format!("{text} {zone}"),
-        Schedule::Every(interval) => format!("every {}", words(*interval)),
+        Schedule::Every(interval) => format!("every {}", duration::words(*interval)),
     }
 }
 
@@ -330,7 +331,7 @@ fn rules(record: &RecurringRecord) -> String {
     };
     let jitter = match definition.jitter.is_zero() {
         true => String::new(),
-        false => format!(", up to {} later", words(definition.jitter)),
+        false => format!(", up to {} later", duration::words(definition.jitter)),
     };
     format!("{misfire}, {overlap}{jitter}")
 }

@@ -3,10 +3,11 @@
 use std::io::Write;
 
 use portfire_core::{Conflict, Continuation, Dependency, Occurrence, Ties, UniqueScope};
+use portfire_cron::duration;
 
 use crate::failure::Failure;
 use crate::table::Table;
-use crate::time::{seconds, words};
+use crate::time::seconds;
 
 /// What is waited for, or was.
 pub(crate) fn dependencies(after: &[Dependency]) -> String {
@@ -23,7 +24,7 @@ pub(crate) fn unique(ties: &Ties) -> String {
     let scope = match unique.scope {
         UniqueScope::UntilStarted => "until it starts".to_owned(),
         UniqueScope::UntilFinished => "until it ends".to_owned(),
-        UniqueScope::Within(time) => format!("for {}", words(time)),
+        UniqueScope::Within(time) => format!("for {}", duration::words(time)),
     };
     let conflict = match unique.conflict {
         Conflict::Reject => "others are rejected",

@@ -1,4 +1,5 @@
-//! Cron texts: read and checked, put into words, and their next occurrence in a time zone.
+//! Cron texts: read and checked, put into words, and their next occurrence in a time zone; and
+//! [durations](duration) as text.
 //!
 //! ```
 //! use portfire_cron::{CronExpression, Zone};
@@ -64,6 +65,7 @@
 #[cfg(feature = "zones")]
 mod calendar;
 mod describe;
+pub mod duration;
 mod error;
 mod expression;
 mod field;

@@ -157,7 +157,9 @@ fn in_words(schedule: &Schedule) -> String {
             Ok(cron) => format!("{}, {zone}", cron.describe()),
             Err(_) => format!("{text}, {zone}"),
         },
-        Schedule::Every(interval) => format!("every {interval:?}"),
+        Schedule::Every(interval) => {
+            format!("every {}", portfire::cron::duration::words(*interval))
+        }
     }
 }
 

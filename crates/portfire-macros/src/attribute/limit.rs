@@ -153,7 +153,8 @@ fn rate(text: LitStr) -> syn::Result<(u32, u64)> {
         true => per.to_owned(),
         false => format!("1{per}"),
     };
-    let millis = duration::millis(&per).map_err(|reason| refuse(&reason))?;
+    let per = portfire_cron::duration::parse(&per);
+    let millis = duration::as_millis(per.map_err(|reason| refuse(&reason.to_string()))?);
     if !(WINDOW_MIN..=WINDOW_MAX).contains(&millis) {
         return Err(refuse("the time is 100 ms to 366 days long"));
     }

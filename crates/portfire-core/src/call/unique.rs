@@ -35,7 +35,8 @@ enum By {
 }
 
 impl Unique {
-    /// One job of this kind with these arguments.
+    /// One job of this kind with these arguments. They are compared as JSON, in which the order of a map's
+    /// keys does not matter; the items of a `HashSet` have no order of their own, so take a `BTreeSet`.
     pub fn by_args() -> Unique {
         Unique::by(By::Args)
     }
@@ -83,7 +84,7 @@ impl Unique {
 
     pub(super) fn into_key(self, args: &Args<'_>) -> Result<UniqueKey, InvalidJob> {
         let key = match &self.by {
-            By::Args => format!("{}#{}", args.kind, args.digest()),
+            By::Args => format!("{}#{}", args.kind, args.digest()?),
             By::Fields(fields) => format!("{}#{}", args.kind, args.digest_of_fields(fields)?),
             By::Key(key) => key.clone(),
             By::Template(template) => args.fill(template)?,

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use portfire_core::lock::LOCK_NAME_BYTES_MAX;
-use portfire_core::{InvalidJob, LockAnswer, LockRecord, LockRequest, Timestamp};
+use portfire_core::{LockAnswer, LockRecord, LockRequest, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::Failure;
@@ -21,28 +20,18 @@ const SELECT_HELD: &str =
 const UPDATE_FENCE: &str = "UPDATE portfire_fence SET fence = fence + 1 WHERE only = 1";
 const SELECT_FENCE: &str = "SELECT fence FROM portfire_fence WHERE only = 1";
 
-const LEASE_MIN: Duration = Duration::from_millis(1);
-const LEASE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// Takes, renews or gives back a lock.
 pub(crate) fn lock(write: &mut Write<'_>, request: &LockRequest) -> Result<LockAnswer, Failure> {
+    request.validate()?;
     match request {
-        LockRequest::Acquire { name, owner, lease } => {
-            check_text("name", name)?;
-            check_text("owner", owner)?;
-            check_lease(*lease)?;
-            acquire(write, name, owner, *lease)
-        }
+        LockRequest::Acquire { name, owner, lease } => acquire(write, name, owner, *lease),
         LockRequest::Renew { name, fence, lease } => {
-            check_text("name", name)?;
-            check_lease(*lease)?;
             if held(write, name)?.is_none_or(|held| held.fence != *fence) {
                 return Ok(LockAnswer::Lost);
             }
             renew(write, name, *fence, *lease)
         }
         LockRequest::Release { name, fence } => {
-            check_text("name", name)?;
             if held(write, name)?.is_none_or(|held| held.fence != *fence) {
                 return Ok(LockAnswer::Lost);
             }
@@ -121,23 +110,6 @@ pub(crate) fn locks(conn: &Connection, now: Timestamp) -> Result<Vec<LockRecord>
         })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-fn check_text(what: &str, text: &str) -> Result<(), InvalidJob> {
-    let size = text.len();
-    if (1..=LOCK_NAME_BYTES_MAX).contains(&size) {
-        return Ok(());
-    }
-    let reason = format!("its {what} has {size} bytes: expected 1 to {LOCK_NAME_BYTES_MAX}");
-    Err(InvalidJob::Lock { reason })
-}
-
-fn check_lease(lease: Duration) -> Result<(), InvalidJob> {
-    if (LEASE_MIN..=LEASE_MAX).contains(&lease) {
-        return Ok(());
-    }
-    let reason = format!("a lease of {lease:?}: expected 1 ms to a day");
-    Err(InvalidJob::Lock { reason })
 }
 
 /// For the test that each of them finds its rows by an index.

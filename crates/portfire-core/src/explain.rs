@@ -135,6 +135,13 @@ pub enum Reason {
         /// The kind.
         kind: KindName,
     },
+    /// Servers that have a handler of its kind do not take jobs from its queue, and those that do have none.
+    HandlerElsewhere {
+        /// The kind.
+        kind: KindName,
+        /// The queue.
+        queue: QueueName,
+    },
     /// It waits in the line of a limit whose slots are taken.
     LimitFull {
         /// The key of the limit.
@@ -282,8 +289,14 @@ impl View {
         } else if staff.serving(&job.queue).next().is_none() {
             to.push(Reason::QueueWithoutServer { queue: job.queue.clone() });
         }
-        if !staff.is_empty() && !staff.handles(&job.kind) {
-            to.push(Reason::KindWithoutHandler { kind: job.kind.clone() });
+        if staff.is_empty() {
+            return;
+        }
+        let kind = job.kind.clone();
+        if !staff.handles(&kind) {
+            to.push(Reason::KindWithoutHandler { kind });
+        } else if !staff.handles_in(&kind, &job.queue) {
+            to.push(Reason::HandlerElsewhere { kind, queue: job.queue.clone() });
         }
     }
 
@@ -510,6 +523,10 @@ impl fmt::Display for Reason {
             Reason::KindWithoutHandler { kind } => {
                 write!(f, "no live server has a handler of kind `{kind}`")
             }
+            Reason::HandlerElsewhere { kind, queue } => write!(
+                f,
+                "no live server that takes jobs from queue `{queue}` has a handler of kind `{kind}`; one that takes from others has"
+            ),
             Reason::LimitFull { key, running, holders } => {
                 write!(f, "limit `{key}` is used up by {}", Jobs(*running))?;
                 let shown: Vec<String> = holders.iter().map(JobId::to_string).collect();

@@ -178,6 +178,13 @@ impl<'a> Staff<'a> {
     pub(crate) fn handles(&self, kind: &KindName) -> bool {
         self.silent || self.live.iter().any(|server| server.kinds.contains(kind))
     }
+
+    /// Whether none takes jobs from a queue, or one of those that do has a handler of a kind, as far as they say.
+    pub(crate) fn handles_in(&self, kind: &KindName, queue: &QueueName) -> bool {
+        let mut serving = self.serving(queue).peekable();
+        serving.peek().is_none()
+            || serving.any(|server| server.kinds.is_empty() || server.kinds.contains(kind))
+    }
 }
 
 fn is_live(server: &ServerRecord, now: Timestamp) -> bool {

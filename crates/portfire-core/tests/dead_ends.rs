@@ -255,6 +255,19 @@ fn obstacles_come_in_the_order_in_which_they_must_be_overcome() {
 }
 
 #[test]
+fn a_handler_that_serves_other_queues_only_is_told() {
+    let stage = Stage::new();
+    stage.announce("a", "default", &["send"], 1);
+    stage.announce("b", "mail", &["work"], 1);
+    let job = stage.create(|_| ());
+    let (queue, kind) = (QueueName::DEFAULT, KindName::stored("work"));
+    assert_eq!(stage.reasons(job)[0], Reason::HandlerElsewhere { kind, queue });
+    assert_eq!(stage.explain(job).start, None);
+    stage.announce("c", "default", &["work"], 1);
+    assert_eq!(stage.reasons(job), [Reason::Next]);
+}
+
+#[test]
 fn a_planned_job_has_its_instant_as_the_estimate() {
     let stage = Stage::new();
     stage.announce("a", "default", &["work"], 1);

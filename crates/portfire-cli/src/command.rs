@@ -38,7 +38,7 @@ pub struct Cli {
         hide_env_values = true
     )]
     pub storage: Option<String>,
-    /// Write JSON for programs, one line for each answer.
+    /// Write JSON for programs, one line for each answer; what fails is `{"error":{"kind","message"}}`.
     #[arg(long, global = true)]
     pub json: bool,
 }
@@ -143,7 +143,7 @@ pub struct ListArgs {
     #[arg(long, value_name = "PREFIX")]
     pub id: Option<String>,
     /// Most jobs to list. Default: 50.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500))]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub limit: Option<u32>,
     /// Go on after a page, with the text that stood at its end.
     #[arg(long, value_name = "CURSOR")]

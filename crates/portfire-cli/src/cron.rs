@@ -109,7 +109,7 @@ impl Question {
                 if json {
                     answer::json(&Refused { error: Refusal::of(&error) }, out)?;
                 }
-                return Err(refused(&error));
+                return Err(refused(&error).told());
             }
         };
         let zone = Zone::parse(&args.tz).map_err(|error| Failure::usage(error.to_string()))?;

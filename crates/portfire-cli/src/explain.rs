@@ -56,7 +56,7 @@ pub(crate) async fn all(
     match problems.len() {
         0 => Ok(()),
         _ if !fail => Ok(()),
-        1 => Err(Failure::new("there is a problem")),
-        count => Err(Failure::new(format!("there are {count} problems"))),
+        1 => Err(Failure::new("there is a problem").told()),
+        count => Err(Failure::new(format!("there are {count} problems")).told()),
     }
 }

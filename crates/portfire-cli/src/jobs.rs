@@ -43,6 +43,10 @@ pub(crate) async fn list(
     if json {
         return answer::json(&page, out);
     }
+    if page.jobs.is_empty() && page.next.is_none() {
+        writeln!(out, "No jobs.")?;
+        return Ok(());
+    }
     let mut table = Table::new(["ID", "STATE", "KIND", "QUEUE", "ATTEMPT", "SINCE", ""]);
     for job in &page.jobs {
         table.row([
@@ -133,7 +137,10 @@ pub(crate) async fn change(
     }
     match undone {
         0 => Ok(()),
-        count => Err(Failure::new(format!("{count} of {} jobs were not changed", ids.len()))),
+        count => {
+            let message = format!("{count} of {} jobs were not changed", ids.len());
+            Err(Failure::new(message).told())
+        }
     }
 }
 

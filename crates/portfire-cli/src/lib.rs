@@ -35,7 +35,7 @@ mod table;
 mod ties;
 mod time;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -56,6 +56,12 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version are answers and go to the output; mistakes do not.
             let _ = error.print();
+            if error.use_stderr() && std::env::args_os().any(|word| word == "--json") {
+                let text = error.to_string();
+                let message = text.lines().next().unwrap_or_default();
+                let message = message.strip_prefix("error: ").unwrap_or(message);
+                let _ = Failure::usage(message).tell(&mut std::io::stdout());
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
@@ -82,11 +88,26 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Does what a command line says. Answers go to `out`, and what is beside them to `notes`.
+/// Does what a command line says. Answers go to `out`, and what is beside them to `notes`. With `--json` a
+/// failure is an answer, too: `{"error":{"kind":..,"message":..}}`.
 ///
 /// # Errors
 /// A [`Failure`] with its exit code.
 pub async fn run(
+    cli: Cli,
+    out: &mut (dyn Write + Send),
+    notes: &mut (dyn Write + Send),
+) -> Result<(), Failure> {
+    let json = cli.json;
+    let done = perform(cli, out, notes).await;
+    match &done {
+        Err(failure) if json => failure.tell(out)?,
+        _ => {}
+    }
+    done
+}
+
+async fn perform(
     cli: Cli,
     out: &mut (dyn Write + Send),
     notes: &mut (dyn Write + Send),
@@ -198,7 +219,11 @@ fn refuse_options_before(word: bool, options: bool, command: &str) -> Result<(),
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("PORTFIRE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(!no_color && std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // A program that embeds the commands may have a subscriber of its own.
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = log.try_init();
 }

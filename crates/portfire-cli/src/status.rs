@@ -86,7 +86,7 @@ async fn batches(storage: &dyn Storage) -> Result<Batches, Failure> {
 fn show(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
     let info = &status.storage;
     writeln!(out, "{} {}", info.name, escape::plain(&info.location))?;
-    writeln!(out, "{}\n", info.durability)?;
+    writeln!(out, "an answered call survives {}\n", info.durability)?;
 
     let mut states = Table::new(["STATE", "JOBS"]);
     for state in StateName::ALL {

@@ -29,7 +29,7 @@ pub enum RecurringCommand {
         /// The recurring job.
         id: RecurringId,
         /// How many runs to show.
-        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=200))]
+        #[arg(long, value_name = "N", default_value_t = 10, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(0..=200))]
         runs: u32,
     },
     /// Runs it now, once. Its schedule does not move.
@@ -67,7 +67,7 @@ pub struct RecurringListArgs {
     #[arg(long)]
     pub app: Option<String>,
     /// Most to list. Default: 50.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500))]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub limit: Option<u32>,
     /// Go on after a page, with the text that stood at its end.
     #[arg(long, value_name = "CURSOR")]
@@ -115,7 +115,7 @@ pub struct BatchListArgs {
     #[arg(long, value_name = "ID")]
     pub parent: Option<BatchId>,
     /// Most to list. Default: 50.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500))]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub limit: Option<u32>,
     /// Go on after a page, with the text that stood at its end.
     #[arg(long, value_name = "CURSOR")]
@@ -164,7 +164,7 @@ pub enum LimitsCommand {
 #[group(required = true, multiple = true)]
 pub struct RuleArgs {
     /// Jobs that run at a time.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub concurrency: Option<u32>,
     /// Starts in a time, such as 100/1m.
     #[arg(long, value_name = "COUNT/TIME", value_parser = rate)]

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::program::{Database, command, ended, portfire};
+use crate::program::{Database, command, ended, portfire, unknown_id};
 
 #[test]
 fn a_mistake_ends_with_2_and_says_what_to_write() {
@@ -14,6 +14,11 @@ fn a_mistake_ends_with_2_and_says_what_to_write() {
         (&["jobs", "--storage", "memory:", "--state", "done"], "`done` is not a state"),
         (&["jobs", "--storage", "memory:", "--queue", "A B"], "`A B` is not a queue name"),
         (&["jobs", "--storage", "memory:", "--limit", "0"], "1..=500"),
+        (&["jobs", "--storage", "memory:", "--limit", "-1"], "-1 is not in 1..=500"),
+        (
+            &["limits", "--storage", "memory:", "set", "smtp", "--concurrency", "-3"],
+            "invalid value '-3'",
+        ),
         (
             &["jobs", "--storage", "memory:", "--state", "failed", "show", "0123456"],
             "go with `jobs list`",
@@ -76,6 +81,50 @@ fn a_mistake_ends_with_2_and_says_what_to_write() {
         let complaint = portfire(words).failed(2);
         assert!(complaint.contains(said), "{words:?} said {complaint:?}");
     }
+}
+
+#[test]
+fn for_programs_a_failure_is_an_answer_too() {
+    let missing = unknown_id();
+    for (words, code, kind, said) in [
+        (&["status"][..], 2, "usage", "which storage?"),
+        (&["status", "--storage", "app.db"], 2, "usage", "`sqlite://app.db`"),
+        (&["jobs", "--storage", "memory:", "--state", "done"], 2, "usage", "`done`"),
+        (&["jobs", "--storage", "memory:", "show", &missing], 1, "failed", "there is no job"),
+        (&["recurring", "--storage", "memory:", "trigger", "x"], 1, "failed", "`x`"),
+        (&["cron", "next", "* * * * *", "--tz", "Europe/Amsterdm"], 2, "usage", "Amsterdm"),
+    ] {
+        let ended = portfire(&[words, &["--json"]].concat());
+        assert_eq!(ended.out.matches('\n').count(), 1, "one line: {ended:?}");
+        let answer: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+        assert_eq!(answer["error"]["kind"], kind, "{words:?} said {answer}");
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(message.contains(said), "{words:?} said {answer}");
+        assert!(ended.failed(code).contains(said), "people are told as well");
+    }
+}
+
+#[test]
+fn what_an_answer_says_already_is_not_told_twice() {
+    let id = unknown_id();
+    let ended = portfire(&["jobs", "--storage", "memory:", "requeue", &id, "--json"]);
+    assert_eq!(ended.out, format!("{{\"id\":\"{id}\",\"outcome\":\"missing\"}}\n"));
+    assert!(ended.failed(1).contains("1 of 1 jobs were not changed"));
+    let ended = portfire(&["cron", "next", "* * * *", "--json"]);
+    assert_eq!(ended.out.matches('\n').count(), 1, "{ended:?}");
+}
+
+#[test]
+fn nothing_to_list_is_said() {
+    assert_eq!(portfire(&["jobs", "--storage", "memory:"]).ok(), "No jobs.\n");
+}
+
+#[test]
+fn the_log_of_a_program_has_colours_on_a_terminal_only() {
+    let mut command = command(&["bench", "drain", "--jobs", "1", "--storage", "memory:"]);
+    let ended = ended(command.env("PORTFIRE_LOG", "info").output().unwrap());
+    assert!(ended.notes.contains("server started"), "{ended:?}");
+    assert!(!ended.notes.contains('\u{1b}'), "{ended:?}");
 }
 
 #[test]

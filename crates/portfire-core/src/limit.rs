@@ -6,6 +6,11 @@
 //! key's jobs leaves `processing`, the first of the line goes to the end of its queue in the same commit.
 //! Because it goes to the *end*, partitions of one limit (tenants) take turns, however long the line of one of them is.
 //!
+//! Who comes up so has the *turn*, and passes it on in the same commit when it leaves its queue without being
+//! claimed: because it was deleted or rescheduled, or has to wait for another of its keys. Those of a paused
+//! queue take no turn: they go to their queue together with the next of another. In a queue that no server
+//! works on a turn is passed on by the next [promotion](crate::Storage::promote).
+//!
 //! A job that enters its queue goes into the line at once when its key is full or has a line already. A key
 //! counts once for a job, however often the job names it. What a key's rate remembers is kept until
 //! [`clean`](crate::Storage::clean) finds that it no longer matters.

@@ -17,7 +17,7 @@
 //! - An id of a server that was forgotten after its day is still refused by `announce`.
 //! - Bounds given as `max` are cut to [`BATCH_MAX`]; lists of finishes and changes are taken whole.
 //! - At the end of a call's changes first its ends and starts are worked off, in their order, then one waiter goes on
-//!   for each slot that was freed. A promotion works its own off by the outbox, and leaves slots to its last part.
+//!   for each slot or turn that was freed. A promotion works its own off by the outbox, and leaves slots to its last part.
 //! - An end keeps the state that it was, and decides by that, also when the job has moved on since; result and
 //!   error are passed only while it has not. While the outbox works off an end, another of the same job counts
 //!   for nothing.
@@ -212,7 +212,7 @@ struct Data {
     recurring: Recurring,
     locks: Locks,
     notes: AllNotes,
-    /// The keys of limits that this call freed a slot of, one for each slot.
+    /// The keys of limits that this call freed a slot or a turn of, one for each.
     freed: Vec<String>,
     /// While a call stores its jobs: the batches that have nothing pending by it.
     emptied: Option<Vec<Number>>,

@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Timestamp;
+use crate::state::StateName;
+use crate::transition::Transition;
+
 /// Longest key, in bytes.
 pub const UNIQUE_KEY_BYTES_MAX: usize = 512;
 
@@ -32,8 +36,30 @@ pub enum UniqueScope {
     /// Until its end, with all retries.
     #[default]
     UntilFinished,
-    /// For so long from its creation, even after its end; given back sooner only by its deletion.
+    /// For so long from its creation, even after its end; given back sooner only by its deletion. A job
+    /// that has ended is kept as long, also where its retention is shorter.
     Within(Duration),
+}
+
+impl UniqueKey {
+    /// Until when a job that was created then holds the key, if that is a matter of time.
+    pub fn held_until(&self, created_at: Timestamp) -> Option<Timestamp> {
+        match self.scope {
+            UniqueScope::Within(time) => Some(created_at.saturating_add(time)),
+            UniqueScope::UntilStarted | UniqueScope::UntilFinished => None,
+        }
+    }
+
+    /// Keeps a job that ends as long as it holds the key. Storages call it for each transition.
+    pub fn keep(&self, made: &mut Transition, created_at: Timestamp) {
+        // Its deletion gives the key back.
+        if made.to.state != StateName::Deleted
+            && let Some(expires_at) = &mut made.expires_at
+            && let Some(until) = self.held_until(created_at)
+        {
+            *expires_at = until.max(*expires_at);
+        }
+    }
 }
 
 /// What happens to a new job whose key another job holds.
@@ -47,6 +73,7 @@ pub enum Conflict {
     /// processing stays, as with `Reject`.
     Replace,
     /// The holder waits anew for the new job's delay, when it is scheduled or enqueued; otherwise, and
-    /// for a new job without a delay, as with `Reject`. The holder keeps its arguments.
+    /// for a new job without a delay, as with `Reject`. The holder keeps its arguments. So that what comes
+    /// while it runs is not lost, let it hold its key [`UntilStarted`](UniqueScope::UntilStarted).
     Debounce,
 }

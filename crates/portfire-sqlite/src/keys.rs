@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use portfire_core::limit::RateWindow;
 use portfire_core::storage::BATCH_MAX;
-use portfire_core::{Rate, Timestamp};
+use portfire_core::{LimitRule, Rate, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
 use crate::error::{Failure, corrupt};
@@ -25,8 +25,10 @@ const SELECT_DUE: &str = "SELECT name FROM portfire_key WHERE wake_at <= ?1 LIMI
 const SELECT_NEXT: &str =
     "SELECT wake_at FROM portfire_key WHERE wake_at > ?1 ORDER BY wake_at LIMIT 1";
 const SELECT_UNRULED: &str = "SELECT 1 FROM portfire_key WHERE wake_at = -1 LIMIT 1";
-const SELECT_PARTS: &str =
-    "SELECT name FROM portfire_key WHERE name = ?1 OR name >= ?2 AND name < ?3";
+const UPDATE_LINES: &str = "UPDATE portfire_key SET wake_at = ?4 \
+    WHERE (name = ?1 OR name >= ?2 AND name < ?3) AND waiting > 0 AND wake_at IS NOT ?4";
+const UPDATE_STARTS: &str = "UPDATE portfire_key SET forget_at = 0 \
+    WHERE (name = ?1 OR name >= ?2 AND name < ?3) AND starts IS NOT NULL AND forget_at > 0";
 const SELECT_FORGOTTEN: &str = "SELECT name FROM portfire_key \
     WHERE forget_at <= ?1 AND running = 0 AND waiting = 0 LIMIT ?2";
 
@@ -46,7 +48,7 @@ pub(crate) struct Keys {
     numbered: HashMap<i64, String>,
     /// The names of those that have changed.
     changed: Vec<String>,
-    /// Keys of jobs that have left `processing` in this call.
+    /// Keys of jobs that have left `processing` in this call, or their queue without being claimed.
     pub(crate) freed: Vec<String>,
 }
 
@@ -249,16 +251,19 @@ pub(crate) fn next_in(write: &mut Write<'_>) -> Result<Option<Duration>, Failure
     Ok(next.map(|at| instant(at).since(now)))
 }
 
-/// The rule of a limit has changed: its keys are written anew.
-pub(crate) fn look_again(write: &mut Write<'_>, limit: &str) -> Result<(), Failure> {
-    let names: Vec<String> = {
-        let mut select = write.conn.prepare_cached(SELECT_PARTS)?;
-        // What begins with the name and a colon: a semicolon comes next to that.
-        let values = params![limit, format!("{limit}:"), format!("{limit};")];
-        let rows = select.query_map(values, |row| row.get(0))?;
-        rows.collect::<rusqlite::Result<_>>()?
-    };
-    names.iter().try_for_each(|name| change(write, name, |_| ()))
+/// The rule of a limit has changed: `promote` looks at its lines, and `clean` at its starts, as soon as they come.
+pub(crate) fn look_again(
+    write: &mut Write<'_>,
+    limit: &str,
+    rule: Option<LimitRule>,
+) -> Result<(), Failure> {
+    // Keys that this transaction has changed are written behind this anyway.
+    let wake_at = if rule.is_some() { AT_ONCE } else { UNRULED };
+    // What begins with the name and a colon: a semicolon comes next to that.
+    let (first, end) = (format!("{limit}:"), format!("{limit};"));
+    write.conn.prepare_cached(UPDATE_LINES)?.execute(params![limit, first, end, wake_at])?;
+    write.conn.prepare_cached(UPDATE_STARTS)?.execute(params![limit, first, end])?;
+    Ok(())
 }
 
 /// Forgets starts that no longer count, of keys without jobs.
@@ -270,7 +275,17 @@ pub(crate) fn clean(write: &mut Write<'_>) -> Result<(), Failure> {
         let rows = select.query_map(values, |row| row.get(0))?;
         rows.collect::<rusqlite::Result<_>>()?
     };
-    names.iter().try_for_each(|name| change(write, name, |key| key.starts = RateWindow::default()))
+    let now = write.now;
+    for name in names {
+        let rate = write.names.rules(write.conn)?.of_key(&name).and_then(|rule| rule.rate);
+        change(write, &name, |key| {
+            // The rule may have changed since it was said when they are forgotten.
+            if forget_at(&key.starts, rate, now) <= now {
+                key.starts = RateWindow::default();
+            }
+        })?;
+    }
+    Ok(())
 }
 
 /// For the test that each of them finds its rows by an index.
@@ -283,6 +298,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     SELECT_DUE,
     SELECT_NEXT,
     SELECT_UNRULED,
-    SELECT_PARTS,
+    UPDATE_LINES,
+    UPDATE_STARTS,
     SELECT_FORGOTTEN,
 ];

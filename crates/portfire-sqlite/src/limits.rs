@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use portfire_core::storage::RELEASE_MAX;
 use portfire_core::{KindName, LimitName, LimitRecord, LimitRule, LimitTarget, QueueName, Ties};
 use rusqlite::{Connection, Row as SqlRow, params};
 
@@ -66,7 +67,7 @@ impl Rule {
 }
 
 /// All rules, by name; remembered with the names.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Rules {
     named: HashMap<String, Rule>,
     queues: HashMap<String, Rule>,
@@ -79,14 +80,22 @@ impl Rules {
         let mut select = conn.prepare_cached(SELECT_RULES)?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
-            let of_target = match row.get(0)? {
-                NAMED => &mut rules.named,
-                QUEUE => &mut rules.queues,
-                _ => &mut rules.kinds,
-            };
-            of_target.insert(row.get(1)?, Rule::read(row)?);
+            rules.set(row.get(0)?, row.get(1)?, Rule::read(row)?);
         }
         Ok(rules)
+    }
+
+    fn set(&mut self, target: i64, name: String, rule: Rule) {
+        let of_target = match target {
+            NAMED => &mut self.named,
+            QUEUE => &mut self.queues,
+            _ => &mut self.kinds,
+        };
+        if rule == Rule::default() {
+            of_target.remove(&name);
+        } else {
+            of_target.insert(name, rule);
+        }
     }
 
     /// Whether jobs without limits of their own may be limited by their kind.
@@ -216,8 +225,8 @@ pub(crate) fn entry(
     Ok(None)
 }
 
-/// Whether a job that is about to be claimed has to stand in a line instead: in that of which key. If
-/// not, its slots are taken and its starts are counted.
+/// Whether a job that is about to be claimed has to stand in a line instead: in that of which key. Its turn
+/// with the others is the next one's then. If not, its slots are taken and its starts are counted.
 pub(crate) fn admit(
     write: &mut Write<'_>,
     ties: Option<&Ties>,
@@ -226,6 +235,8 @@ pub(crate) fn admit(
     let uses = uses(write, ties, kind)?;
     for used in &uses {
         if used.is_full(write)? {
+            let others = uses.iter().filter(|other| other.key != used.key);
+            write.keys.freed.extend(others.map(|other| other.key.clone()));
             return used.line_up(write).map(Some);
         }
     }
@@ -241,7 +252,8 @@ pub(crate) fn admit(
     Ok(None)
 }
 
-/// What a transition means for the keys of the job: slots that are given back, a place in a line that is.
+/// What a transition means for the keys of the job: slots that are given back, a turn or a place in a line
+/// that is.
 pub(crate) fn moved(write: &mut Write<'_>, body: &Body, from: &At) -> Result<(), Failure> {
     match *from {
         At::Running { .. } => {
@@ -255,6 +267,10 @@ pub(crate) fn moved(write: &mut Write<'_>, body: &Body, from: &At) -> Result<(),
                 write.keys.freed.push(used.key);
             }
         }
+        At::Ready { .. } => {
+            let uses = uses(write, body.ties.as_deref(), body.kind)?;
+            write.keys.freed.extend(uses.into_iter().map(|used| used.key));
+        }
         At::InLine { key, .. } => {
             let name = keys::numbered(write, key)?;
             keys::change(write, &name, |key| key.waiting -= 1)?;
@@ -264,11 +280,12 @@ pub(crate) fn moved(write: &mut Write<'_>, body: &Body, from: &At) -> Result<(),
     Ok(())
 }
 
-/// Wakes those whose turn it is since jobs have left `processing`. The last of a call's changes.
+/// Wakes those whose turn it is since jobs have left `processing`, or their queue without being claimed. The
+/// last of a call's changes.
 pub(crate) fn settle(write: &mut Write<'_>) -> Result<(), Failure> {
     for name in std::mem::take(&mut write.keys.freed) {
         if keys::key(write, &name)?.waiting > 0 && room(write, &name)? > 0 {
-            lines::wake(write, &name, 1)?;
+            lines::wake(write, &name, 1, RELEASE_MAX)?;
         }
     }
     Ok(())
@@ -317,7 +334,7 @@ pub(crate) fn promote(write: &mut Write<'_>, max: usize) -> Result<usize, Failur
             Some(LimitRule { rate: None, .. }) => room.min(1),
             _ => room,
         };
-        let moved = lines::wake(write, &name, most.min(left))?;
+        let moved = lines::wake(write, &name, most, left)?;
         left -= moved;
     }
     Ok(max - left)
@@ -382,8 +399,7 @@ pub(crate) fn declare(write: &mut Write<'_>, ties: &Ties) -> Result<(), Failure>
     for limit in &ties.limits {
         let Some(declared) = limit.declared else { continue };
         let name = limit.limit.as_str();
-        let rules = write.names.rules(write.conn)?;
-        let known = rules.named.get(name).copied().unwrap_or_default();
+        let known = write.names.rules(write.conn)?.named.get(name).copied().unwrap_or_default();
         if known.declared != Some(declared) {
             store(write, NAMED, name, Rule { declared: Some(declared), ..known })?;
         }
@@ -394,14 +410,16 @@ pub(crate) fn declare(write: &mut Write<'_>, ties: &Ties) -> Result<(), Failure>
 /// Stores a rule that has changed, and lets those who wait under it look again.
 fn store(write: &mut Write<'_>, target: i64, name: &str, rule: Rule) -> Result<(), Failure> {
     rule.store(write.conn, target, name)?;
-    write.names.forget_rules();
+    if let Some(rules) = write.names.rules_mut() {
+        rules.set(target, name.to_owned(), rule);
+    }
     write.tally.names += 1;
     let key = match target {
         NAMED => name.to_owned(),
         QUEUE => format!("{QUEUE_KEY}{name}"),
         _ => format!("{KIND_KEY}{name}"),
     };
-    keys::look_again(write, &key)?;
+    keys::look_again(write, &key, rule.in_force())?;
     write.touch();
     write.hint_work();
     Ok(())

@@ -15,8 +15,9 @@ const INSERT: &str = "INSERT INTO portfire_line (key, rank, seq, queue, enqueued
 const DELETE: &str = "DELETE FROM portfire_line WHERE key = ?1 AND rank = ?2 AND seq = ?3";
 const SELECT: &str = "SELECT revision, attempt, failures, recoveries, written, key, enqueued_at \
     FROM portfire_line WHERE queue = ?1 AND seq = ?2";
-const SELECT_FIRST: &str = "SELECT rank, seq, queue, enqueued_at, revision, attempt, failures, \
-    recoveries, written FROM portfire_line WHERE key = ?1 ORDER BY rank, seq LIMIT ?2";
+const SELECT_FIRST: &str = "SELECT l.rank, l.seq, l.queue, l.enqueued_at, l.revision, l.attempt, \
+    l.failures, l.recoveries, l.written, q.paused FROM portfire_line l \
+    CROSS JOIN portfire_queue q ON q.queue = l.queue WHERE l.key = ?1 ORDER BY l.rank, l.seq LIMIT ?2";
 const INSERT_READY: &str = "INSERT INTO portfire_ready (queue, rank, place, seq, enqueued_at, \
     revision, attempt, failures, recoveries, written, woken) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1)";
@@ -55,6 +56,26 @@ impl Waiter {
             self.written
         ])
     }
+
+    /// Moves it from the line to the end of its queue.
+    fn go(&self, write: &mut Write<'_>, key: i64) -> Result<(), Failure> {
+        let Standing { revision, attempt, failures, recoveries, .. } = self.standing;
+        let place = write.draw();
+        write.conn.prepare_cached(DELETE)?.execute([key, self.rank, self.seq])?;
+        write.conn.prepare_cached(INSERT_READY)?.execute(params![
+            self.queue,
+            self.rank,
+            place,
+            self.seq,
+            self.enqueued_at.map(Timestamp::as_micros),
+            revision,
+            attempt,
+            failures,
+            recoveries,
+            self.written
+        ])?;
+        Ok(())
+    }
 }
 
 /// Finds a job in the line it stands in.
@@ -79,54 +100,54 @@ pub(crate) fn remove(conn: &Connection, key: i64, body: &Body) -> rusqlite::Resu
     conn.prepare_cached(DELETE)?.execute([key, body.rank, body.seq])
 }
 
-/// Moves the first of a line to the ends of their queues, up to `max`. Says how many.
-pub(crate) fn wake(write: &mut Write<'_>, name: &str, max: usize) -> Result<usize, Failure> {
-    if max == 0 || keys::key(write, name)?.waiting == 0 {
-        return Ok(0);
+/// Moves the first of a line to the ends of their queues: so many that may be claimed there, and those of
+/// paused queues that stand between them, up to `max` in all. Says how many.
+pub(crate) fn wake(
+    write: &mut Write<'_>,
+    name: &str,
+    turns: usize,
+    max: usize,
+) -> Result<usize, Failure> {
+    let (mut left, mut moved) = (turns, 0);
+    while left.min(max - moved) > 0 && keys::key(write, name)?.waiting > 0 {
+        let key = keys::number(write, name)?;
+        let first = first(write, key, left.min(max - moved))?;
+        if first.is_empty() {
+            break;
+        }
+        for (waiter, paused) in &first {
+            waiter.go(write, key)?;
+            left -= usize::from(!paused);
+        }
+        moved += first.len();
+        keys::change(write, name, |key| key.waiting -= first.len() as i64)?;
+        write.hint_work();
     }
-    let key = keys::number(write, name)?;
-    let waiters: Vec<Waiter> = {
-        let mut select = write.conn.prepare_cached(SELECT_FIRST)?;
-        let most = i64::try_from(max).unwrap_or(i64::MAX);
-        let rows = select.query_map([key, most], |row| {
-            Ok(Waiter {
-                rank: row.get(0)?,
-                seq: row.get(1)?,
-                queue: row.get(2)?,
-                enqueued_at: maybe_instant(row, 3)?,
-                standing: Standing {
-                    state: StateName::Enqueued,
-                    revision: row.get(4)?,
-                    attempt: row.get(5)?,
-                    failures: row.get(6)?,
-                    recoveries: row.get(7)?,
-                },
-                written: row.get(8)?,
-            })
-        })?;
-        rows.collect::<rusqlite::Result<_>>()?
-    };
-    for waiter in &waiters {
-        let Standing { revision, attempt, failures, recoveries, .. } = waiter.standing;
-        let place = write.draw();
-        write.conn.prepare_cached(DELETE)?.execute([key, waiter.rank, waiter.seq])?;
-        write.conn.prepare_cached(INSERT_READY)?.execute(params![
-            waiter.queue,
-            waiter.rank,
-            place,
-            waiter.seq,
-            waiter.enqueued_at.map(Timestamp::as_micros),
-            revision,
-            attempt,
-            failures,
-            recoveries,
-            waiter.written
-        ])?;
-    }
-    let moved = waiters.len();
-    keys::change(write, name, |key| key.waiting -= moved as i64)?;
-    write.hint_work();
     Ok(moved)
+}
+
+/// The first of a line, each with whether its queue is paused.
+fn first(write: &Write<'_>, key: i64, max: usize) -> Result<Vec<(Waiter, bool)>, Failure> {
+    let mut select = write.conn.prepare_cached(SELECT_FIRST)?;
+    let most = i64::try_from(max).unwrap_or(i64::MAX);
+    let rows = select.query_map([key, most], |row| {
+        let waiter = Waiter {
+            rank: row.get(0)?,
+            seq: row.get(1)?,
+            queue: row.get(2)?,
+            enqueued_at: maybe_instant(row, 3)?,
+            standing: Standing {
+                state: StateName::Enqueued,
+                revision: row.get(4)?,
+                attempt: row.get(5)?,
+                failures: row.get(6)?,
+                recoveries: row.get(7)?,
+            },
+            written: row.get(8)?,
+        };
+        Ok((waiter, row.get(9)?))
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// For the test that each of them finds its rows by an index.

@@ -141,9 +141,9 @@ impl Names {
         Ok(rules)
     }
 
-    /// The rules have changed.
-    pub(crate) fn forget_rules(&mut self) {
-        self.rules = None;
+    /// The rules, to change them as they were changed in the database; `None` when they were not met yet.
+    pub(crate) fn rules_mut(&mut self) -> Option<&mut Rules> {
+        self.rules.as_mut().map(Arc::make_mut)
     }
 
     /// The id of a batch by its number.

@@ -482,10 +482,13 @@ pub(crate) fn transit(
     facts: &Facts<'_>,
 ) -> Result<Result<Standing, Refusal>, Failure> {
     let retention = body.retention.unwrap_or(write.retention);
-    let made = match next(&from.standing, event, write.now, &retention) {
+    let mut made = match next(&from.standing, event, write.now, &retention) {
         Ok(made) => made,
         Err(refusal) => return Ok(Err(refusal)),
     };
+    if let Some(unique) = body.ties.as_ref().and_then(|ties| ties.unique.as_ref()) {
+        unique.keep(&mut made, body.created_at);
+    }
     let at = arrival(write, body, from, &made, facts)?;
     let mut to = Stand { standing: made.to, written: from.written, at };
     if !history::is_derived(&made) {

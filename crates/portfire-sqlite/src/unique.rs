@@ -1,7 +1,9 @@
 //! Unique keys: taken in the commit that stores a job, given back in the one that ends its scope.
 
 use portfire_core::transition::Transition;
-use portfire_core::{Conflict, Event, JobId, NewJob, StateName, Ties, UniqueKey, UniqueScope};
+use portfire_core::{
+    Conflict, Event, JobId, NewJob, StateName, Ties, Timestamp, UniqueKey, UniqueScope,
+};
 use rusqlite::{OptionalExtension, params};
 
 use crate::error::{Failure, corrupt};
@@ -156,10 +158,7 @@ fn update(write: &mut Write<'_>, unique: &UniqueKey, seq: i64) -> rusqlite::Resu
 }
 
 fn until(write: &Write<'_>, unique: &UniqueKey) -> Option<i64> {
-    match unique.scope {
-        UniqueScope::Within(time) => Some(write.now.saturating_add(time).as_micros()),
-        _ => None,
-    }
+    unique.held_until(write.now).map(Timestamp::as_micros)
 }
 
 /// For the test that each of them finds its rows by an index.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use portfire_core::{
-    CycleRequest, Dependency, InvalidJob, JobId, KeyRecord, LimitRecord, LimitRule, LimitTarget,
-    LimitUse, NewJob, Outcome, StateName, StorageError, Window,
+    Conflict, CycleRequest, Dependency, InvalidJob, JobId, KeyRecord, LimitRecord, LimitRule,
+    LimitTarget, LimitUse, NewJob, Outcome, StateName, StorageError, Window,
 };
 
 use crate::server::{Server, failure, finish, retry, success};
@@ -311,6 +311,81 @@ pub async fn limit_of_several_keys(s: Stage) {
     s.delete(jobs[0]).await;
     assert_eq!(claimed(&server, 10).await, [jobs[1]]);
     assert_eq!((s.line("one").await, s.line("two").await), ((1, 0), (2, 0)));
+}
+
+/// A job whose turn comes and that has to wait for another of its limits lets the next have the turn, though
+/// nothing ends meanwhile.
+pub async fn limit_turn_passed_on_by_who_waits_for_another(s: Stage) {
+    let server = s.server("a").await;
+    s.set_limit("one", ONE).await;
+    s.set_limit("two", ONE).await;
+    let long = s.enqueue_under("two", 1).await[0];
+    server.claim_job(long).await;
+    let first = s.enqueue_under("one", 1).await[0];
+    let first = server.claim_job(first).await;
+    let both = (0..3).map(|_| s.new_limited([under("one"), under("two")])).collect();
+    s.create(both).await;
+    let alone = s.enqueue_under("one", 1).await[0];
+    assert_eq!(s.line("one").await, (1, 4));
+    server.end(first.claim, success()).await;
+    // Each claim sends one of them from the line of `one` to that of `two`.
+    for waiting in [3, 2, 1] {
+        assert_eq!(s.line("one").await, (0, waiting));
+        assert!(server.claim(1).await.is_empty());
+    }
+    assert_eq!(claimed(&server, 1).await, [alone]);
+    assert_eq!((s.line("one").await, s.line("two").await), ((1, 0), (1, 3)));
+}
+
+/// A job whose turn has come and that is deleted or rescheduled instead, by hand or for another, lets the next
+/// have the turn.
+pub async fn limit_turn_passed_on_by_who_leaves_the_queue(s: Stage) {
+    let server = s.server("a").await;
+    s.set_limit("l", ONE).await;
+    let mut jobs: Vec<NewJob> = (0..6).map(|_| s.new_limited([under("l")])).collect();
+    let key = s.new_unique("k", portfire_core::UniqueScope::UntilFinished, Conflict::Replace);
+    jobs[3].ties.unique = key.ties.unique.clone();
+    let jobs = ids(&s.create(jobs).await);
+    let held = server.claim_job(jobs[0]).await;
+    assert!(server.claim(10).await.is_empty());
+    server.end(held.claim, success()).await;
+    assert_eq!(s.line("l").await, (0, 4));
+    s.delete(jobs[1]).await;
+    assert_eq!(s.line("l").await, (0, 3));
+    s.reschedule(jobs[2], secs(60)).await;
+    assert_eq!(s.line("l").await, (0, 2));
+    s.create(vec![key.clone()]).await;
+    assert_eq!(s.state(jobs[3]).await, StateName::Deleted);
+    assert_eq!(s.line("l").await, (0, 1));
+    assert_eq!(claimed(&server, 10).await, [key.id, jobs[4]]);
+    s.delete(jobs[4]).await;
+    assert_eq!(claimed(&server, 10).await, [jobs[5]]);
+}
+
+/// Jobs of a paused queue take no turn: those of other queues behind them have it. They wait in their queue.
+pub async fn limit_paused_queue_takes_no_turn(s: Stage) {
+    let server = s.server("a").await;
+    s.set_limit("l", ONE).await;
+    let mut jobs: Vec<NewJob> = (0..7).map(|_| s.new_limited([under("l")])).collect();
+    jobs[1..5].iter_mut().for_each(|job| job.queue = queue("bulk"));
+    let jobs = ids(&s.create(jobs).await);
+    let held = server.claim_job(jobs[0]).await;
+    assert!(server.claim_from(&["bulk", "default"], 10).await.is_empty());
+    assert_eq!(s.line("l").await, (1, 6));
+    s.pause("bulk", true).await;
+    server.end(held.claim, success()).await;
+    assert_eq!(s.line("l").await, (0, 1), "those of `bulk` and the first behind them");
+    assert_eq!(claimed(&server, 10).await, [jobs[5]]);
+    s.pause("bulk", false).await;
+    assert!(server.claim_from(&["bulk"], 10).await.is_empty());
+    assert_eq!(s.line("l").await, (1, 5));
+    let mut running = jobs[5];
+    for next in [jobs[1], jobs[2], jobs[3], jobs[4], jobs[6]] {
+        s.delete(running).await;
+        let claimed = server.claim_from(&["bulk", "default"], 10).await;
+        assert_eq!(claimed.iter().map(|job| job.claim.job).collect::<Vec<_>>(), [next]);
+        running = next;
+    }
 }
 
 /// A limit that is raised while jobs run lets more of them run; promotions bring them up.

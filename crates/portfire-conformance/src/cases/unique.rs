@@ -256,16 +256,27 @@ pub async fn unique_freed_on_deletion(s: Stage) {
     }
 }
 
-/// A job that ended and is cleaned holds its key no longer, however long it was to.
-pub async fn unique_freed_by_cleaning(s: Stage) {
-    let server = s.server("a").await;
-    let mut holder = s.new_unique("k", Within(DAY), Reject);
-    let at_once = Retention { succeeded: Some(secs(10)), failed: None, deleted: None };
-    holder.options.retention = Some(at_once);
-    let holder = s.create_one(holder).await;
-    server.run(holder, success()).await;
-    s.advance(secs(10)).await;
+/// A job that ended is kept as long as it holds its key by time, and cleaned then. Its deletion gives the
+/// key back, and leaves it its retention.
+pub async fn unique_window_outlives_the_retention(s: Stage) {
+    let server = s.server_with_lease("a", 2 * DAY).await;
+    let short = Retention { succeeded: Some(secs(10)), failed: None, deleted: Some(secs(20)) };
+    let mut jobs = ["k", "given-back"].map(|key| s.new_unique(key, Within(DAY), Reject));
+    jobs.iter_mut().for_each(|job| job.options.retention = Some(short));
+    let [holder, deleted] = [jobs[0].id, jobs[1].id];
+    s.create(jobs.to_vec()).await;
+    s.advance(secs(5)).await;
+    for job in [holder, deleted] {
+        server.run(job, success()).await;
+    }
+    s.delete(deleted).await;
+    s.advance(secs(20)).await;
+    assert_eq!(s.clean(10).await.jobs, 1);
+    assert_eq!(s.find(deleted).await, None);
+    s.advance(DAY - secs(26)).await;
+    assert_eq!(s.clean(10).await.jobs, 0);
     held(&s, "k", holder).await;
+    s.advance(secs(1)).await;
     assert_eq!(s.clean(10).await.jobs, 1);
     free(&s, "k").await;
 }

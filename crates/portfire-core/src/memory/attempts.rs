@@ -150,6 +150,7 @@ impl Data {
         }
         self.jobs.hints.work |= passed == RELEASE_MAX;
         self.put_off();
+        self.wake_waiters();
         claimed
     }
 
@@ -169,9 +170,14 @@ impl Data {
             self.must(number, Event::Delete, Facts::reason(reason));
             return true;
         }
-        let full = self.jobs.limits.full_at_claim(&self.jobs[number].record, self.now);
+        let record = &self.jobs[number].record;
+        let full = self.jobs.limits.full_at_claim(record, self.now);
         let passes = full.is_some();
         if passes {
+            // Its turn with its other keys is the next one's.
+            let mut others = self.jobs.limits.freed_by(record);
+            others.retain(|key| Some(key) != full.as_ref());
+            self.freed.extend(others);
             self.jobs.set_line(number, full);
         }
         passes

@@ -14,7 +14,7 @@ use crate::job::{InvalidJob, JobId, Limits, NewJob};
 use crate::state::{Cause, JobState, StateName};
 use crate::storage::{BATCH_MAX, Created};
 use crate::transition::Event;
-use crate::unique::{Conflict, UniqueScope};
+use crate::unique::Conflict;
 
 impl Data {
     pub(super) fn create(
@@ -131,11 +131,7 @@ impl Data {
         let number = self.jobs.create(new, state, self.now);
 
         if let Some(unique) = unique {
-            let until = match unique.scope {
-                UniqueScope::Within(time) => Some(self.now.saturating_add(time)),
-                _ => None,
-            };
-            self.keys.take(&unique.key, number, until);
+            self.keys.take(&unique.key, number, unique.held_until(self.now));
         }
         for (place, outcome) in weighed.met {
             self.keep_parent(number, place, outcome);

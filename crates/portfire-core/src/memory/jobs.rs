@@ -203,7 +203,10 @@ impl Jobs {
     ) -> Result<Standing, Refusal> {
         let job = &self[number];
         let retention = job.record.options.retention.unwrap_or(self.retention);
-        let made = next(&job.standing(), event, now, &retention)?;
+        let mut made = next(&job.standing(), event, now, &retention)?;
+        if let Some(unique) = &job.record.ties.unique {
+            unique.keep(&mut made, job.record.created_at);
+        }
 
         self.leave(number);
         let (mut turn, mut line) = (None, None);

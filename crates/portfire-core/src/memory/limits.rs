@@ -140,7 +140,7 @@ impl Limits {
         }
         let has_rule = |scope: &Scope| match scope {
             Scope::Named(_) => true,
-            Scope::Kind(_) => self.rule(scope).is_some(),
+            Scope::Kind(_) => limiting(self.rule(scope)).is_some(),
         };
         let keys = self.keys_of(record).into_iter().filter(|(_, scope)| has_rule(scope));
         keys.map(|(name, _)| name).collect()

@@ -5,6 +5,7 @@ use super::Data;
 use super::entries::Facts;
 use super::jobs::Number;
 use crate::state::{ServerId, StateName};
+use crate::storage::RELEASE_MAX;
 use crate::transition::{Event, Refusal, Standing};
 use crate::unique::UniqueScope;
 
@@ -18,6 +19,9 @@ impl Data {
     ) -> Result<Standing, Refusal> {
         let job = &self.jobs[number];
         let from = job.standing().state;
+        // Who leaves its queue without being claimed may have had a turn, which is the next one's then.
+        let frees =
+            from == StateName::Processing || from == StateName::Enqueued && job.line.is_none();
         let holder = job.holder().cloned();
         let to = self.jobs.transit(number, event, facts, self.now)?;
         if let Some(holder) = holder {
@@ -28,7 +32,7 @@ impl Data {
             return Ok(to);
         }
         let record = &self.jobs[number].record;
-        if from == StateName::Processing {
+        if frees {
             self.freed.extend(self.jobs.limits.freed_by(record));
         }
         if !record.ties.is_empty() {
@@ -107,12 +111,26 @@ impl Data {
         self.wake_waiters();
     }
 
-    /// For each slot that was freed, the first that waits for it goes to the end of its queue.
-    fn wake_waiters(&mut self) {
+    /// For each slot or turn that was freed, the first that waits for it goes to the end of its queue.
+    pub(super) fn wake_waiters(&mut self) {
         for key in std::mem::take(&mut self.freed) {
-            if let Some(waiter) = self.jobs.limits.first_with_room(&key, self.now) {
-                self.jobs.set_line(waiter, None);
-            }
+            self.wake(&key, 1, RELEASE_MAX);
         }
+    }
+
+    /// Moves the first of a line to the ends of their queues while their key has room: so many that may be
+    /// claimed there, and those of paused queues that stand between them, up to `max` in all. Says how many.
+    pub(super) fn wake(&mut self, key: &str, turns: usize, max: usize) -> usize {
+        let (mut left, mut moved) = (turns, 0);
+        while left > 0
+            && moved < max
+            && let Some(waiter) = self.jobs.limits.first_with_room(key, self.now)
+        {
+            let queue = self.jobs.queues.get(&self.jobs[waiter].record.queue);
+            left -= usize::from(queue.is_none_or(|queue| !queue.paused));
+            self.jobs.set_line(waiter, None);
+            moved += 1;
+        }
+        moved
     }
 }

@@ -31,11 +31,7 @@ impl Data {
         let mut left = max;
         for key in self.jobs.limits.lines() {
             let room = self.jobs.limits.let_go(&key, self.now);
-            for _ in 0..room.min(left) {
-                let Some(waiter) = self.jobs.limits.first_with_room(&key, self.now) else { break };
-                self.jobs.set_line(waiter, None);
-                left -= 1;
-            }
+            left -= self.wake(&key, room, left);
         }
         max - left
     }

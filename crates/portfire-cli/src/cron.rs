@@ -2,6 +2,9 @@
 
 use std::io::Write;
 
+use jiff::civil::DateTime;
+use jiff::fmt::temporal::Pieces;
+use jiff::tz::{Offset, TimeZone};
 use portfire_core::{Clock, SystemClock};
 use portfire_cron::{CronError, CronExpression, CronFormat, Field, Zone};
 use serde::Serialize;
@@ -221,17 +224,27 @@ fn instant(text: &str, zone: &Zone) -> Result<(i64, bool), Failure> {
             "`{shown}` is not an instant: expected RFC 3339 such as 2026-11-21T08:00:00Z, or a local time such as 2026-11-21T08:00"
         ))
     };
-    let instant = match text.trim().parse::<jiff::Timestamp>() {
-        Ok(instant) => instant,
-        Err(_) => {
-            let local: jiff::civil::DateTime = text.trim().parse().map_err(|_| refuse())?;
-            let rules = jiff::tz::TimeZone::get(zone.name()).map_err(|_| refuse())?;
-            rules.to_timestamp(local).map_err(|_| refuse())?
+    // In pieces, because a `Timestamp` ends a day before the calendar does.
+    let pieces = Pieces::parse(text.trim()).map_err(|_| refuse())?;
+    let local = pieces.date().to_datetime(pieces.time().unwrap_or_default());
+    let nanos = match pieces.to_numeric_offset() {
+        Some(offset) => nanos(local, offset),
+        // It names a zone of its own.
+        None if pieces.time_zone_annotation().is_some() => return Err(refuse()),
+        None if *zone == Zone::utc() => nanos(local, Offset::UTC),
+        None => {
+            let rules = TimeZone::get(zone.name()).map_err(|_| refuse())?;
+            rules.to_timestamp(local).map_err(|_| refuse())?.as_nanosecond()
         }
     };
-    let nanos = instant.as_nanosecond();
     let micros = i64::try_from(nanos.div_euclid(1_000)).map_err(|_| refuse())?;
     Ok((micros, nanos.rem_euclid(1_000) != 0))
+}
+
+/// The nanosecond at which a clock of this offset shows a time.
+fn nanos(local: DateTime, offset: Offset) -> i128 {
+    const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+    local.duration_since(EPOCH).as_nanos() - i128::from(offset.seconds()) * 1_000_000_000
 }
 
 /// The failure of a refused text: the message, and under it the text with carets.

@@ -47,9 +47,9 @@
 //! Half an hour is a change like any other, and so is a day that a zone leaves out.
 //!
 //! # Bounds
-//! Occurrences are whole seconds from the year 1 to 9999-12-30T21:59:59Z. An expression that no day
-//! matches, such as `0 0 31 2 *`, has none, and that is found out at once: no question takes longer than
-//! the months of some forty years. A text has at most [`MAX_LENGTH`] bytes.
+//! Occurrences are whole seconds of the years 1 to 9999. An expression that no day matches, such as
+//! `0 0 31 2 *`, has none, and that is found out at once: no question takes longer than the months of some
+//! forty years. A text has at most [`MAX_LENGTH`] bytes.
 //!
 //! # Where the rules come from
 //! They are those of [Cronos](https://github.com/HangfireIO/Cronos), by which Hangfire schedules, as its

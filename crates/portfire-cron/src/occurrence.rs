@@ -2,19 +2,17 @@
 //! repeats.
 
 use crate::expression::CronExpression;
-use crate::zone::Zone;
+use crate::zone::{FIRST, LAST, Zone};
 
 /// Microseconds of a second.
 const SECOND: i64 = 1_000_000;
-/// The last second that is given: 9999-12-30T21:59:59Z, still in the year 9999 in every zone.
-const LAST: i64 = 253_402_207_199;
 /// No offset from UTC is larger: 26 hours.
 const LARGEST_OFFSET: i64 = 26 * 3_600;
 
 impl CronExpression {
     /// The first occurrence after an instant; both in microseconds since the Unix epoch.
     ///
-    /// `None` when there is none up to 9999-12-30T21:59:59Z.
+    /// `None` when there is none within the years 1 to 9999, by universal time and by the zone's clock.
     pub fn next_after(&self, from_micros: i64, zone: &Zone) -> Option<i64> {
         // Occurrences are whole seconds: none lies within one.
         self.next_second(from_micros.div_euclid(SECOND), true, zone)
@@ -38,7 +36,7 @@ impl CronExpression {
         if from > LAST {
             return None;
         }
-        let found = self.search(from, exclusive, zone)?;
+        let found = self.search(from.max(FIRST), exclusive && from >= FIRST, zone)?;
         (found <= LAST).then_some(found * SECOND)
     }
 

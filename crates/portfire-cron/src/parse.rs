@@ -152,6 +152,9 @@ fn wanted(format: CronFormat) -> &'static str {
 }
 
 fn wrong_count(text: &str, format: CronFormat, words: &Words) -> CronError {
+    if let Some(other) = other_blank(text) {
+        return other;
+    }
     let least = if format == CronFormat::Seconds { 6 } else { 5 };
     let most = if format == CronFormat::Minutes { 5 } else { 6 };
     let fields = if words.count == 1 { "field" } else { "fields" };
@@ -168,6 +171,17 @@ fn wrong_count(text: &str, format: CronFormat, words: &Words) -> CronError {
     let start = words.get(most).map_or(text.len(), |(start, _)| start);
     let end = text.trim_end_matches([' ', '\t']).len();
     CronError::new(Kind::TooManyFields, None, found, wanted(format), text, start..end)
+}
+
+/// A blank of another sort, such as the one that cannot be broken at: text from a web page has them, and
+/// nobody sees that they part no fields.
+fn other_blank(text: &str) -> Option<CronError> {
+    let (at, blank) =
+        text.char_indices().find(|(_, c)| c.is_whitespace() && !matches!(c, ' ' | '\t'))?;
+    let problem = format!("the blank U+{:04X} parts no fields", u32::from(blank));
+    let allowed = "put an ordinary blank in its place";
+    let place = at..at + blank.len_utf8();
+    Some(CronError::new(Kind::Unexpected, None, problem, allowed, text, place))
 }
 
 /// What a macro stands for.

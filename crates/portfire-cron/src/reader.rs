@@ -253,7 +253,7 @@ impl<S: Sink> FieldReader<'_, S> {
         let found = self.text[self.at..self.end].chars().next().unwrap_or_default();
         let place = self.at..self.at + found.len_utf8();
         let first = !self.text[..self.at].ends_with(|c: char| !c.is_whitespace());
-        let problem = if is_unseen(found) {
+        let problem = if is_unseen(found) || found.is_whitespace() {
             format!("the invisible character U+{:04X} has no meaning", u32::from(found))
         } else if first {
             format!("`{found}` cannot stand here")

@@ -9,10 +9,10 @@ use jiff::tz::TimeZone;
 use crate::calendar::civil_from_days;
 use crate::nearest::{nearest, question};
 
-/// 0001-01-02T00:00:00Z.
-const EARLIEST: i64 = -62_135_510_400;
-/// 9999-12-30T21:59:59Z.
-const LATEST: i64 = 253_402_207_199;
+/// The first second of the calendar: 0001-01-01T00:00:00.
+pub(crate) const FIRST: i64 = -62_135_596_800;
+/// The last one: 9999-12-31T23:59:59.
+pub(crate) const LAST: i64 = 253_402_300_799;
 
 /// A time zone, such as `Europe/Amsterdam` or `UTC`.
 ///
@@ -81,17 +81,17 @@ impl Zone {
     }
 
     /// An instant as the zone's clock shows it, by RFC 3339: `2026-11-21T08:00:00+01:00`; in universal
-    /// time with `Z`. Fractions of a second stand there only when there are any. Instants beyond the
-    /// years 1 to 9999 are written as the nearest that is within.
+    /// time with `Z`. Fractions of a second stand there only when there are any. What the clock shows
+    /// beyond the years 1 to 9999 is written as the nearest that is within.
     pub fn rfc3339(&self, micros: i64) -> String {
-        let micros = micros.clamp(EARLIEST * 1_000_000, LATEST * 1_000_000);
         let offset = i64::from(self.offset_at(micros));
-        let local = micros.div_euclid(1_000_000) + offset;
+        let local = micros.saturating_add(offset * 1_000_000);
+        let local = local.clamp(FIRST * 1_000_000, LAST * 1_000_000 + 999_999);
+        let (local, fraction) = (local.div_euclid(1_000_000), local.rem_euclid(1_000_000));
         let (year, month, day) = civil_from_days(local.div_euclid(86_400));
         let time = local.rem_euclid(86_400);
         let (hour, minute, second) = (time / 3_600, time / 60 % 60, time % 60);
         let mut text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
-        let fraction = micros.rem_euclid(1_000_000);
         if fraction != 0 {
             let digits = format!("{fraction:06}");
             text.push('.');

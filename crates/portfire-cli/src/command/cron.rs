@@ -22,7 +22,7 @@ pub enum CronCommand {
         #[arg(long)]
         inclusive: bool,
         /// Most occurrences to list.
-        #[arg(short = 'n', long, value_name = "N", default_value_t = 5, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 5, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         count: u32,
     },
     /// Puts a cron text into words, field by field, with its next five occurrences.

@@ -48,6 +48,10 @@ const PIECES: [&str; 40] = [
     "\u{1F600}",
 ];
 
+fn zone(name: &str) -> Zone {
+    Zone::parse(name).unwrap()
+}
+
 /// Reads a text in a format and with a seed that its length chooses.
 fn check(text: &str) {
     let formats = [CronFormat::Any, CronFormat::Minutes, CronFormat::Seconds, CronFormat::Any];
@@ -152,9 +156,30 @@ fn instants_beyond_the_calendar_are_answered() {
             }
         }
     }
-    // The last instant that is given, and none after it.
+}
+
+#[test]
+fn the_calendar_has_a_first_and_a_last_second() {
     let cron = CronExpression::parse("* * * * * *").unwrap();
-    let last = 253_402_207_199_000_000;
-    assert_eq!(cron.next_after(last - 1_000_000, &Zone::utc()), Some(last));
-    assert_eq!(cron.next_after(last, &Zone::utc()), None);
+    let utc = Zone::utc();
+    let (first, last) = (-62_135_596_800_000_000, 253_402_300_799_000_000);
+    assert_eq!(cron.next_after(i64::MIN, &utc), Some(first));
+    assert_eq!(cron.next_from(first, &utc), Some(first));
+    assert_eq!(cron.next_after(first, &utc), Some(first + 1_000_000));
+    assert_eq!(cron.next_after(last - 1, &utc), Some(last));
+    assert_eq!(cron.next_after(last, &utc), None);
+    assert_eq!(utc.rfc3339(i64::MIN), "0001-01-01T00:00:00Z");
+    assert_eq!(utc.rfc3339(last), "9999-12-31T23:59:59Z");
+    // Where the clock is ahead, it is the clock that ends; where it is behind, the calendar does.
+    let (ahead, behind) = (zone("Pacific/Kiritimati"), zone("Pacific/Niue"));
+    let ends = cron.occurrences(last - 15 * 3_600_000_000, &ahead).last().unwrap();
+    assert_eq!(ahead.rfc3339(ends), "9999-12-31T23:59:59+14:00");
+    assert_eq!(ahead.rfc3339(last), "9999-12-31T23:59:59.999999+14:00");
+    assert_eq!(
+        behind.rfc3339(cron.next_after(last - 1, &behind).unwrap()),
+        "9999-12-31T12:59:59-11:00"
+    );
+    let begins = cron.next_after(i64::MIN, &behind).unwrap();
+    assert!(begins > first && behind.rfc3339(begins).starts_with("0001-01-01T00:00:00-"));
+    assert_eq!(cron.next_after(i64::MIN, &zone("Asia/Tokyo")), Some(first));
 }

@@ -155,6 +155,14 @@ fn the_message_names_the_field_and_points_at_the_place() {
             "hour: the invisible character U+202E has no meaning; expected a number between 0 and 23\n  0 �8 * * *\n    ^",
         ),
         (
+            "0\u{a0}8 * * *",
+            "the blank U+00A0 parts no fields; put an ordinary blank in its place\n  0\u{a0}8 * * *\n   ^",
+        ),
+        (
+            "0 8 * * *\u{a0}",
+            "day of week: the invisible character U+00A0 has no meaning; expected the end of the field\n  0 8 * * *\u{a0}\n           ^",
+        ),
+        (
             "0 8 * * *\n",
             "day of week: the invisible character U+000A has no meaning; expected the end of the field\n  0 8 * * *�\n           ^",
         ),

@@ -8,6 +8,7 @@ use syn::{Attribute, Type, Visibility};
 
 use crate::attribute::JobAttribute;
 use crate::parameter::Parameters;
+use crate::signature::with_success_of;
 
 /// A checked job.
 pub(crate) struct Job<'a> {
@@ -133,7 +134,9 @@ impl Job<'_> {
         let here = at(returned.span(), &private);
         let stored = attribute.stored_with_calls(&self.root, &kind_text);
         let (parents, takes) = (self.parents(), self.takes());
-        let output = quote_spanned!(returned.span()=> type Output = <#returned as #here::JobReturn>::Output;);
+        let shown = with_success_of(returned);
+        let output =
+            quote_spanned!(returned.span()=> type Output = <#shown as #here::JobReturn>::Output;);
         quote! {
             impl #private::JobFn for #marker {
                 const KIND: &'static str = #kind;

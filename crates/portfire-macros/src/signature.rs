@@ -102,12 +102,29 @@ impl OpaqueFn {
     }
 }
 
-/// The `T` of a `Result<Completed<T>, ..>`.
-fn completed(returned: &Type) -> Option<Type> {
+/// The first argument of a `Result<..>`, and whether there is a second.
+fn success(returned: &Type) -> Option<(&Type, bool)> {
     let Type::Path(path) = ungrouped(returned) else { return None };
     let segment = path.path.segments.last().filter(|segment| segment.ident == "Result")?;
     let syn::PathArguments::AngleBracketed(arguments) = &segment.arguments else { return None };
     let Some(syn::GenericArgument::Type(success)) = arguments.args.first() else { return None };
+    Some((success, arguments.args.len() == 2))
+}
+
+/// The type that says what is stored of a success. The error of a `Result<T, E>` is left out of it: it may be
+/// more private than the job.
+pub(crate) fn with_success_of(returned: &Type) -> Type {
+    match success(returned) {
+        Some((success, true)) => {
+            parse_quote_spanned!(returned.span()=> ::core::result::Result<#success, ()>)
+        }
+        _ => returned.clone(),
+    }
+}
+
+/// The `T` of a `Result<Completed<T>, ..>`.
+fn completed(returned: &Type) -> Option<Type> {
+    let (success, _) = success(returned)?;
     match last_segment(success) {
         Some((name, Some(value))) if name == "Completed" => Some(value.clone()),
         _ => None,

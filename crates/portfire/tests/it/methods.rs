@@ -57,6 +57,34 @@ impl EmailService {
     }
 }
 
+/// More private than the method that returns it, as in many programs.
+#[derive(Debug)]
+struct Refused;
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("refused")
+    }
+}
+
+impl std::error::Error for Refused {}
+
+struct Outbox;
+
+#[jobs]
+impl Outbox {
+    #[job]
+    pub(crate) async fn hand_over(to: &str) -> Result<usize, Refused> {
+        if to.is_empty() { Err(Refused) } else { Ok(to.len()) }
+    }
+}
+
+#[tokio::test]
+async fn the_error_may_be_more_private_than_the_method() {
+    assert_eq!(Outbox::job().hand_over("a@b.c").await.unwrap(), 5);
+    assert!(Outbox::job().hand_over("").await.is_err());
+}
+
 fn services() -> Services {
     Services::new().with(Smtp { host: "localhost" }).with(Db(4))
 }

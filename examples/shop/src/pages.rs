@@ -8,7 +8,7 @@ use portfire::{
 };
 
 use crate::db::ShopCounts;
-use crate::html::{escape, page};
+use crate::html::{escape, live_page, moment, page};
 use crate::import::Fields;
 use crate::letters::coupon_code;
 use crate::model::{Customer, Order};
@@ -50,7 +50,7 @@ pub(crate) fn front(front: &Front) -> String {
     body.push_str(&counts_table(jobs));
     let _ = writeln!(
         body,
-        "<p>{} customers, {} orders, {} invoices, {} e-mails.</p>",
+        "<p>Customers: {}, orders: {}, invoices: {}, e-mails: {}.</p>",
         shop.customers, shop.orders, shop.invoices, shop.mails
     );
     body.push_str(
@@ -94,14 +94,17 @@ fn order_form(order_id: &str) -> String {
 }
 
 /// Puts name and price of the chosen article into an order's form: the browser does not set prices.
-pub(crate) fn fill_in_article(form: &mut Fields) {
+///
+/// # Errors
+/// That there is no such article.
+pub(crate) fn fill_in_article(form: &mut Fields) -> Result<(), String> {
     let sku = form.get("sku").and_then(|sku| sku.as_str()).unwrap_or_default();
     let article = ARTICLES.into_iter().find(|(known, ..)| *known == sku);
-    form.remove("unit_price");
-    if let Some((_, title, price)) = article {
-        form.insert("title".to_owned(), title.into());
-        form.insert("unit_price".to_owned(), price.into());
-    }
+    let (_, title, price) =
+        article.ok_or_else(|| format!("`sku` is `{sku}`, which the shop does not sell"))?;
+    form.insert("title".to_owned(), title.into());
+    form.insert("unit_price".to_owned(), price.into());
+    Ok(())
 }
 
 fn batches_table(batches: &[BatchRecord]) -> String {
@@ -137,7 +140,7 @@ fn recurring_table(recurring: &[RecurringRecord]) -> String {
     );
     for job in recurring {
         let id = job.definition.id.as_str();
-        let next = job.next_at.map(|at| at.to_string()).unwrap_or_default();
+        let next = job.next_at.map(moment).unwrap_or_default();
         let _ = writeln!(
             table,
             "<tr><td>{}</td><td>{}</td><td>{next}</td><td><form method=\"post\" action=\"/recurring/{}/trigger\">\
@@ -212,18 +215,20 @@ pub(crate) fn customer(customer: &Customer, coupon: Option<&JobRecord>) -> Strin
     page(&customer.name, &body)
 }
 
-/// The jobs in a state.
-pub(crate) fn jobs(state: StateName, jobs: &[JobRecord]) -> String {
+/// Jobs, of one state or of all.
+pub(crate) fn jobs(state: Option<StateName>, jobs: &[JobRecord]) -> String {
+    let which = state.map(|state| format!(": {state}")).unwrap_or_default();
     let mut body = format!(
-        "<h1>Jobs that are {state}</h1>\n<table>\n<tr><th>Kind</th><th>Created</th><th>What is said of it</th></tr>\n"
+        "<h1>Jobs{which}</h1>\n<table>\n<tr><th>Kind</th><th>Created</th><th>State</th><th>Remark</th></tr>\n"
     );
     for job in jobs {
         let _ = writeln!(
             body,
-            "<tr><td><a href=\"/jobs/{}\">{}</a></td><td>{}</td><td>{}</td></tr>",
+            "<tr><td><a href=\"/jobs/{}\">{}</a></td><td>{}</td><td>{}</td><td>{}</td></tr>",
             job.id,
             escape(job.kind.as_str()),
-            job.created_at,
+            moment(job.created_at),
+            job.state.name(),
             escape(&remark(&job.state)),
         );
     }
@@ -239,7 +244,7 @@ pub(crate) fn job(
     log: &[LogLine],
 ) -> String {
     let mut body = format!(
-        "<h1>{}</h1>\n<p>{}: {} {}</p>\n<pre>{}</pre>\n",
+        "<h1>{}</h1>\n<p>{}: {}. {}</p>\n<pre>{}</pre>\n",
         escape(job.kind.as_str()),
         job.id,
         job.state.name(),
@@ -267,17 +272,17 @@ pub(crate) fn job(
     if !log.is_empty() {
         body.push_str("<h2>Log</h2>\n<pre>");
         for line in log {
-            let _ = writeln!(body, "{} {}", line.at, escape(&line.text));
+            let _ = writeln!(body, "{} {}", moment(line.at), escape(&line.text));
         }
         body.push_str("</pre>\n");
     }
-    body.push_str("<h2>History</h2>\n<table>\n<tr><th>When</th><th>State</th><th>Why</th></tr>\n");
+    body.push_str("<h2>History</h2>\n<table>\n<tr><th>When</th><th>State</th><th>Cause</th><th>Why</th></tr>\n");
     for entry in history {
         let error = entry.error.as_ref().map(ToString::to_string);
         let why = error.or(entry.reason.clone()).unwrap_or_default();
         let _ = writeln!(
             body,
-            "<tr><td>{}</td><td>{}</td><td>{} {}</td></tr>",
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             entry.at,
             entry.state,
             entry.cause,
@@ -285,7 +290,7 @@ pub(crate) fn job(
         );
     }
     body.push_str("</table>\n<p><a href=\"/\">Back</a></p>\n");
-    page("Job", &body)
+    if job.state.name().is_final() { page("Job", &body) } else { live_page("Job", &body) }
 }
 
 /// Why a request is not answered as it wished.
@@ -299,7 +304,7 @@ pub(crate) fn refusal(reason: &str) -> String {
 
 fn remark(state: &JobState) -> String {
     match state {
-        JobState::Scheduled { run_at, cause } => format!("until {run_at} ({cause})"),
+        JobState::Scheduled { run_at, cause } => format!("until {} ({cause})", moment(*run_at)),
         JobState::Failed { error, .. } => error.message.clone(),
         JobState::Deleted { reason, .. } => reason.clone(),
         JobState::Succeeded { result: Some(result), .. } => result.as_str().to_owned(),
@@ -327,11 +332,11 @@ mod tests {
     #[test]
     fn the_price_of_an_article_is_the_shops() {
         let mut form = fields(&[("sku", "CUP-SET-4"), ("unit_price", "0.01")]);
-        fill_in_article(&mut form);
+        fill_in_article(&mut form).unwrap();
         assert_eq!(form["unit_price"], "32.00");
         let mut form = fields(&[("sku", "FREE"), ("unit_price", "0.00")]);
-        fill_in_article(&mut form);
-        assert!(!form.contains_key("unit_price"));
+        let refusal = fill_in_article(&mut form).unwrap_err();
+        assert_eq!(refusal, "`sku` is `FREE`, which the shop does not sell");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use jiff::Zoned;
 use jiff::civil::Date;
-use portfire::{BatchFilter, Counts, JobFilter, JobId, RecurringFilter, StateName};
+use portfire::{BatchFilter, ClientError, Counts, JobFilter, JobId, RecurringFilter};
 use serde::Deserialize;
 
 use crate::app::App;
@@ -51,6 +51,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/jobs/{id}/cancel", post(cancel))
         .route("/recurring/{id}/trigger", post(trigger))
         .route("/counts.json", get(counts))
+        .fallback(async || Refusal::not_found("page"))
         .layer(middleware::from_fn(guard))
         .with_state(app)
 }
@@ -99,7 +100,7 @@ async fn leave(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {
 async fn place_order(State(app): State<Arc<App>>, Form(form): Form<Fields>) -> Answer {
     let mut fields = form;
     fields.insert("ordered_on".to_owned(), today().to_string().into());
-    pages::fill_in_article(&mut fields);
+    pages::fill_in_article(&mut fields).map_err(Refusal::form)?;
     let order = Order::read(&fields).map_err(Refusal::form)?;
     app.blocking(move |app| app.shop.place_order(&app.client, &order)).await?;
     Ok(Redirect::to("/").into_response())
@@ -123,12 +124,14 @@ async fn start_count(State(app): State<Arc<App>>) -> Answer {
 /// Which jobs to list.
 #[derive(Debug, Deserialize)]
 struct Which {
-    state: String,
+    /// All of them when it is missing.
+    state: Option<String>,
 }
 
 async fn jobs(State(app): State<Arc<App>>, Query(which): Query<Which>) -> Answer {
-    let state: StateName = which.state.parse().map_err(Refusal::form)?;
-    let page = app.storage.jobs(JobFilter::state(state)).await.map_err(Refusal::storage)?;
+    let state = which.state.as_deref().map(str::parse).transpose().map_err(Refusal::form)?;
+    let filter = JobFilter { state, ..JobFilter::default() };
+    let page = app.storage.jobs(filter).await.map_err(Refusal::storage)?;
     html(pages::jobs(state, &page.jobs))
 }
 
@@ -149,7 +152,13 @@ async fn cancel(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {
 }
 
 async fn trigger(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {
-    let job = app.client.recurring_job(&id).trigger().await.map_err(ShopError::from)?;
+    let job = match app.client.recurring_job(&id).trigger().await {
+        Ok(job) => job,
+        Err(ClientError::NoRecurring { .. } | ClientError::Invalid(_)) => {
+            return Err(Refusal::not_found("nightly work"));
+        }
+        Err(error) => return Err(ShopError::from(error).into()),
+    };
     Ok(Redirect::to(&format!("/jobs/{job}")).into_response())
 }
 

@@ -59,7 +59,7 @@ async fn a_sign_up_and_an_order_become_jobs_and_results() {
     assert!(page.get("/invoices/W-1").await.starts_with("HTTP/1.1 404"));
     stage.drain().await;
     let front = page.get("/").await;
-    assert!(front.contains("1 customers, 1 orders, 1 invoices, 3 e-mails"), "{front}");
+    assert!(front.contains("Customers: 1, orders: 1, invoices: 1, e-mails: 3."), "{front}");
     let invoice = page.get("/invoices/W-1").await;
     assert!(invoice.contains("64.00"), "{invoice}");
     assert!(invoice.to_ascii_lowercase().contains("content-security-policy: default-src 'none'"));
@@ -74,7 +74,8 @@ async fn a_running_job_can_be_cancelled_from_its_page() {
     let page = Page::open(&stage).await;
     let answer = page.post("/stock-counts", "", "").await;
     let job = answer.split("location: ").nth(1).unwrap().lines().next().unwrap().to_owned();
-    assert!(page.get(&job).await.contains("Cancel it"));
+    let shown = page.get(&job).await;
+    assert!(shown.contains("Cancel it") && shown.contains("http-equiv=\"refresh\""), "{shown}");
     let server = stage.app.serve(1).await.unwrap();
     while !page.get(&job).await.contains("<td>processing</td>") {
         tokio::task::yield_now().await;
@@ -84,8 +85,10 @@ async fn a_running_job_can_be_cancelled_from_its_page() {
     server.shutdown().await;
     let shown = page.get(&job).await;
     assert!(shown.contains("deleted") && !shown.contains("Cancel it"), "{shown}");
+    assert!(!shown.contains("http-equiv=\"refresh\""), "what has ended does not change: {shown}");
     let list = page.get("/jobs?state=deleted").await;
     assert!(list.contains("count_stock"), "{list}");
+    assert!(page.get("/jobs").await.contains("count_stock"), "all of them");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,6 +100,16 @@ async fn bad_forms_other_sites_and_unknown_things_are_refused() {
     let other = page.post("/stock-counts", "", "Origin: http://evil.example\r\n").await;
     assert!(other.starts_with("HTTP/1.1 403"), "{other}");
     assert!(page.get("/invoices/..%2f..%2fshop.db").await.starts_with("HTTP/1.1 404"));
+    let order = "order_id=W-1&sku=%3CNOPE&quantity=1&name=Bo&email=bo%40example.com";
+    let unknown = page.post("/orders", order, "").await;
+    assert!(unknown.starts_with("HTTP/1.1 422"), "{unknown}");
+    assert!(unknown.contains("`sku` is `&lt;NOPE`, which the shop does not sell"), "{unknown}");
+    for name in ["none", "%20%00"] {
+        let none = page.post(&format!("/recurring/{name}/trigger"), "", "").await;
+        assert!(none.starts_with("HTTP/1.1 404"), "{none}");
+    }
+    let nowhere = page.get("/nowhere").await;
+    assert!(nowhere.starts_with("HTTP/1.1 404") && nowhere.contains("no such page"), "{nowhere}");
     assert!(page.get("/jobs/none").await.starts_with("HTTP/1.1 422"));
     assert!(page.get("/jobs?state=lost").await.starts_with("HTTP/1.1 422"));
     assert!(page.get("/counts.json").await.contains("\"created_total\":0"));

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::continuation::{After, Antecedent, Dependency};
 use crate::error::StorageError;
 use crate::job::{JobId, KindName, QueueName};
-use crate::limit::{LimitRecord, LimitTarget};
+use crate::limit::{LimitName, LimitRecord, LimitRule, LimitTarget, Rate};
 use crate::monitor::{Bucket, QueueRecord, ServerRecord, WaitingRecord};
 use crate::problems::{Jobs, Staff};
 use crate::state::{Cause, JobRecord, JobState, ServerId, StateName};
@@ -165,6 +165,15 @@ pub enum Reason {
         /// How many that is.
         concurrency: u32,
     },
+    /// So many jobs of its queue start in a time; whether more may start now is not told.
+    QueueRate {
+        /// The queue.
+        queue: QueueName,
+        /// How many.
+        count: u32,
+        /// In how long a time.
+        per: Duration,
+    },
     /// Other jobs are claimed before it.
     Ahead {
         /// How many; counted up to 10,000.
@@ -215,7 +224,7 @@ pub async fn explain(
             let waiting = storage.waiting(id).await?;
             view.turn(&job, waiting.as_ref(), &limits, &mut reasons);
             if !stuck {
-                start = view.estimate(storage, &reasons).await?;
+                start = view.estimate(storage, &reasons, &limits).await?;
             }
         }
         JobState::Processing { server, claimed_at } => {
@@ -321,7 +330,13 @@ impl View {
                 }),
             }
         }
-        to.extend(self.queue_limit(job, limits));
+        if let Some(rule) = rule_of(limits, &LimitTarget::Queue(job.queue.clone())) {
+            to.extend(self.queue_limit(job, rule));
+            let queue = job.queue.clone();
+            let rate =
+                rule.rate.map(|Rate { count, per, .. }| Reason::QueueRate { queue, count, per });
+            to.extend(rate);
+        }
         if waiting.ahead > 0 {
             to.push(Reason::Ahead { jobs: waiting.ahead });
         }
@@ -334,10 +349,8 @@ impl View {
         }
     }
 
-    fn queue_limit(&self, job: &JobRecord, limits: &[LimitRecord]) -> Option<Reason> {
-        let target = LimitTarget::Queue(job.queue.clone());
-        let limit = limits.iter().find(|limit| limit.target == target)?;
-        let concurrency = limit.rule.concurrency?;
+    fn queue_limit(&self, job: &JobRecord, rule: &LimitRule) -> Option<Reason> {
+        let concurrency = rule.concurrency?;
         let running = self.queue(job)?.states.get(&StateName::Processing).copied().unwrap_or(0);
         let full = running >= u64::from(concurrency);
         full.then(|| Reason::QueueLimit { queue: job.queue.clone(), concurrency })
@@ -348,12 +361,26 @@ impl View {
         &self,
         storage: &dyn Storage,
         reasons: &[Reason],
+        limits: &[LimitRecord],
     ) -> Result<Option<Estimate>, StorageError> {
+        let ahead = |reason: &Reason| match reason {
+            Reason::Ahead { jobs } => Some(*jobs),
+            _ => None,
+        };
+        let ahead = reasons.iter().find_map(ahead).unwrap_or(0);
         let mut before = 0;
         for reason in reasons {
             match reason {
-                Reason::RateUsed { next_at, .. } => {
-                    return Ok(Some(Estimate { at: *next_at, basis: Basis::Rate }));
+                Reason::RateUsed { key, next_at } => {
+                    let rate = limit_of(key).and_then(|target| rule_of(limits, &target)?.rate);
+                    let turns =
+                        rate.map_or(Duration::ZERO, |rate| windows(rate.count, rate.per, ahead));
+                    let at = next_at.saturating_add(turns);
+                    return Ok(Some(Estimate { at, basis: Basis::Rate }));
+                }
+                Reason::QueueRate { count, per, .. } => {
+                    let at = self.now.saturating_add(windows(*count, *per, ahead));
+                    return Ok(Some(Estimate { at, basis: Basis::Rate }));
                 }
                 Reason::Ahead { jobs } => before += jobs,
                 Reason::AllBusy { .. } => before += 1,
@@ -375,6 +402,25 @@ impl View {
         let at = self.now.saturating_add(wait);
         Ok(Some(Estimate { at, basis: Basis::Pace }))
     }
+}
+
+/// The rule of a target.
+fn rule_of<'a>(limits: &'a [LimitRecord], target: &LimitTarget) -> Option<&'a LimitRule> {
+    limits.iter().find(|limit| limit.target == *target).map(|limit| &limit.rule)
+}
+
+/// Whose key this is.
+fn limit_of(key: &str) -> Option<LimitTarget> {
+    match key.strip_prefix("kind ") {
+        Some(kind) => Some(LimitTarget::Kind(KindName::stored(kind.to_owned()))),
+        None => LimitName::new(key.split(':').next()?).ok().map(LimitTarget::Named),
+    }
+}
+
+/// How long the windows are that those ahead fill.
+fn windows(count: u32, per: Duration, ahead: u64) -> Duration {
+    let full = u32::try_from(ahead / u64::from(count.max(1))).unwrap_or(u32::MAX);
+    per.saturating_mul(full).min(LONGEST_ESTIMATE)
 }
 
 /// What is estimated to be later than this is not worth another number.
@@ -428,6 +474,18 @@ async fn batches(
         next = record.parent;
     }
     Ok(())
+}
+
+/// Why a job waits for an instant.
+fn why_then(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Created | Cause::Continued => "it was scheduled for then",
+        Cause::Retried => "it failed, and is tried again then",
+        Cause::Snoozed => "it asked to run again then",
+        Cause::Parked => "a server that had no handler of its kind put it off",
+        Cause::Rescheduled => "it was rescheduled",
+        _ => "its time has not come",
+    }
 }
 
 fn end(state: &JobState) -> Reason {
@@ -485,7 +543,7 @@ impl fmt::Display for Reason {
                 write!(f, "server `{server}`, which ran it, is gone; it runs again soon")
             }
             Reason::Instant { run_at, cause } => {
-                write!(f, "it waits until {run_at}: it was {cause}")
+                write!(f, "it waits until {run_at}: {}", why_then(*cause))
             }
             Reason::Due { run_at } => {
                 write!(
@@ -542,6 +600,12 @@ impl fmt::Display for Reason {
                     Jobs(u64::from(*concurrency))
                 )
             }
+            Reason::QueueRate { queue, count, per } => write!(
+                f,
+                "queue `{queue}` starts at most {} in {}",
+                Jobs(u64::from(*count)),
+                portfire_cron::duration::words(*per)
+            ),
             Reason::Ahead { jobs } => write!(f, "{} come before it", Jobs(*jobs)),
             Reason::AllBusy { workers } => {
                 write!(f, "all {workers} workers that take its queue are busy")

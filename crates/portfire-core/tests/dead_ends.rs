@@ -8,10 +8,10 @@ use portfire_core::explain::{Basis, Explanation, Reason};
 use portfire_core::problems::Problem;
 use portfire_core::{
     Action, BatchChange, BatchId, BatchState, Cause, ClaimRequest, ClaimedJob, Client,
-    CycleRequest, Dependency, Finish, JobId, Json, KindName, LimitName, LimitRule, LimitTarget,
-    LimitUse, ManualClock, MemoryStorage, Monitor, NewBatch, NewJob, NewRecurring, NewServer,
-    Outcome, QueueName, RecurringChange, RecurringId, Schedule, ServerId, StateName, Storage,
-    Window,
+    CycleRequest, Dependency, ErrorRecord, Finish, JobId, Json, KindName, LimitName, LimitRule,
+    LimitTarget, LimitUse, ManualClock, MemoryStorage, Monitor, NewBatch, NewJob, NewRecurring,
+    NewServer, Outcome, QueueName, RecurringChange, RecurringId, Schedule, ServerId, StateName,
+    Storage, Window,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -360,6 +360,47 @@ fn a_used_rate_is_told_with_the_instant_at_which_it_allows_the_next() {
     };
     let start = told.start.unwrap();
     assert_eq!((start.at, start.basis), (next_at, Basis::Rate));
+    // The next but two starts two windows later.
+    let third = (0..2).map(|_| stage.create(|_| ())).last().unwrap();
+    let told = stage.explain(third);
+    assert_eq!(told.reasons[1], Reason::Ahead { jobs: 2 });
+    assert_eq!(told.start.unwrap().at, next_at.saturating_add(120 * SECOND));
+}
+
+#[test]
+fn the_rate_of_a_queue_is_told_with_the_windows_that_those_ahead_fill() {
+    let stage = Stage::new();
+    stage.announce("a", "default", &["work"], 4);
+    let target = LimitTarget::Queue(QueueName::DEFAULT);
+    let rule = LimitRule::rate(2, 60 * SECOND, Window::Fixed);
+    block_on(stage.storage.set_limit(target, Some(rule))).unwrap();
+    let jobs: Vec<JobId> = (0..6).map(|_| stage.create(|_| ())).collect();
+    assert_eq!(stage.cycle("a", Vec::new(), 4).len(), 2);
+    let (queue, now) = (QueueName::DEFAULT, block_on(stage.storage.now()).unwrap());
+    let rate = Reason::QueueRate { queue, count: 2, per: 60 * SECOND };
+    assert_eq!(rate.to_string(), "queue `default` starts at most 2 jobs in 1m");
+    assert_eq!(stage.reasons(jobs[2]), [rate.clone()]);
+    let told = stage.explain(jobs[5]);
+    assert_eq!(told.reasons, [rate, Reason::Ahead { jobs: 3 }]);
+    let start = told.start.unwrap();
+    assert_eq!((start.at, start.basis), (now.saturating_add(60 * SECOND), Basis::Rate));
+}
+
+#[test]
+fn a_job_that_waits_for_an_instant_says_why() {
+    let stage = Stage::new();
+    stage.announce("a", "default", &["work"], 1);
+    let job = stage.create(|job| job.when = (10 * SECOND).into());
+    let text = stage.explain(job).to_string();
+    assert!(text.contains(": it was scheduled for then"), "{text}");
+    stage.clock.advance(11 * SECOND);
+    block_on(stage.storage.promote(10)).unwrap();
+    let claimed = stage.cycle("a", Vec::new(), 1);
+    let outcome = Outcome::Retry { delay: SECOND, error: ErrorRecord::new("error", "no") };
+    let finish = Finish { claim: claimed[0].claim, outcome, duration: SECOND };
+    stage.cycle("a", vec![finish], 0);
+    let text = stage.explain(job).to_string();
+    assert!(text.contains(": it failed, and is tried again then"), "{text}");
 }
 
 #[test]

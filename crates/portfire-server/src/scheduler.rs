@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portfire_core::recurring::plan;
-use portfire_core::{BoxError, Fire, FireAction, Fired, RecurringId, RecurringRecord, Wakeups};
+use portfire_core::{
+    BoxError, DueRecurring, Fire, FireAction, Fired, Misfire, RecurringId, RecurringRecord, Wakeups,
+};
 
 use crate::core::Core;
 use crate::meters::Call;
@@ -17,6 +19,11 @@ use crate::service::Service;
 
 /// Recurring jobs in one pass: bounds how long other writers wait for it.
 const FIRE_MAX: u32 = 1_000;
+
+/// Runs in one pass besides the first of each recurring job. Those of `Misfire::All` are a thousand each
+/// after a long time without a server; what is over it waits for the next pass, and those that are in time
+/// do not wait for it.
+const MADE_UP_MAX: usize = 1_000;
 
 /// Most faults that are remembered, so that each is logged once.
 const FAULTS_KEPT: usize = 1_000;
@@ -36,10 +43,11 @@ impl Scheduler {
         Scheduler { core, wakeups, faults: BTreeMap::new() }
     }
 
-    async fn fire(&mut self, due: &[RecurringRecord], plans: Vec<Fire>) -> Result<(), BoxError> {
-        let fired = self.core.ask(Call::Fire, self.core.storage.fire(plans.clone())).await?;
+    async fn fire(&mut self, planned: Vec<(&RecurringRecord, Fire)>) -> Result<(), BoxError> {
+        let plans = planned.iter().map(|(_, plan)| plan.clone()).collect();
+        let fired = self.core.ask(Call::Fire, self.core.storage.fire(plans)).await?;
         let mut jobs = 0;
-        for ((record, plan), fired) in due.iter().zip(&plans).zip(&fired) {
+        for ((record, plan), fired) in planned.iter().zip(&fired) {
             let Fired::Applied { jobs: created } = fired else { continue };
             jobs += created.len();
             match &plan.action {
@@ -69,6 +77,23 @@ impl Scheduler {
     }
 }
 
+/// What to do in one pass about what is due.
+fn plans(due: &DueRecurring) -> Vec<(&RecurringRecord, Fire)> {
+    let mut made_up = 0;
+    let mut planned = Vec::with_capacity(due.due.len());
+    for record in &due.due {
+        if record.definition.misfire == Misfire::All && made_up >= MADE_UP_MAX {
+            continue;
+        }
+        let plan = plan(record, due.now);
+        if let FireAction::Run { planned, .. } = &plan.action {
+            made_up += planned.len().saturating_sub(1);
+        }
+        planned.push((record, plan));
+    }
+    planned
+}
+
 impl Service for Scheduler {
     fn name(&self) -> &str {
         "scheduling recurring jobs"
@@ -78,8 +103,12 @@ impl Service for Scheduler {
         let due = self.core.storage.due_recurring(FIRE_MAX);
         let due = self.core.ask(Call::DueRecurring, due).await?;
         if !due.due.is_empty() {
-            let plans = due.due.iter().map(|record| plan(record, due.now)).collect();
-            self.fire(&due.due, plans).await?;
+            let planned = plans(&due);
+            let all = planned.len() == due.due.len();
+            self.fire(planned).await?;
+            if !all {
+                return Ok(Duration::ZERO);
+            }
         }
         let poll_interval = self.core.options.poll_interval;
         Ok(due.next_in.unwrap_or(poll_interval).min(poll_interval))

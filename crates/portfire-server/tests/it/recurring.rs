@@ -192,6 +192,34 @@ fn what_was_missed_while_no_server_ran_is_fired_by_its_rule() {
 }
 
 #[test]
+fn what_was_missed_is_made_up_in_pieces_and_holds_up_nothing_that_is_in_time() {
+    play(|stage| async move {
+        stage.on("tick", |_| async { DONE });
+        for n in 0..20 {
+            let mut definition = every(&format!("r{n}"), SECOND);
+            definition.misfire = portfire_core::Misfire::All;
+            upsert(&stage, definition).await;
+        }
+        upsert(&stage, every("prompt", 190 * SECOND)).await;
+        stage.world.pass(190 * SECOND).await;
+        // Each commit has an instant of its own.
+        stage.storage.all(Op::Fire, Fault::Late(ms(1)));
+        let _server = stage.start().await;
+        stage.world.pass(ms(900)).await;
+        let mut commits: BTreeMap<_, usize> = BTreeMap::new();
+        for n in 0..20 {
+            for run in runs(&stage, &format!("r{n}")).await {
+                *commits.entry(run.fired_at).or_default() += 1;
+            }
+        }
+        assert_eq!(commits.values().sum::<usize>(), 20 * 190);
+        assert!(commits.values().all(|runs| *runs <= 1_200), "{commits:?}");
+        let first = commits.keys().next().copied();
+        assert_eq!(runs(&stage, "prompt").await.first().map(|run| run.fired_at), first);
+    });
+}
+
+#[test]
 fn a_run_that_lasts_is_followed_as_the_overlap_rule_says() {
     play(|stage| async move {
         let world = stage.world.clone();

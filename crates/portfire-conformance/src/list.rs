@@ -588,6 +588,7 @@ macro_rules! __cases {
                 rate_through_a_rescue,
                 rate_of_partitions,
                 rate_of_a_queue_and_of_a_kind,
+                rate_of_a_queue_tells_when_it_goes_on,
                 rate_changed_live,
             }
             recurring {

@@ -230,7 +230,8 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     ///
     /// Before that it goes on with what is left of releases, then of cancelled batches; after it, it moves jobs
     /// whose limit has room to their queues: of a line under a mere concurrency one, under a rate as many as
-    /// may start, without a rule all. Up to `max` in all.
+    /// may start, without a rule all. Up to `max` in all. For a queue whose rate was used up and has something
+    /// left again it gives the work hint; [`next_in`](Promoted::next_in) tells when it will have.
     fn promote(&self, max: u32) -> Answer<'_, Promoted>;
 
     /// Applies explicit changes, each on its own: requeue, delete, reschedule.

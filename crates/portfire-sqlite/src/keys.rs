@@ -195,17 +195,21 @@ pub(crate) fn flush(write: &mut Write<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// When `promote` has to look at the line of a key.
+/// When `promote` has to look at the line of a key, or at a queue whose rate is used up.
 fn wake_at(write: &mut Write<'_>, name: &str) -> Result<Option<i64>, Failure> {
-    if key(write, name)?.waiting == 0 {
+    let (rule, now) = (write.names.rules(write.conn)?.of_key(name), write.now);
+    let key = key(write, name)?;
+    let next_at = rule.and_then(|rule| key.starts.next_at(&rule.rate?, now));
+    let next_at = next_at.map(Timestamp::as_micros);
+    if limits::is_of_queue(name) {
+        return Ok(next_at);
+    }
+    if key.waiting == 0 {
         return Ok(None);
     }
-    let Some(rule) = write.names.rules(write.conn)?.of_key(name) else { return Ok(Some(UNRULED)) };
-    let now = write.now;
-    if let Some(rate) = rule.rate
-        && let Some(next_at) = key(write, name)?.starts.next_at(&rate, now)
-    {
-        return Ok(Some(next_at.as_micros()));
+    let Some(rule) = rule else { return Ok(Some(UNRULED)) };
+    if next_at.is_some() {
+        return Ok(next_at);
     }
     if let Some(most) = rule.concurrency
         && limits::running(write, name)? >= i64::from(most)
@@ -222,7 +226,8 @@ fn forget_at(starts: &RateWindow, rate: Option<Rate>, now: Timestamp) -> Timesta
     last.unwrap_or(now)
 }
 
-/// The keys whose lines `promote` has to look at, by name.
+/// The keys whose lines `promote` has to look at, by name; and those of queues that have something left of
+/// their rate again.
 pub(crate) fn due(write: &mut Write<'_>) -> Result<Vec<String>, Failure> {
     flush(write)?;
     let mut names: Vec<String> = {
@@ -239,7 +244,7 @@ pub(crate) fn due(write: &mut Write<'_>) -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-/// Time until a rate lets someone in a line start; zero when a line has no rule any more.
+/// Time until a rate lets someone start again; zero when a line has no rule any more.
 pub(crate) fn next_in(write: &mut Write<'_>) -> Result<Option<Duration>, Failure> {
     flush(write)?;
     if write.conn.prepare_cached(SELECT_UNRULED)?.exists([])? {

@@ -141,6 +141,11 @@ pub(crate) fn kind_of_key(key: &str) -> Option<KindName> {
     key.strip_prefix(KIND_KEY).map(|kind| KindName::stored(kind.to_owned()))
 }
 
+/// Whether this is the key of a queue, at which nobody stands in line.
+pub(crate) fn is_of_queue(key: &str) -> bool {
+    key.starts_with(QUEUE_KEY)
+}
+
 fn queue_key(queue: &QueueName) -> String {
     format!("{QUEUE_KEY}{queue}")
 }
@@ -324,8 +329,13 @@ pub(crate) fn promote(write: &mut Write<'_>, max: usize) -> Result<usize, Failur
     write.keys.freed.clear();
     let mut left = max;
     for name in keys::due(write)? {
+        if is_of_queue(&name) {
+            // It has something left of its rate again.
+            write.hint_work();
+            continue;
+        }
         if left == 0 {
-            break;
+            continue;
         }
         let room = room(write, &name)?;
         let rule = write.names.rules(write.conn)?.of_key(&name);
@@ -368,9 +378,14 @@ pub(crate) fn take_of(write: &mut Write<'_>, queue: &Queue, claimed: usize) -> R
     let Some(rate) = rule.and_then(|rule| rule.rate).filter(|_| claimed > 0) else {
         return Ok(());
     };
-    let now = write.now;
+    let (now, name) = (write.now, queue_key(&queue.name));
     let count = u32::try_from(claimed).unwrap_or(u32::MAX);
-    keys::change(write, &queue_key(&queue.name), |key| key.starts.take(&rate, now, count))
+    keys::change(write, &name, |key| key.starts.take(&rate, now, count))?;
+    if keys::key(write, &name)?.starts.available(&rate, now) == 0 {
+        // Whoever promotes has to know when there is something left again.
+        write.hint_work();
+    }
+    Ok(())
 }
 
 /// Sets a limit by hand, or removes what was set so.
@@ -420,6 +435,9 @@ fn store(write: &mut Write<'_>, target: i64, name: &str, rule: Rule) -> Result<(
         _ => format!("{KIND_KEY}{name}"),
     };
     keys::look_again(write, &key, rule.in_force())?;
+    if target == QUEUE {
+        keys::change(write, &key, |_| ())?;
+    }
     write.touch();
     write.hint_work();
     Ok(())

@@ -176,6 +176,31 @@ pub async fn rate_of_a_queue_and_of_a_kind(s: Stage) {
     assert_eq!(server.claim_from(&["mail"], 10).await.len(), 1);
 }
 
+/// Whoever promotes hears when a queue has something left of its rate again, and tells those who claim.
+pub async fn rate_of_a_queue_tells_when_it_goes_on(s: Stage) {
+    let server = s.server_with_lease("a", DAY).await;
+    s.set_limit_of(LimitTarget::Queue(queue("default")), fixed(2, secs(60))).await;
+    to_border(&s, secs(60)).await;
+    let jobs = s.enqueue(3).await;
+    assert_eq!(s.promote().await.next_in, None);
+    let mut wakeups = s.storage().wakeups();
+    assert_eq!(claimed(&server, 10).await, jobs[..2]);
+    s.heard(wakeups.work(), "the rate that is used up").await;
+    s.advance(secs(20)).await;
+    assert_eq!(s.promote().await.next_in, Some(secs(40)));
+    // A rule that changes moves the instant, and one without a rate names none.
+    s.set_limit_of(LimitTarget::Queue(queue("default")), Some(LimitRule::concurrency(9))).await;
+    assert_eq!(s.promote().await.next_in, None);
+    s.set_limit_of(LimitTarget::Queue(queue("default")), fixed(1, secs(60))).await;
+    assert_eq!(s.promote().await.next_in, Some(secs(40)));
+    let mut wakeups = s.storage().wakeups();
+    s.advance(secs(40)).await;
+    let promoted = s.promote().await;
+    assert_eq!((promoted.released, promoted.next_in), (0, None));
+    s.heard(wakeups.work(), "a rate with something left").await;
+    assert_eq!(claimed(&server, 10).await, jobs[2..]);
+}
+
 /// A rate that is lowered, raised or removed counts the starts that there were.
 pub async fn rate_changed_live(s: Stage) {
     let server = s.server_with_lease("a", DAY).await;

@@ -136,6 +136,7 @@ impl Data {
                 self.jobs.know_ages(name);
             }
             let mut room = self.room_in(name).min(cut(wish.max) - claimed.len());
+            let before = claimed.len();
             while room > 0 && passed < RELEASE_MAX {
                 let queue = self.jobs.queues.get(name).filter(|queue| !queue.paused);
                 let Some(number) = queue.and_then(|queue| queue.first(horizon)) else { break };
@@ -146,6 +147,10 @@ impl Data {
                 self.hold(number, server, key);
                 claimed.push(self.jobs.claimed(number));
                 room -= 1;
+            }
+            if claimed.len() > before && self.jobs.limits.is_used_up(name) {
+                // Whoever promotes has to know when there is something left again.
+                self.jobs.hints.work = true;
             }
         }
         self.jobs.hints.work |= passed == RELEASE_MAX;

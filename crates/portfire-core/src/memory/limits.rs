@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::jobs::Number;
 use crate::clock::Timestamp;
 use crate::job::{KindName, QueueName};
-use crate::limit::{KeyRecord, LimitName, LimitRecord, LimitRule, LimitTarget, RateWindow};
+use crate::limit::{KeyRecord, LimitName, LimitRecord, LimitRule, LimitTarget, Rate, RateWindow};
 use crate::monitor::PAGE_MAX;
 use crate::state::JobRecord;
 use crate::ties::Ties;
@@ -26,6 +26,8 @@ pub(super) struct Limits {
     /// The keys with a line.
     lines: BTreeSet<String>,
     starts_of_queues: BTreeMap<QueueName, RateWindow>,
+    /// The queues whose rate was used up since it was last seen to have something left.
+    used_up: BTreeSet<QueueName>,
 }
 
 /// What someone has set and what code declared last.
@@ -101,7 +103,13 @@ impl Limits {
     pub(super) fn set(&mut self, target: LimitTarget, rule: Option<LimitRule>) -> bool {
         match target {
             LimitTarget::Named(limit) => set_in(&mut self.named, limit, rule),
-            LimitTarget::Queue(queue) => set_in(&mut self.queues, queue, rule),
+            LimitTarget::Queue(queue) => {
+                // The next promotion looks whether it is.
+                if self.starts_of_queues.contains_key(&queue) {
+                    self.used_up.insert(queue.clone());
+                }
+                set_in(&mut self.queues, queue, rule);
+            }
             LimitTarget::Kind(kind) => {
                 let first = rule.is_some() && self.tracked.insert(kind.clone());
                 set_in(&mut self.kinds, kind, rule);
@@ -195,9 +203,12 @@ impl Limits {
 
     /// A job was claimed: it takes a slot of each key, and a start of each rate.
     pub(super) fn started(&mut self, number: Number, record: &JobRecord, now: Timestamp) {
-        if let Some(rate) = self.queues.get(&record.queue).and_then(|rules| rules.rule()?.rate) {
+        if let Some(rate) = self.rate_of(&record.queue) {
             let starts = self.starts_of_queues.entry(record.queue.clone()).or_default();
             starts.take(&rate, now, 1);
+            if starts.available(&rate, now) == 0 {
+                self.used_up.insert(record.queue.clone());
+            }
         }
         if self.is_free(record) {
             return;
@@ -276,7 +287,30 @@ impl Limits {
         }
     }
 
-    /// When a promotion can let someone go of whom no running job's end would tell.
+    fn rate_of(&self, queue: &QueueName) -> Option<Rate> {
+        self.queues.get(queue)?.rule()?.rate
+    }
+
+    /// Whether the rate of a queue was used up and is not any more. Says it once.
+    pub(super) fn has_queue_again(&mut self, now: Timestamp) -> bool {
+        let before = self.used_up.len();
+        let mut used_up = std::mem::take(&mut self.used_up);
+        used_up.retain(|queue| self.queue_next_at(queue, now).is_some());
+        self.used_up = used_up;
+        self.used_up.len() < before
+    }
+
+    /// Whether nothing is left of the rate of a queue, as of the last claim from it.
+    pub(super) fn is_used_up(&self, queue: &QueueName) -> bool {
+        self.used_up.contains(queue)
+    }
+
+    fn queue_next_at(&self, queue: &QueueName, now: Timestamp) -> Option<Timestamp> {
+        self.starts_of_queues.get(queue)?.next_at(&self.rate_of(queue)?, now)
+    }
+
+    /// When a promotion can let someone go, or tell that a queue has something left of its rate again, of which
+    /// no running job's end would tell.
     pub(super) fn next_at(&self, now: Timestamp) -> Option<Timestamp> {
         let next = |name: &String| {
             let rule = limiting(self.rule_of(name));
@@ -285,7 +319,9 @@ impl Limits {
             }
             self.keys.get(name)?.next_at(rule, now)
         };
-        self.lines.iter().filter_map(next).min()
+        let queues =
+            self.starts_of_queues.keys().filter_map(|queue| self.queue_next_at(queue, now));
+        self.lines.iter().filter_map(next).chain(queues).min()
     }
 
     /// How many jobs of a queue may be claimed, of which so many run.

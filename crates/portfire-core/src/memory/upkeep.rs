@@ -23,6 +23,7 @@ impl Data {
         // What freed slots allow is done here, and more: also those go on that no end tells of.
         self.freed.clear();
         released += self.let_go(max - released - promoted);
+        self.jobs.hints.work |= self.jobs.limits.has_queue_again(self.now);
         Promoted { promoted: promoted as u32, released: released as u32, next_in: self.next_in() }
     }
 

@@ -180,8 +180,8 @@ pub struct Rate {
 pub enum Window {
     /// One after another, aligned to 1970: each takes its count, so two counts may meet at a border.
     Fixed,
-    /// Any window of this length has at most the count. Starts are remembered by sixteenths of the
-    /// window, rounded to the safe side: a full rate may use up to a sixteenth less than its count.
+    /// Any window of this length has at most the count. Starts in one sixteenth of the window are remembered
+    /// together, as if all were its last: a full rate may use up to a sixteenth less than its count.
     #[default]
     Sliding,
 }
@@ -229,7 +229,8 @@ const PARTS: i64 = 16;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RateWindow {
-    /// Starts by the beginning of their part of time, in microseconds; the oldest first.
+    /// Starts that lay in one part of time: the last of them, in microseconds, and how many; the oldest first.
+    /// It says nothing of how long a part is, because the rule may change.
     parts: Vec<(i64, u32)>,
 }
 
@@ -242,13 +243,14 @@ impl RateWindow {
 
     /// Counts starts, and forgets those that no longer matter.
     pub fn take(&mut self, rate: &Rate, now: Timestamp, count: u32) {
-        let first_counted = horizon(rate, now);
-        self.parts.retain(|&(start, _)| start > first_counted);
-        let width = width(rate);
-        let start = now.as_micros() - now.as_micros().rem_euclid(width);
+        let (horizon, now) = (horizon(rate, now), now.as_micros());
+        self.parts.retain(|&(last, _)| last > horizon);
         match self.parts.last_mut() {
-            Some((last, taken)) if *last >= start => *taken = taken.saturating_add(count),
-            _ => self.parts.push((start, count)),
+            Some((last, taken)) if *last >= beginning(rate, now) => {
+                *last = now.max(*last);
+                *taken = taken.saturating_add(count);
+            }
+            _ => self.parts.push((now, count)),
         }
     }
 
@@ -257,42 +259,42 @@ impl RateWindow {
         if self.available(rate, now) > 0 {
             return None;
         }
-        let leaves = |start: i64| match rate.window {
-            Window::Fixed => start.saturating_add(width(rate)),
-            Window::Sliding => start.saturating_add(width(rate)).saturating_add(micros(rate.per)),
+        let leaves = |last: i64| match rate.window {
+            Window::Fixed => beginning(rate, last).saturating_add(micros(rate.per)),
+            Window::Sliding => last.saturating_add(micros(rate.per)),
         };
         // The count may have been lowered meanwhile: then more than one part has to leave.
         let mut taken: u64 = self.counted(rate, now).map(|&(_, count)| u64::from(count)).sum();
-        for &(start, count) in self.counted(rate, now) {
+        for &(last, count) in self.counted(rate, now) {
             taken -= u64::from(count);
             if taken < u64::from(rate.count) {
-                return Some(Timestamp::from_micros(leaves(start)));
+                return Some(Timestamp::from_micros(leaves(last)));
             }
         }
         None
     }
 
     fn counted(&self, rate: &Rate, now: Timestamp) -> impl Iterator<Item = &(i64, u32)> {
-        let first_counted = horizon(rate, now);
-        self.parts.iter().filter(move |(start, _)| *start > first_counted)
+        let horizon = horizon(rate, now);
+        self.parts.iter().filter(move |(last, _)| *last > horizon)
     }
 }
 
-/// Parts that begin here or earlier no longer count.
+/// Starts at this instant or earlier no longer count.
 fn horizon(rate: &Rate, now: Timestamp) -> i64 {
-    let width = width(rate);
     match rate.window {
-        // The window that `now` lies in begins at or after now - width + 1.
-        Window::Fixed => now.as_micros() - now.as_micros().rem_euclid(width) - 1,
-        Window::Sliding => now.as_micros().saturating_sub(micros(rate.per)).saturating_sub(width),
+        Window::Fixed => beginning(rate, now.as_micros()) - 1,
+        Window::Sliding => now.as_micros().saturating_sub(micros(rate.per)),
     }
 }
 
-fn width(rate: &Rate) -> i64 {
-    match rate.window {
+/// Where the part of time begins that an instant lies in.
+fn beginning(rate: &Rate, at: i64) -> i64 {
+    let width = match rate.window {
         Window::Fixed => micros(rate.per),
         Window::Sliding => (micros(rate.per) / PARTS).max(1),
-    }
+    };
+    at - at.rem_euclid(width)
 }
 
 fn micros(time: Duration) -> i64 {
@@ -326,6 +328,35 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_that_is_lowered_counts_what_started_before() {
+        for window in [Window::Sliding, Window::Fixed] {
+            let mut starts = RateWindow::default();
+            let mut taken: Vec<i64> = Vec::new();
+            let mut now = 0i64;
+            for (count, seconds) in [(9, 3_600), (9, 60), (4, 60), (2, 1)] {
+                let rate = Rate { count, per: Duration::from_secs(seconds), window };
+                for step in 0..500i64 {
+                    let at = Timestamp::from_micros(now);
+                    let take = starts.available(&rate, at).min((step % 3) as u32);
+                    starts.take(&rate, at, take);
+                    taken.extend((0..take).map(|_| now));
+                    let first = match window {
+                        Window::Sliding => now - micros(rate.per) + 1,
+                        Window::Fixed => beginning(&rate, now),
+                    };
+                    let within = taken.iter().filter(|&&start| start >= first).count();
+                    assert!(
+                        take == 0 || within <= count as usize,
+                        "{within} at {now} under {rate:?}"
+                    );
+                    now += (step * 7_919) % (seconds as i64 * 40_000) + 1;
+                }
+            }
+            assert!(taken.len() > 100, "{}", taken.len());
+        }
+    }
+
+    #[test]
     fn a_fixed_rate_takes_its_count_in_each_window() {
         let rate = Rate { count: 3, per: Duration::from_secs(60), window: Window::Fixed };
         let mut window = RateWindow::default();
@@ -344,9 +375,9 @@ mod tests {
         window.take(&rate, at(0.5), 1);
         window.take(&rate, at(5.5), 1);
         let next = window.next_at(&rate, at(6.0)).unwrap();
-        assert_eq!(next, at(17.0));
+        assert_eq!(next, at(16.5));
         assert_eq!(window.available(&rate, next), 1);
-        assert_eq!(window.available(&rate, at(16.9)), 0);
+        assert_eq!(window.available(&rate, at(16.4)), 0);
     }
 
     #[test]

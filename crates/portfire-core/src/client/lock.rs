@@ -48,7 +48,8 @@ impl Lock {
         Lock { wait: wait.into_duration(), ..self }
     }
 
-    /// Takes it, if nobody holds it; `None` when someone does.
+    /// Takes it, if nobody holds it; `None` when someone does. It is held until its
+    /// [release](LockGuard::release) or the end of its lease, also when the guard is dropped.
     ///
     /// # Errors
     /// [`ClientError::Invalid`] for a name or a lease over its bound, [`ClientError::Storage`] when the
@@ -112,8 +113,10 @@ async fn first(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
     .await;
 }
 
-/// A lock that is held. [`release`](Self::release) gives it back; a guard that is dropped is given back
-/// in the background where there is a runtime, else its lease ends it.
+/// A lock that is held. [`release`](Self::release) gives it back.
+///
+/// A guard that is dropped without it is given back in the background when it was taken by `acquire`, in a
+/// runtime. One of [`try_acquire`](Lock::try_acquire) is not: its lease ends it.
 #[must_use = "the lock is held only as long as its guard"]
 pub struct LockGuard {
     client: Client,

@@ -399,6 +399,16 @@ macro_rules! __cases {
                 batch_depth_is_bounded,
                 batches_are_listed,
             }
+            circles {
+                circle_through_a_batch_is_refused,
+                circle_over_several_is_refused,
+                circle_of_a_nested_batch_is_refused,
+                circle_through_other_batches_is_refused,
+                circle_within_a_call_is_refused,
+                circle_is_not_seen_where_there_is_none,
+                circle_after_a_chain_is_found,
+                circle_search_is_bounded,
+            }
             continuations {
                 continue_on_success,
                 continue_not_on_failure_deleted,
@@ -568,6 +578,8 @@ macro_rules! __cases {
             pass {
                 continue_result_passed,
                 continue_large_result_passed,
+                continue_large_result_for_many,
+                continue_large_errors_passed_apart,
                 continue_no_result_passed,
                 continue_error_passed,
                 continue_deletion_passed,

@@ -9,9 +9,8 @@
 //! can, because the batch cannot end before it does. An ended batch takes none, since its callbacks have
 //! gone out without them (Hangfire would reopen it silently).
 //!
-//! A member cannot wait for the end of its own batch: that is refused. A longer circle, such as a member that
-//! waits for a job that waits for the batch, is not looked for, since that would mean to follow all members: it
-//! waits until one of them is deleted or the batch is cancelled.
+//! A member cannot wait for the end of its own batch, nor for a job or batch that waits for it: such a
+//! [circle](crate::circle) is refused when it is about to be closed.
 
 use std::fmt;
 use std::str::FromStr;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -201,9 +202,9 @@ name_traits!(QueueName);
 /// A piece of JSON text: the arguments of a job (an object by parameter name) or its result.
 ///
 /// Always valid UTF-8 and valid JSON, so a raw NUL byte cannot occur; the bytes that were put in
-/// are the bytes that come out.
+/// are the bytes that come out. Cheap to clone, however long it is.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Json(Box<str>);
+pub struct Json(Arc<str>);
 
 impl Json {
     /// Serialises a value.
@@ -213,7 +214,7 @@ impl Json {
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Json, InvalidJob> {
         let text = serde_json::to_string(value)
             .map_err(|error| InvalidJob::Encode { reason: error.to_string() })?;
-        Ok(Json(text.into_boxed_str()))
+        Ok(Json(text.into()))
     }
 
     /// Takes bytes from outside: they must be UTF-8 and one JSON value.
@@ -227,11 +228,11 @@ impl Json {
         })?;
         serde_json::from_str::<&serde_json::value::RawValue>(&text)
             .map_err(|error| InvalidJob::NotJson { reason: error.to_string() })?;
-        Ok(Json(text.into_boxed_str()))
+        Ok(Json(text.into()))
     }
 
     /// Takes a text that was checked when it was stored.
-    pub fn stored(text: impl Into<Box<str>>) -> Json {
+    pub fn stored(text: impl Into<Arc<str>>) -> Json {
         Json(text.into())
     }
 

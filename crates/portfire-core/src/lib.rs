@@ -10,6 +10,7 @@
 
 pub mod batch;
 pub mod call;
+pub mod circle;
 pub mod client;
 pub mod clock;
 pub mod continuation;

@@ -30,6 +30,7 @@
 //!   its line: promotions let those waiters go.
 //! - Of a log those lines are dropped, each on its own, that would bring their attempt over its bound.
 
+mod admission;
 mod attempts;
 mod batches;
 mod changes;

@@ -79,9 +79,8 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     /// Stores batches and jobs, all or none: as [`create`](Self::create), with the batches before the jobs.
     ///
     /// *Dependencies*: a job whose [`after`](crate::Ties::after) is not empty is created `awaiting`. What it
-    /// names must be stored, or stand earlier in this call; so no chain can bite its own tail. (One circle is
-    /// not seen: a member of a batch that waits for a job which waits for the end of that batch. Both stand
-    /// `awaiting` until someone deletes one of them; `explain` names what each waits for.) The parent is
+    /// names must be stored, or stand earlier in this call; so no chain can bite its own tail, and a member
+    /// that would close a [circle](crate::circle) through its batch is refused. The parent is
     /// read in the same commit: of one that has ended already the condition is decided at once, and a job whose
     /// dependencies are all fulfilled is created as if it had none. When the last one is fulfilled later, the
     /// job is released: it enters `enqueued`, or `scheduled` when its [`When`] lies ahead then (a delay counts
@@ -109,7 +108,7 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// As [`create`](Self::create); [`Invalid`](StorageError::Invalid) also for a dependency or a batch
     /// that is not there, for a member of a batch that has ended or was cancelled, for one that waits for its own batch or one
-    /// above that, and for batches in one another
+    /// above that, or for what waits for one of them, and for batches in one another
     /// more than [`BATCH_DEPTH_MAX`](crate::batch::BATCH_DEPTH_MAX) deep: each as things stand when the call comes. A job whose id is stored already is
     /// not looked at further.
     fn create_batches(&self, batches: Vec<NewBatch>, jobs: Vec<NewJob>)

@@ -36,8 +36,21 @@ CREATE TABLE portfire_parent (
     result TEXT,
     error_class TEXT,
     error_message TEXT,
+    passed INTEGER,                 -- where the result and the error stand when they are long
     PRIMARY KEY (seq, place)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX portfire_parent_passed ON portfire_parent (passed) WHERE passed IS NOT NULL;
+
+-- What a job returned or failed with, when it is long: once for all jobs that are told of it.
+CREATE TABLE portfire_passed (
+    passed INTEGER PRIMARY KEY,
+    antecedent INTEGER NOT NULL,
+    revision INTEGER NOT NULL,      -- in which it was ended so
+    result TEXT,
+    error_class TEXT,
+    error_message TEXT
+) STRICT;
+CREATE UNIQUE INDEX portfire_passed_antecedent ON portfire_passed (antecedent, revision);
 
 -- What one commit was too small for: links of what has ended, members of what has started.
 CREATE TABLE portfire_outbox (

@@ -3,15 +3,18 @@
 use std::collections::{HashMap, HashSet};
 
 use portfire_core::batch::BATCH_DEPTH_MAX;
+use portfire_core::circle::Circles;
 use portfire_core::{
-    Antecedent, BatchId, BatchState, Dependency, InvalidJob, JobId, NewBatch, NewJob,
-    ParentOutcome, Progression, StateName,
+    Antecedent, BatchId, BatchState, Dependency, InvalidJob, JobId, NewBatch, NewJob, Progression,
+    StateName,
 };
 use rusqlite::params;
 
 use crate::batches::{self, Batch, state_code};
+use crate::circles::{self, Node};
 use crate::error::Failure;
 use crate::links;
+use crate::outcomes::Outcome;
 use crate::row::{Body, Stand};
 use crate::write::Write;
 
@@ -34,6 +37,7 @@ pub(crate) struct Call {
     instead: HashMap<JobId, JobId>,
     /// Batches of the call, with why those can never start that cannot.
     new_batches: Vec<(i64, Option<String>)>,
+    circles: Circles<Node>,
 }
 
 /// What a new job or batch waits for and belongs to.
@@ -44,7 +48,7 @@ pub(crate) struct Plan {
     pub(crate) start: bool,
     open: Vec<Open>,
     /// How those ended whose outcome is passed on, with their place.
-    outcomes: Vec<(usize, ParentOutcome)>,
+    outcomes: Vec<(usize, Outcome)>,
     /// Why it can never run.
     pub(crate) unmet: Option<String>,
 }
@@ -134,6 +138,7 @@ impl Call {
             plan.start = !batches::get(write, batch)?.has_started();
         }
         self.plan_after(write, &mut plan, job.id, &job.ties.after)?;
+        self.refuse_circle(write, job.id.into(), &plan)?;
         Ok(plan)
     }
 
@@ -146,7 +151,7 @@ impl Call {
         if self.find(write, new.id)?.is_some() {
             return Ok(());
         }
-        let (plan, depth) = self.plan_batch(write, new)?;
+        let (mut plan, depth) = self.plan_batch(write, new)?;
         let number = write.draw();
         let waits = plan.pending();
         let state = match plan.is_awaiting() {
@@ -175,7 +180,7 @@ impl Call {
         if let Some(parent) = plan.batch {
             batches::member_moved(write, parent, None, StateName::Awaiting)?;
         }
-        self.link(write, number, true, &plan)?;
+        self.link(write, number, true, &mut plan)?;
         self.new_batches.push((number, plan.unmet));
         Ok(())
     }
@@ -200,7 +205,22 @@ impl Call {
         }
         let own = JobId::from_bytes(*new.id.as_bytes());
         self.plan_after(write, &mut plan, own, &new.after)?;
+        self.refuse_circle(write, new.id.into(), &plan)?;
         Ok((plan, depth))
+    }
+
+    /// Refuses a member that waits for what waits for its batch.
+    fn refuse_circle(
+        &mut self,
+        write: &mut Write<'_>,
+        member: Antecedent,
+        plan: &Plan,
+    ) -> Result<(), Failure> {
+        if plan.open.is_empty() || plan.batch.is_none() {
+            return Ok(());
+        }
+        let after = plan.open.iter().map(|open| Node::new(open.dependency.on, open.number));
+        circles::refuse(write, &mut self.circles, member, plan.batch, after)
     }
 
     /// The number of a batch that takes another member.
@@ -249,7 +269,7 @@ impl Call {
                 }
                 Some(end) if dependency.pass => {
                     let seq = matches!(on, Antecedent::Job(_)).then_some(number);
-                    let outcome = links::outcome(write.conn, on, seq, end)?;
+                    let outcome = Outcome::of(write.conn, seq, end)?;
                     plan.outcomes.push((place, outcome));
                 }
                 Some(_) => {}
@@ -291,7 +311,7 @@ impl Call {
         write: &mut Write<'_>,
         number: i64,
         is_batch: bool,
-        plan: &Plan,
+        plan: &mut Plan,
     ) -> Result<(), Failure> {
         for Open { number: antecedent, dependency, place, is_followed } in &plan.open {
             links::open(write.conn, *antecedent, number, is_batch, dependency, *place)?;
@@ -305,8 +325,8 @@ impl Call {
                 }
             }
         }
-        for (place, outcome) in plan.outcomes.iter().filter(|_| !is_batch) {
-            links::keep_outcome(write.conn, number, *place, outcome)?;
+        for (place, outcome) in plan.outcomes.iter_mut().filter(|_| !is_batch) {
+            outcome.keep(write.conn, number, *place)?;
         }
         Ok(())
     }

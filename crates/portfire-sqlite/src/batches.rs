@@ -405,7 +405,7 @@ fn remove(write: &mut Write<'_>, number: i64) -> Result<(), Failure> {
 }
 
 /// What a batch waits for, or waited.
-fn waits_for(conn: &Connection, number: i64) -> Result<Vec<Dependency>, Failure> {
+pub(crate) fn waits_for(conn: &Connection, number: i64) -> Result<Vec<Dependency>, Failure> {
     let after: Option<String> =
         conn.prepare_cached(SELECT_AFTER)?.query_row([number], |row| row.get(0))?;
     let Some(text) = after else { return Ok(Vec::new()) };

@@ -133,7 +133,7 @@ impl<'c> Inserts<'c> {
                 }
             }
         }
-        let plan = plan(write, call, job)?;
+        let mut plan = plan(write, call, job)?;
         let run_at = match plan.is_awaiting() {
             true => None,
             false => job.when.resolve(write.now)?,
@@ -188,9 +188,9 @@ impl<'c> Inserts<'c> {
             batches::member_moved(write, batch, None, state)?;
         }
         if state == StateName::Awaiting {
-            wait(write, call, job, seq, &plan)?;
+            wait(write, call, job, seq, &mut plan)?;
         } else {
-            call.link(write, seq, false, &plan)?;
+            call.link(write, seq, false, &mut plan)?;
             write.hint_work();
         }
         Ok(Created { id: job.id, existing: false })
@@ -223,7 +223,7 @@ fn wait(
     call: &mut Call,
     job: &NewJob,
     seq: i64,
-    plan: &Plan,
+    plan: &mut Plan,
 ) -> Result<(), Failure> {
     insert_awaiting(write.conn, seq, plan.pending(), plan.start, job.when)?;
     call.link(write, seq, false, plan)?;

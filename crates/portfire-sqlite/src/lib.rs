@@ -39,6 +39,7 @@ mod batch_pages;
 mod batches;
 mod change;
 mod checkpoint;
+mod circles;
 mod claim;
 mod clean;
 mod connect;
@@ -62,6 +63,7 @@ mod names;
 mod notes;
 mod options;
 mod outbox;
+mod outcomes;
 mod pages;
 #[cfg(test)]
 mod plans;

@@ -1,26 +1,20 @@
 //! Links: who waits for the end of a job or batch, and what that end makes of them.
 
-use portfire_core::{
-    After, Antecedent, BatchId, Dependency, ErrorRecord, Event, JobId, Json, ParentOutcome,
-    StateName, Timestamp,
-};
+use portfire_core::{After, Antecedent, BatchId, Dependency, Event, JobId, StateName, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
+use crate::batches;
 use crate::error::{Failure, corrupt};
 use crate::outbox::{Due, Settled, What};
-use crate::row::{At, Body, Facts, Stand, body_columns, state, transit};
-use crate::write::{Write, code};
-use crate::{batches, history};
+use crate::outcomes::{self, Outcome};
+use crate::row::{At, Body, Facts, Stand, body_columns, transit};
+use crate::write::Write;
 
 const INSERT_LINK: &str = "INSERT INTO portfire_link (antecedent, follower, batch, after, pass, open) \
     VALUES (?1, ?2, ?3, ?4, ?5, 1)";
 const UPDATE_FOLLOWED: &str =
     "UPDATE portfire_job SET followed = 1 WHERE seq = ?1 AND followed = 0";
 const UPDATE_UNFOLLOWED: &str = "UPDATE portfire_job SET followed = 0 WHERE seq = ?1";
-const INSERT_OUTCOME: &str = "INSERT INTO portfire_parent \
-    (seq, place, state, result, error_class, error_message) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-const SELECT_OUTCOMES: &str = "SELECT place, state, result, error_class, error_message \
-    FROM portfire_parent WHERE seq = ?1 ORDER BY place";
 pub(crate) const SELECT_FOLLOWERS: &str = concat!(
     "SELECT l.follower, l.batch, l.after, l.pass, a.pending, a.start, a.delay, a.run_at, ",
     body_columns!(),
@@ -32,12 +26,10 @@ const CLOSE_LINK: &str =
     "UPDATE portfire_link SET open = 0 WHERE antecedent = ?1 AND follower = ?2";
 const UPDATE_PENDING: &str = "UPDATE portfire_awaiting SET pending = ?2, start = ?3 WHERE seq = ?1";
 const SELECT_JOB_ID: &str = "SELECT id FROM portfire_job WHERE seq = ?1";
-const SELECT_RESULT: &str = "SELECT result FROM portfire_result WHERE seq = ?1";
 const SELECT_JOB: &str = "SELECT seq FROM portfire_job WHERE id = ?1";
 const SELECT_BATCH: &str = "SELECT batch FROM portfire_batch WHERE id = ?1";
 const DELETE_LINKS: &str = "DELETE FROM portfire_link WHERE antecedent = ?1";
 const DELETE_LINK: &str = "DELETE FROM portfire_link WHERE antecedent = ?1 AND follower = ?2";
-const DELETE_OUTCOMES: &str = "DELETE FROM portfire_parent WHERE seq = ?1";
 
 /// Makes `follower` wait for an antecedent, which is known to be marked as one.
 pub(crate) fn open(
@@ -64,49 +56,6 @@ pub(crate) fn mark_followed(conn: &Connection, seq: i64) -> rusqlite::Result<()>
 pub(crate) fn mark_unfollowed(conn: &Connection, seq: i64) -> rusqlite::Result<()> {
     conn.prepare_cached(UPDATE_UNFOLLOWED)?.execute([seq])?;
     Ok(())
-}
-
-/// Keeps with a job how something that it waited for has ended.
-pub(crate) fn keep_outcome(
-    conn: &Connection,
-    seq: i64,
-    place: usize,
-    outcome: &ParentOutcome,
-) -> rusqlite::Result<()> {
-    let error = outcome.error.as_ref();
-    conn.prepare_cached(INSERT_OUTCOME)?.execute(params![
-        seq,
-        place as i64,
-        code(outcome.state) as i64,
-        outcome.result.as_ref().map(Json::as_str),
-        error.map(|error| &error.class),
-        error.map(|error| &error.message)
-    ])?;
-    Ok(())
-}
-
-/// How those have ended that a job waited for, as far as it asked; `after` is what it waited for.
-pub(crate) fn outcomes(
-    conn: &Connection,
-    seq: i64,
-    after: &[Dependency],
-) -> rusqlite::Result<Vec<ParentOutcome>> {
-    let mut select = conn.prepare_cached(SELECT_OUTCOMES)?;
-    let mut rows = select.query([seq])?;
-    let mut outcomes = Vec::new();
-    while let Some(row) = rows.next()? {
-        let place: u32 = row.get(0)?;
-        let Some(dependency) = after.get(place as usize) else { continue };
-        let class: Option<String> = row.get(3)?;
-        let message: Option<String> = row.get(4)?;
-        outcomes.push(ParentOutcome {
-            parent: dependency.on,
-            state: state(row.get(1)?),
-            result: row.get::<_, Option<String>>(2)?.map(Json::stored),
-            error: class.zip(message).map(|(class, message)| ErrorRecord { class, message }),
-        });
-    }
-    Ok(outcomes)
 }
 
 /// Someone who waits for an end.
@@ -172,7 +121,7 @@ fn followers(conn: &Connection, due: &Due, limit: usize) -> Result<Vec<Follower>
 struct Ended<'a> {
     due: &'a Due,
     /// Read once, when someone asks.
-    outcome: Option<ParentOutcome>,
+    outcome: Option<Outcome>,
 }
 
 impl Ended<'_> {
@@ -195,8 +144,7 @@ impl Ended<'_> {
             }
             Who::Job(body, stand) if is_met => {
                 if let Some(place) = pass {
-                    let outcome = self.outcome(write)?;
-                    keep_outcome(write.conn, number, place, outcome)?;
+                    self.outcome(write)?.keep(write.conn, number, place)?;
                 }
                 fulfil(write, &body, &stand, false)
             }
@@ -222,42 +170,16 @@ impl Ended<'_> {
         Ok(dependency.unmet_reason(self.state()))
     }
 
-    fn outcome(&mut self, write: &mut Write<'_>) -> Result<&ParentOutcome, Failure> {
+    fn outcome(&mut self, write: &Write<'_>) -> Result<&mut Outcome, Failure> {
         let outcome = match self.outcome.take() {
             Some(outcome) => outcome,
             None => {
-                let parent = self.antecedent(write)?;
-                let seq = matches!(parent, Antecedent::Job(_)).then_some(self.due.number);
-                outcome(write.conn, parent, seq, self.state())?
+                let job = matches!(self.due.what, What::Job(_)).then_some(self.due.number);
+                Outcome::of(write.conn, job, self.state())?
             }
         };
         Ok(self.outcome.insert(outcome))
     }
-}
-
-/// How a parent that ended in this state is told of: with what it returned, or what went wrong, if it is a
-/// job (with this number) and still stands there.
-pub(crate) fn outcome(
-    conn: &Connection,
-    parent: Antecedent,
-    seq: Option<i64>,
-    state: StateName,
-) -> Result<ParentOutcome, Failure> {
-    let mut outcome = ParentOutcome { parent, state, result: None, error: None };
-    let Some(seq) = seq else { return Ok(outcome) };
-    let body = Body::of(conn, seq)?;
-    let stand = Stand::find(conn, &body)?;
-    if stand.standing.state != state {
-        return Ok(outcome);
-    }
-    if state == StateName::Succeeded {
-        let mut select = conn.prepare_cached(SELECT_RESULT)?;
-        let result: Option<String> = select.query_row([seq], |row| row.get(0)).optional()?;
-        outcome.result = result.map(Json::stored);
-    } else {
-        outcome.error = history::last(conn, &body, &stand)?.error;
-    }
-    Ok(outcome)
 }
 
 /// One thing less that a job waits for, perhaps the start of its batch; the last one releases it.
@@ -289,7 +211,7 @@ pub(crate) fn forget(conn: &Connection, body: &Body) -> Result<(), Failure> {
     let Some(ties) = &body.ties else { return Ok(()) };
     forget_waits(conn, body.seq, &ties.after)?;
     if ties.after.iter().any(|dependency| dependency.pass) {
-        conn.prepare_cached(DELETE_OUTCOMES)?.execute([body.seq])?;
+        outcomes::forget(conn, body.seq)?;
     }
     Ok(())
 }
@@ -373,16 +295,12 @@ pub(crate) const STATEMENTS: &[&str] = &[
     INSERT_LINK,
     UPDATE_FOLLOWED,
     UPDATE_UNFOLLOWED,
-    INSERT_OUTCOME,
-    SELECT_OUTCOMES,
     SELECT_FOLLOWERS,
     CLOSE_LINK,
     UPDATE_PENDING,
     SELECT_JOB_ID,
-    SELECT_RESULT,
     SELECT_JOB,
     SELECT_BATCH,
     DELETE_LINKS,
     DELETE_LINK,
-    DELETE_OUTCOMES,
 ];

@@ -216,7 +216,7 @@ pub(crate) fn delete(write: &mut Write<'_>, body: &Body, stand: &Stand) -> Resul
 }
 
 /// The members after a position, by number; whether each is a batch.
-fn members_after(
+pub(crate) fn members_after(
     conn: &Connection,
     batch: i64,
     position: i64,

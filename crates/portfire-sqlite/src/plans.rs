@@ -4,9 +4,9 @@ use rusqlite::Connection;
 
 use crate::migrate::migrations;
 use crate::{
-    admission, batch_pages, batches, change, claim, clean, create, cycle, expiry, history, keys,
-    limits, lines, links, locks, members, monitor, names, notes, outbox, pages, promote, recurring,
-    row, runs, servers, transaction, unique, waiting, write,
+    admission, batch_pages, batches, change, circles, claim, clean, create, cycle, expiry, history,
+    keys, limits, lines, links, locks, members, monitor, names, notes, outbox, outcomes, pages,
+    promote, recurring, row, runs, servers, transaction, unique, waiting, write,
 };
 
 /// Statements that look at a whole table, which is small by its nature.
@@ -42,9 +42,11 @@ fn every_statement_finds_its_rows_by_an_index() {
         links::STATEMENTS,
         members::STATEMENTS,
         outbox::STATEMENTS,
+        outcomes::STATEMENTS,
         unique::STATEMENTS,
         change::STATEMENTS,
         claim::STATEMENTS,
+        circles::STATEMENTS,
         clean::STATEMENTS,
         create::STATEMENTS,
         cycle::STATEMENTS,

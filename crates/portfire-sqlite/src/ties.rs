@@ -10,7 +10,7 @@ use crate::error::{Failure, corrupt};
 use crate::outbox::{Due, What};
 use crate::row::{Body, Facts, Stand};
 use crate::write::Write;
-use crate::{batches, limits, links, outbox, runs, unique};
+use crate::{batches, limits, links, outbox, outcomes, runs, unique};
 
 /// The text that is stored for the ties of a job, its batch left out; `None` when there is nothing else.
 pub(crate) fn encode(ties: &Ties) -> Result<Option<String>, Failure> {
@@ -49,7 +49,7 @@ pub(crate) fn complete(
     if !job.ties.after.iter().any(|dependency| dependency.pass) {
         return Ok(());
     }
-    job.parents = links::outcomes(write.conn, job.claim.locator, &job.ties.after)?;
+    job.parents = outcomes::read(write.conn, job.claim.locator, &job.ties.after)?;
     Ok(())
 }
 

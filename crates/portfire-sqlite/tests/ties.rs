@@ -93,6 +93,43 @@ fn state(storage: &SqliteStorage, number: u32) -> JobState {
 }
 
 #[test]
+fn a_large_result_is_written_once_for_all_who_ask_for_it() {
+    const CHILDREN: u32 = 300;
+    const RESULT_BYTES: usize = 200_000;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    let storage = open(&path);
+    let asks = |child| {
+        let mut child = after(child, 0);
+        child.ties.after = vec![Dependency::on(id(0)).passing()];
+        child
+    };
+    let mut jobs = vec![job(0)];
+    jobs.extend((1..=CHILDREN).map(asks));
+    block_on(storage.create(jobs)).unwrap();
+    let mut worker = Worker::new(&storage, "a");
+    let parent = worker.claim(1);
+    let result = Json::encode(&"x".repeat(RESULT_BYTES)).unwrap();
+    let outcome = Outcome::Succeeded { result: Some(result.clone()) };
+    let finish = Finish { claim: parent[0].claim, outcome, duration: Duration::ZERO };
+    worker.cycle(vec![finish], 0);
+    block_on(storage.create((CHILDREN + 1..=2 * CHILDREN).map(asks).collect())).unwrap();
+    let claimed = worker.claim(2 * CHILDREN);
+    assert_eq!(claimed.len(), 2 * CHILDREN as usize);
+    assert!(claimed.iter().all(|child| child.parents[0].result.as_ref() == Some(&result)));
+
+    let conn = Connection::open(&path).unwrap();
+    let written: i64 = conn
+        .query_row(
+            "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert!(written < 10 * RESULT_BYTES as i64, "{written} bytes are written");
+}
+
+#[test]
 fn no_commit_releases_more_than_its_bound_of_5000_children() {
     const CHILDREN: u32 = 5_000;
     let folder = tempfile::tempdir().unwrap();

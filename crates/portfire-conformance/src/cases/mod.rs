@@ -6,6 +6,7 @@
 pub mod batch_expiry;
 pub mod batches;
 pub mod change;
+pub mod circles;
 pub mod claim;
 pub mod clock;
 pub mod continuations;

@@ -1,6 +1,8 @@
 //! What a parent hands to its continuation: its state, and its result or error.
 
-use portfire_core::{After, Antecedent, Dependency, ParentOutcome, StateName};
+use portfire_core::{
+    After, Antecedent, Dependency, ErrorRecord, Outcome, ParentOutcome, StateName,
+};
 
 use crate::server::{discard, error, failure, result, retry, success};
 use crate::stage::{DAY, Stage, json, secs};
@@ -32,6 +34,52 @@ pub async fn continue_large_result_passed(s: Stage) {
     let claimed = server.claim_job(child).await;
     let passed = claimed.parents[0].result.as_ref().expect("a result");
     assert!(passed.as_str() == text, "a mebibyte comes out as it went in");
+}
+
+/// A large result is there for each that asked for it, also for one that came later, and for the last of them
+/// when the parent and the others have been cleaned.
+pub async fn continue_large_result_for_many(s: Stage) {
+    let server = s.server_with_lease("a", 9 * DAY).await;
+    let parent = s.enqueue_one().await;
+    let asks = || s.new_after([Dependency::on(parent).passing()]);
+    let mut children = vec![asks(), asks()];
+    s.create(children.clone()).await;
+    let text = format!("\"{}\"", "x".repeat(10_000));
+    server.run(parent, result(&text)).await;
+    children.push(asks());
+    s.create(children[2..].to_vec()).await;
+    let last = server.claim_job(children[0].id).await;
+    for child in &children[1..] {
+        let claimed = server.claim_job(child.id).await;
+        assert_eq!(claimed.parents[0].result, Some(json(&text)));
+        server.end(claimed.claim, success()).await;
+    }
+    s.advance(DAY + secs(1)).await;
+    assert_eq!(s.clean(10).await.jobs, 3);
+    server.end(last.claim, retry(0)).await;
+    s.promote().await;
+    let again = server.claim_job(children[0].id).await;
+    assert_eq!(again.parents[0].result, Some(json(&text)));
+}
+
+/// Each end of a parent passes what it was: a large error stays with who asked before the next end.
+pub async fn continue_large_errors_passed_apart(s: Stage) {
+    let server = s.server("a").await;
+    let parent = s.enqueue_one().await;
+    let mut held = Vec::new();
+    for text in ["first ", "second "] {
+        let on = Dependency::on(parent).after(After::Failure).passing();
+        let child = s.create_one(s.new_after([on])).await;
+        let error = ErrorRecord { message: text.repeat(2_000), ..error() };
+        server.run(parent, Outcome::Failed { error: error.clone() }).await;
+        held.push((child, server.claim_job(child).await, error));
+        s.requeue(parent).await;
+    }
+    for (child, claimed, error) in held {
+        server.end(claimed.claim, Outcome::Released).await;
+        let again = server.claim_job(child).await;
+        assert_eq!(again.parents[0].error, Some(error));
+    }
 }
 
 /// A parent that returned nothing passes its state alone.
@@ -129,7 +177,7 @@ pub async fn continue_passes_the_first_end(s: Stage) {
     let held = server.claim_job(child).await;
     s.requeue(parent).await;
     server.run(parent, result("2")).await;
-    server.end(held.claim, portfire_core::Outcome::Released).await;
+    server.end(held.claim, Outcome::Released).await;
     assert_eq!(server.claim_job(child).await.parents[0].result, Some(json("1")));
 }
 

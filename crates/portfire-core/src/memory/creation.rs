@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::Data;
+use super::admission::Check;
 use super::batches::Batch;
 use super::entries::Facts;
 use super::jobs::Number;
-use crate::batch::{BATCH_DEPTH_MAX, BatchId, BatchRecord, BatchState, NewBatch, Progression};
+use crate::batch::{BatchRecord, BatchState, NewBatch, Progression};
 use crate::clock::Timestamp;
 use crate::continuation::{Antecedent, Dependency, ParentOutcome};
 use crate::error::StorageError;
@@ -32,8 +33,7 @@ impl Data {
             job.validate(limits)?;
             job.when.resolve(self.now)?;
         }
-        Check { data: self, batches: BTreeMap::new(), jobs: BTreeMap::new() }
-            .check(&batches, &jobs)?;
+        Check::new(self).check(&batches, &jobs)?;
 
         self.emptied = Some(Vec::new());
         let new: Vec<_> = batches.into_iter().filter_map(|batch| self.store_batch(batch)).collect();
@@ -251,117 +251,4 @@ fn replace_rejected(after: &mut Vec<Dependency>, rejected: &BTreeMap<JobId, JobI
     }
     let mut seen = std::collections::BTreeSet::new();
     after.retain(|dependency| seen.insert(dependency.on));
-}
-
-/// What a call may name: what is stored when it comes, and what stands earlier in it.
-struct Check<'a> {
-    data: &'a Data,
-    /// The new batches so far, with their parents and depths.
-    batches: BTreeMap<BatchId, (Option<BatchId>, usize)>,
-    jobs: BTreeMap<JobId, &'a NewJob>,
-}
-
-impl<'a> Check<'a> {
-    fn check(mut self, batches: &[NewBatch], jobs: &'a [NewJob]) -> Result<(), StorageError> {
-        for batch in batches {
-            if self.data.batches.find(batch.id).is_none() && !self.batches.contains_key(&batch.id) {
-                self.check_batch(batch)?;
-            }
-        }
-        for job in jobs {
-            let known = match self.data.jobs.find(job.id) {
-                Some(number) => {
-                    let stored = &self.data.jobs[number].record;
-                    Some((&stored.kind, &stored.args))
-                }
-                None => self.jobs.get(&job.id).map(|earlier| (&earlier.kind, &earlier.args)),
-            };
-            if known.is_some_and(|known| known != (&job.kind, &job.args)) {
-                return Err(StorageError::IdTaken { job: job.id });
-            }
-            if known.is_none() {
-                self.check_ties(job)?;
-                self.jobs.insert(job.id, job);
-            }
-        }
-        Ok(())
-    }
-
-    fn check_batch(&mut self, batch: &NewBatch) -> Result<(), InvalidJob> {
-        let refuse =
-            |batch, reason: &str| Err(InvalidJob::Batch { batch, reason: reason.to_owned() });
-        let mut depth = 1;
-        if let Some(parent) = batch.parent {
-            self.takes_members(parent)?;
-            depth += self.depth(parent);
-        }
-        if depth > BATCH_DEPTH_MAX {
-            return refuse(batch.id, "batches stand at most 100 deep in one another");
-        }
-        let job = JobId::from_bytes(*batch.id.as_bytes());
-        self.check_antecedents(job, &batch.after, batch.parent)?;
-        self.batches.insert(batch.id, (batch.parent, depth));
-        Ok(())
-    }
-
-    fn check_ties(&self, job: &NewJob) -> Result<(), InvalidJob> {
-        if let Some(batch) = job.ties.batch {
-            self.takes_members(batch)?;
-        }
-        self.check_antecedents(job.id, &job.ties.after, job.ties.batch)
-    }
-
-    /// Whether a job or batch may wait for these, as a member of that batch.
-    fn check_antecedents(
-        &self,
-        job: JobId,
-        after: &[Dependency],
-        member_of: Option<BatchId>,
-    ) -> Result<(), InvalidJob> {
-        for &Dependency { on, .. } in after {
-            let known = match on {
-                Antecedent::Job(parent) => self.jobs.contains_key(&parent),
-                Antecedent::Batch(batch) => self.batches.contains_key(&batch),
-            };
-            if !known && self.data.find_antecedent(on).is_none() {
-                return Err(InvalidJob::NoAntecedent { job, on });
-            }
-            if let Antecedent::Batch(batch) = on
-                && self.stands_in(member_of, batch)
-            {
-                let reason = "a member cannot wait for the end of its own batch".to_owned();
-                return Err(InvalidJob::Batch { batch, reason });
-            }
-        }
-        Ok(())
-    }
-
-    fn takes_members(&self, batch: BatchId) -> Result<(), InvalidJob> {
-        if self.batches.contains_key(&batch) {
-            return Ok(());
-        }
-        let stored = self.data.batches.find(batch).and_then(|n| self.data.batches.get(n));
-        let Some(stored) = stored else { return Err(InvalidJob::NoBatch { batch }) };
-        match stored.record.state {
-            BatchState::Open | BatchState::Awaiting | BatchState::Started => Ok(()),
-            state => Err(InvalidJob::BatchEnded { batch, state: state.as_str() }),
-        }
-    }
-
-    fn depth(&self, batch: BatchId) -> usize {
-        if let Some(&(_, depth)) = self.batches.get(&batch) {
-            return depth;
-        }
-        let stored = self.data.batches.find(batch).and_then(|n| self.data.batches.get(n));
-        stored.map_or(0, |stored| stored.depth)
-    }
-
-    /// Whether this batch, or one that it stands in, is the wanted one.
-    fn stands_in(&self, batch: Option<BatchId>, wanted: BatchId) -> bool {
-        let parent = |batch: BatchId| match self.batches.get(&batch) {
-            Some(&(parent, _)) => parent,
-            None => self.data.batches.get(self.data.batches.find(batch)?)?.record.parent,
-        };
-        std::iter::successors(batch, |&batch| parent(batch)).any(|batch| batch == wanted)
-    }
 }

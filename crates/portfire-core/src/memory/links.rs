@@ -35,6 +35,11 @@ impl Links {
         self.open.get(&antecedent)?.first().copied()
     }
 
+    /// Whether one waits for the other still.
+    pub(super) fn is_open(&self, antecedent: Number, follower: Number) -> bool {
+        self.open.get(&antecedent).is_some_and(|open| open.contains(&follower))
+    }
+
     /// All that wait or waited, in the order of their creation.
     pub(super) fn followers(&self, antecedent: Number) -> impl Iterator<Item = Number> {
         self.followers.get(&antecedent).into_iter().flatten().copied()

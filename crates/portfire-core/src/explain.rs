@@ -606,6 +606,7 @@ impl fmt::Display for Reason {
                 Jobs(u64::from(*count)),
                 portfire_cron::duration::words(*per)
             ),
+            Reason::Ahead { jobs: 1 } => f.write_str("1 job comes before it"),
             Reason::Ahead { jobs } => write!(f, "{} come before it", Jobs(*jobs)),
             Reason::AllBusy { workers } => {
                 write!(f, "all {workers} workers that take its queue are busy")

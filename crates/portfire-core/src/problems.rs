@@ -350,7 +350,10 @@ impl fmt::Display for Problem {
                 "recurring job `{recurring}` was disabled after faults in a row: {reason}; store it anew or resume it"
             ),
             Problem::RecurringFaulty { recurring, reason } => {
-                write!(f, "recurring job `{recurring}` cannot be scheduled: {reason}")
+                write!(
+                    f,
+                    "recurring job `{recurring}` cannot be scheduled, and is tried again: {reason}"
+                )
             }
             Problem::RecurringNeverFires { recurring } => write!(
                 f,
@@ -362,7 +365,7 @@ impl fmt::Display for Problem {
             ),
             Problem::RecurringWithoutHandler { recurring, kind } => write!(
                 f,
-                "recurring job `{recurring}` fires jobs of kind `{kind}`, of which no live server has a handler"
+                "recurring job `{recurring}` fires jobs of kind `{kind}`, of which no live server has a handler: deploy one that has, or remove the recurring job"
             ),
             Problem::BatchOpen { batch, description, created_at } => write!(
                 f,

@@ -364,6 +364,7 @@ fn a_used_rate_is_told_with_the_instant_at_which_it_allows_the_next() {
     let third = (0..2).map(|_| stage.create(|_| ())).last().unwrap();
     let told = stage.explain(third);
     assert_eq!(told.reasons[1], Reason::Ahead { jobs: 2 });
+    assert_eq!(Reason::Ahead { jobs: 1 }.to_string(), "1 job comes before it");
     assert_eq!(told.start.unwrap().at, next_at.saturating_add(120 * SECOND));
 }
 

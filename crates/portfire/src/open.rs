@@ -8,7 +8,8 @@ use portfire_core::{MemoryStorage, Storage, StorageError};
 /// - `sqlite://app.db`, `sqlite:app.db`, `sqlite:///var/lib/app.db`: a file, created when it is missing;
 /// - `memory:`: a fresh storage in this process, which forgets everything at its end.
 ///
-/// For settings open the storage itself, as with `portfire::sqlite::SqliteOptions`.
+/// A URL has no settings, and one with a `?` is refused: for them open the storage itself, as with
+/// `portfire::sqlite::SqliteOptions`.
 ///
 /// # Errors
 /// [`StorageError::Unsupported`] for a URL that names no storage, or one that was not compiled in;
@@ -27,6 +28,14 @@ async fn open_sqlite(path: &str) -> Result<Arc<dyn Storage>, StorageError> {
     if path.is_empty() {
         let message = "the URL `sqlite:` names no file: write `sqlite://app.db`, or `memory:` for a storage without one";
         return Err(StorageError::Unsupported(message.to_owned()));
+    }
+    // Paths of Windows may begin so.
+    let shown = path.strip_prefix(r"\\?\").unwrap_or(path);
+    if let Some((file, _)) = shown.split_once('?') {
+        return Err(StorageError::Unsupported(format!(
+            "`sqlite://{file}?…`: no settings are read from a URL: write `sqlite://{file}`, and open the storage by \
+             `portfire::sqlite::SqliteOptions` for settings"
+        )));
     }
     Ok(Arc::new(portfire_sqlite::SqliteStorage::open(path).await?))
 }

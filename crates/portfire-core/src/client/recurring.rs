@@ -161,7 +161,8 @@ impl<C> Recurring<C> {
 
 impl Recurring<Client> {
     /// Stores it, or changes the one of this name. Doing it again changes nothing, so a program does it
-    /// whenever it starts. The next instant moves only when the schedule has changed.
+    /// whenever it starts. The next instant moves only when the schedule has changed; the same one in other
+    /// words has not.
     ///
     /// # Errors
     /// [`ClientError::Invalid`] for a mistake in the call or the schedule: a cron text that cannot be
@@ -172,7 +173,14 @@ impl Recurring<Client> {
     /// Dropping the future leaves it stored or not.
     pub async fn upsert(self) -> Result<Upserted, ClientError> {
         let Recurring { client, definition } = self;
-        Recurring { client: (), definition }.store(&client).await
+        let name = definition.as_ref().map(|definition| definition.id.clone()).ok();
+        let stored = Recurring { client: (), definition }.store(&client).await;
+        stored.map_err(|error| match (error, name) {
+            (ClientError::Invalid(InvalidJob::Schedule { reason }), Some(name)) => {
+                InvalidJob::Schedule { reason: format!("`{name}`: {reason}") }.into()
+            }
+            (error, _) => error,
+        })
     }
 }
 

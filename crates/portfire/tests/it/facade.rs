@@ -30,13 +30,23 @@ async fn a_sqlite_url_opens_a_file() {
 
 #[tokio::test]
 async fn a_url_of_no_storage_is_refused_without_showing_its_secrets() {
-    for url in ["postgres://me:hush@db/app", "app.db", "memory:x", "sqlite:", ""] {
+    for url in
+        ["postgres://me:hush@db/app", "app.db", "memory:x", "sqlite:", "", "sqlite://a.db?key=hush"]
+    {
         let error = portfire::open(url).await.unwrap_err();
         assert!(matches!(error, StorageError::Unsupported(_)), "{url}: {error}");
         let text = error.to_string();
         assert!(!text.contains("hush"), "{text}");
         assert!(text.contains("sqlite://"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_mistake_in_a_schedule_names_the_recurring_job() {
+    let client = Client::new(portfire::open("memory:").await.unwrap());
+    let refused = client.recurring("report", "0 25 * * *", noop()).upsert().await.unwrap_err();
+    let expected = "recurring job: `report`: hour: `25` is out of range";
+    assert!(refused.to_string().starts_with(expected), "{refused}");
 }
 
 /// The only test of the process's global client: the others have one of their thread.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::BoxError;
-use crate::state::ErrorRecord;
+use crate::state::{ErrorRecord, shortened};
 
 /// The error of a handler, with what should happen next.
 ///
@@ -33,6 +33,9 @@ pub struct JobError {
     source: Option<BoxError>,
 }
 
+/// How far the sources of an error are followed: one may be its own source.
+const CHAIN_MAX: usize = 32;
+
 /// What a [`JobError`] asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -52,9 +55,10 @@ pub enum Steer {
 }
 
 impl JobError {
-    /// An error that the job's retry policy decides about, as `?` makes it.
+    /// An error that the job's retry policy decides about, as `?` makes it. What a [`JobError`] that is
+    /// wrapped somewhere in it asks for stays.
     pub fn new<E: Into<BoxError>>(error: E) -> JobError {
-        JobError::steered(Steer::Policy, error)
+        JobError::steered(Steer::Policy, error).found_in_chain()
     }
 
     /// An error that no retry can heal: the job is failed at once.
@@ -72,9 +76,11 @@ impl JobError {
         JobError { steer: Steer::Snooze(wait), class: "snooze".into(), source: None }
     }
 
-    /// No error: the job is not wanted any more and is deleted, with this reason in its history.
+    /// No error: the job is not wanted any more and is deleted, with this reason in its history, cut as the
+    /// message of an error is.
     pub fn discard(reason: impl Into<String>) -> JobError {
-        JobError { steer: Steer::Discard(reason.into()), class: "discard".into(), source: None }
+        let reason = shortened(reason.into());
+        JobError { steer: Steer::Discard(reason), class: "discard".into(), source: None }
     }
 
     /// The same with the class that policies match `only` and `except` against.
@@ -138,8 +144,7 @@ fn write_chain(f: &mut fmt::Formatter<'_>, error: &dyn std::error::Error) -> fmt
     let mut text = error.to_string();
     f.write_str(&text)?;
     let mut source = error.source();
-    // The bound keeps an error that is its own source from filling the memory.
-    for _ in 0..32 {
+    for _ in 0..CHAIN_MAX {
         let Some(inner) = source else { break };
         let next = inner.to_string();
         if !text.contains(&next) {
@@ -166,7 +171,7 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for JobError {
                 source: None,
             };
         }
-        JobError::new(error).found_in_chain()
+        JobError::new(error)
     }
 }
 
@@ -176,7 +181,8 @@ impl JobError {
         let mut error: Option<&(dyn std::error::Error + 'static)> =
             self.source.as_deref().map(|source| source as _);
         let mut found = None;
-        while let Some(inner) = error {
+        for _ in 0..CHAIN_MAX {
+            let Some(inner) = error else { break };
             if let Some(Steering(wrapped)) = inner.downcast_ref::<Steering>() {
                 found = Some((wrapped.steer.clone(), wrapped.class.clone()));
                 break;
@@ -215,7 +221,7 @@ impl IntoJobError for JobError {
 #[diagnostic::do_not_recommend]
 impl<E: Into<BoxError>> IntoJobError for E {
     fn into_job_error(self) -> JobError {
-        JobError::new(self).found_in_chain()
+        JobError::new(self)
     }
 }
 
@@ -326,6 +332,33 @@ mod tests {
         assert_eq!(error.steer(), &Steer::RetryAfter(Duration::from_secs(7)));
         let direct: JobError = JobError::permanent("no").into_error().into();
         assert_eq!(direct.steer(), &Steer::Permanent);
+        let boxed: BoxError = Box::new(Wrapped(Box::new(direct.into_error())));
+        assert_eq!(JobError::new(boxed).steer(), &Steer::Permanent, "as `?` makes it");
+    }
+
+    #[test]
+    fn an_error_that_is_its_own_source_comes_to_an_end() {
+        #[derive(Debug)]
+        struct Circle;
+        impl fmt::Display for Circle {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("around")
+            }
+        }
+        impl std::error::Error for Circle {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                Some(self)
+            }
+        }
+        let error: JobError = Circle.into();
+        assert_eq!((error.steer(), error.to_string().as_str()), (&Steer::Policy, "around"));
+    }
+
+    #[test]
+    fn an_endless_reason_is_cut() {
+        let error = JobError::discard("x".repeat(1 << 20));
+        let Steer::Discard(reason) = error.steer() else { panic!("{error:?}") };
+        assert!(reason.len() <= crate::state::ERROR_BYTES_MAX && reason.ends_with('…'));
     }
 
     #[test]

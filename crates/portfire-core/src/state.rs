@@ -226,14 +226,7 @@ pub struct ErrorRecord {
 impl ErrorRecord {
     /// An error of this class; an overlong message is cut at a character border.
     pub fn new(class: impl Into<String>, message: impl Into<String>) -> ErrorRecord {
-        let mut message = message.into();
-        if message.len() > ERROR_BYTES_MAX {
-            let most = ERROR_BYTES_MAX - '…'.len_utf8();
-            let end = (0..=most).rev().find(|&end| message.is_char_boundary(end)).unwrap_or(0);
-            message.truncate(end);
-            message.push('…');
-        }
-        ErrorRecord { class: class.into(), message }
+        ErrorRecord { class: class.into(), message: shortened(message.into()) }
     }
 
     /// The error of a job that is given up because its servers died under it once too often;
@@ -244,6 +237,17 @@ impl ErrorRecord {
         );
         ErrorRecord::new("poison", message)
     }
+}
+
+/// A text of at most [`ERROR_BYTES_MAX`] bytes, cut at a character border.
+pub(crate) fn shortened(mut text: String) -> String {
+    if text.len() > ERROR_BYTES_MAX {
+        let most = ERROR_BYTES_MAX - '…'.len_utf8();
+        let end = (0..=most).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 impl fmt::Display for ErrorRecord {

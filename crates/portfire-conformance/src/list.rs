@@ -512,6 +512,7 @@ macro_rules! __cases {
                 notes_come_before_the_finish,
                 notes_fenced,
                 notes_fenced_each_on_its_own,
+                notes_after_its_own_finish,
                 notes_piece_once,
                 notes_of_a_repeated_cycle,
                 notes_of_several_pieces,

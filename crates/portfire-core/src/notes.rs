@@ -104,7 +104,8 @@ impl Notes {
 /// Notes with the right to write them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Annotation {
-    /// The attempt that speaks. One that no longer holds its job is not heard.
+    /// The attempt that speaks. It is heard while it holds its job, and after its own finish for as long as
+    /// the job stands where that has put it.
     pub claim: Claim,
     /// What it says.
     pub notes: Notes,

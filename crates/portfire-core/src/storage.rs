@@ -197,8 +197,10 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     /// child released. An attempt that something else ended (a release by [`retire`](Self::retire), a
     /// rescue, a deletion) bears no attempt number in the history.
     ///
-    /// *Notes* are taken down before the finishes, each fenced as a finish is and silently dropped when it
-    /// no longer holds; a [piece](crate::notes::Notes::piece) that is there already is passed over.
+    /// *Notes* are taken down before the finishes, each fenced as a finish is: of an attempt that holds the
+    /// job, or whose own finish the job still stands where it was put by (what is said after a handler has
+    /// completed its job in its own transaction). Others are silently dropped. A
+    /// [piece](crate::notes::Notes::piece) that is there already is passed over.
     ///
     /// *Claiming*: takes up to [`ClaimRequest::max`] jobs that are `enqueued` in the named queues: the queues
     /// in the order given, in a queue the higher priority first, in a priority the earlier place first. Jobs

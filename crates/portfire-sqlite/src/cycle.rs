@@ -27,7 +27,7 @@ pub(crate) const SELECT_HELD: &str = concat!(
 /// Records what a server finished, and claims more for it.
 pub(crate) fn cycle(write: &mut Write<'_>, request: &CycleRequest) -> Result<Cycle, Failure> {
     let server = alive(write.conn, &request.server)?;
-    let mut speakers = annotate(write, server, &request.notes)?;
+    let mut speakers = annotate(write, &request.server, server, &request.notes)?;
     let mut verdicts = Vec::with_capacity(request.finished.len());
     for done in &request.finished {
         let found = match speakers.remove(&done.claim.job) {
@@ -53,6 +53,7 @@ pub(crate) fn cycle(write: &mut Write<'_>, request: &CycleRequest) -> Result<Cyc
 /// Takes down what running jobs say. Answers where they stand, for the finishes that follow.
 pub(crate) fn annotate(
     write: &mut Write<'_>,
+    id: &ServerId,
     server: i64,
     annotations: &[Annotation],
 ) -> Result<HashMap<JobId, (Body, Stand)>, Failure> {
@@ -63,7 +64,9 @@ pub(crate) fn annotate(
             None => find(write, *claim)?,
         };
         let Some((body, stand)) = found else { continue };
-        if is_held(&stand, server, claim.attempt) {
+        if is_held(&stand, server, claim.attempt)
+            || history::stands_where_finished(write.conn, &body, &stand, id, claim.attempt)?
+        {
             notes::annotate(write, body.seq, claim.attempt, notes)?;
         }
         speakers.insert(claim.job, (body, stand));

@@ -5,6 +5,8 @@ use std::path::Path;
 use portfire_core::{Cursor, InvalidJob, StorageError};
 use rusqlite::ErrorCode;
 
+use crate::turns::Held;
+
 /// Why an operation did not do what it was asked.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -21,6 +23,8 @@ pub(crate) enum Lost {
     Sql(rusqlite::Error),
     /// Something is stored that this version does not write.
     Corrupt(String),
+    /// A running job's transaction was open for too long.
+    Waited(Held),
 }
 
 impl From<StorageError> for Failure {
@@ -38,6 +42,12 @@ impl From<InvalidJob> for Failure {
 impl From<rusqlite::Error> for Failure {
     fn from(error: rusqlite::Error) -> Failure {
         Failure::Lost(Lost::Sql(error))
+    }
+}
+
+impl From<Held> for Lost {
+    fn from(held: Held) -> Lost {
+        Lost::Waited(held)
     }
 }
 
@@ -71,13 +81,25 @@ impl Lost {
         match self {
             Lost::Sql(error) => storage_error(error, path),
             Lost::Corrupt(what) => StorageError::Corrupt(format!("{}: {what}", path.display())),
+            Lost::Waited(Held { job, waited }) => {
+                let path = path.display();
+                let whose = job.map_or_else(|| "a job".to_owned(), |job| format!("job {job}"));
+                StorageError::unavailable(format!(
+                    "{path}: the transaction of {whose} has been open for more than {waited:?}, and everything \
+                     that writes waits for it; keep it short, and enqueue through it while it is open"
+                ))
+            }
         }
     }
 
     /// Whether doing the operations again, each on its own, is safe and sensible: it was something
     /// about one of them, and nothing is left of the transaction.
     pub(crate) fn is_about_one(&self) -> bool {
-        let Lost::Sql(error) = self else { return true };
+        let error = match self {
+            Lost::Sql(error) => error,
+            Lost::Corrupt(_) => return true,
+            Lost::Waited(_) => return false,
+        };
         !matches!(
             error.sqlite_error_code(),
             Some(
@@ -134,6 +156,9 @@ pub(crate) fn storage_error(error: &rusqlite::Error, path: &Path) -> StorageErro
             | ErrorCode::FileLockingProtocolFailed
             | ErrorCode::SchemaChanged,
         ) => StorageError::unavailable(text),
+        Some(ErrorCode::DatabaseCorrupt) => StorageError::Corrupt(format!(
+            "{text}; restore a copy, or save what can be read with `sqlite3 {at} .recover`"
+        )),
         _ => StorageError::Corrupt(text),
     }
 }

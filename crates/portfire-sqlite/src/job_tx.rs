@@ -27,10 +27,11 @@ use crate::error::{Failure, storage_error};
 use crate::options::{SqliteOptions, StorageClock};
 use crate::row::At;
 use crate::servers::alive;
+use crate::turns::Turn;
 use crate::write::{Book, Write};
 use crate::{SqliteStorage, UNANSWERED, ties};
 
-/// Threads that are kept for the next transaction. One transaction writes at a time, so few are needed.
+/// Threads that are kept for the next transaction. One transaction is open at a time, so few are needed.
 const KEPT: usize = 2;
 
 /// A transaction of a running job's handler, on the file that holds the job.
@@ -60,6 +61,8 @@ const KEPT: usize = 2;
 pub struct JobTransaction {
     /// Taken when it ends.
     hand: Option<Hand>,
+    /// Goes on to the next when the transaction has ended.
+    turn: Option<Turn>,
     storage: SqliteStorage,
     claim: Claim,
     server: ServerId,
@@ -67,11 +70,13 @@ pub struct JobTransaction {
 
 impl SqliteStorage {
     /// Begins a transaction in which the holder of this claim writes its own tables and completes its
-    /// job. It waits for its turn as every write does.
+    /// job. The transactions of one storage have their turns in the order in which they asked, however
+    /// long that takes.
     ///
     /// # Errors
-    /// [`Unavailable`](StorageError::Unavailable) when others have kept the file locked for the
-    /// [busy timeout](SqliteOptions::busy_timeout); [`Closed`](StorageError::Closed) after
+    /// [`Unsupported`](StorageError::Unsupported) when this attempt has one open already, which it would
+    /// wait for; [`Unavailable`](StorageError::Unavailable) when other processes have kept the file locked
+    /// for the [busy timeout](SqliteOptions::busy_timeout); [`Closed`](StorageError::Closed) after
     /// [`close`](Self::close).
     ///
     /// # Cancel safety
@@ -81,10 +86,11 @@ impl SqliteStorage {
         claim: Claim,
         server: ServerId,
     ) -> Result<JobTransaction, StorageError> {
-        let hand = self.inner.hands.take(&self.inner.running)?;
+        let turn = Some(self.inner.turns.of_job(claim).await?);
+        let hand = Some(self.inner.hands.take(&self.inner.running)?);
         let storage = self.clone();
         // From here on a drop rolls back and gives the thread back.
-        let mut transaction = JobTransaction { hand: Some(hand), storage, claim, server };
+        let mut transaction = JobTransaction { hand, turn, storage, claim, server };
         transaction.ask(Desk::begin).await??;
         Ok(transaction)
     }
@@ -133,8 +139,8 @@ impl JobTransaction {
     }
 
     /// Takes down what the job says about itself, when the transaction commits: what it has said and the
-    /// server has not sent yet would come too late after [`complete`](Self::complete). Of a job that is no
-    /// longer held under this claim nothing is taken down.
+    /// server has not sent yet would be lost with the server after [`complete`](Self::complete). Of a job that is
+    /// no longer held under this claim nothing is taken down.
     ///
     /// # Errors
     /// [`ServerGone`](StorageError::ServerGone) when the server was declared dead. As [`run`](Self::run).
@@ -196,11 +202,16 @@ impl JobTransaction {
 impl Drop for JobTransaction {
     fn drop(&mut self) {
         let Some(hand) = self.hand.take() else { return };
+        let turn = self.turn.take();
+        if let Some(turn) = &turn {
+            turn.ends();
+        }
         // After an end there is nothing to roll back.
-        let end: Command = Box::new(|desk| {
+        let end: Command = Box::new(move |desk| {
             if let Ok(desk) = desk {
                 desk.rollback();
             }
+            drop(turn);
         });
         if hand.commands.send(end).is_ok() {
             self.storage.inner.hands.keep(hand);
@@ -398,7 +409,7 @@ impl Desk {
         self.must_be_open()?;
         self.write(|write| {
             let number = alive(write.conn, server)?;
-            annotate(write, number, &[said]).map(drop)
+            annotate(write, server, number, &[said]).map(drop)
         })
     }
 

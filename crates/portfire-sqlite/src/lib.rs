@@ -76,6 +76,7 @@ mod runs;
 mod servers;
 mod ties;
 mod transaction;
+mod turns;
 mod unique;
 mod waiting;
 mod wakeup;
@@ -112,6 +113,7 @@ use inbox::{Inbox, Line};
 use job_tx::Hands;
 use options::StorageClock;
 use reader::Readers;
+use turns::Turns;
 use write::Write;
 use writer::Writer;
 
@@ -129,6 +131,7 @@ struct Inner {
     inbox: Arc<Inbox>,
     readers: Readers,
     hands: Hands,
+    turns: Arc<Turns>,
     hub: Arc<WakeupHub>,
     clock: Arc<StorageClock>,
     info: StorageInfo,
@@ -187,12 +190,14 @@ impl SqliteStorage {
         let inbox = Arc::new(Inbox::new());
         let hub = Arc::new(WakeupHub::default());
         let clock = Arc::new(StorageClock::new(options.clock.clone()));
+        let turns = Arc::new(Turns::default());
         let parts = (Arc::clone(&inbox), Arc::clone(&hub), Arc::clone(&clock));
+        let of_writer = Arc::clone(&turns);
         let hands = Hands::new(options.clone(), Arc::clone(&hub), Arc::clone(&clock));
         // The connection is opened on the thread that uses it, which also keeps the caller's free.
         let serve = move || {
             let _keep = keep;
-            match Writer::open(&options, parts.0, parts.1, parts.2) {
+            match Writer::open(&options, parts.0, parts.1, parts.2, of_writer) {
                 Ok(writer) => {
                     if opened.send(Ok(())).is_ok() {
                         writer.run();
@@ -207,7 +212,7 @@ impl SqliteStorage {
             .map_err(StorageError::unavailable)?;
         ready.await.unwrap_or(Err(StorageError::Closed))?;
         let writer = writer.thread().id();
-        let inner = Inner { path, inbox, readers, hands, hub, clock, info, writer, running };
+        let inner = Inner { path, inbox, readers, hands, turns, hub, clock, info, writer, running };
         Ok(SqliteStorage { inner: Arc::new(inner) })
     }
 

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use portfire_core::{Limits, Retention, StorageError, WakeupHub};
 use rusqlite::Connection;
@@ -17,6 +18,7 @@ use crate::error::{Failure, Lost, storage_error};
 use crate::inbox::{Durability, Inbox, LastOut, Operation, Woken};
 use crate::options::{SqliteOptions, StorageClock};
 use crate::process::Process;
+use crate::turns::Turns;
 use crate::wakeup::Foreign;
 use crate::write::{Book, Write};
 
@@ -32,6 +34,9 @@ pub(crate) struct Writer {
     disk: Disk,
     process: Process,
     checkpointer: Checkpointer,
+    turns: Arc<Turns>,
+    /// How long it waits for a transaction of a running job.
+    patience: Duration,
 }
 
 impl Writer {
@@ -41,6 +46,7 @@ impl Writer {
         inbox: Arc<Inbox>,
         hub: Arc<WakeupHub>,
         clock: Arc<StorageClock>,
+        turns: Arc<Turns>,
     ) -> Result<Writer, StorageError> {
         let conn = open_writer(options)?;
         let disk = Disk::new(&conn, options.synchronous)
@@ -58,6 +64,8 @@ impl Writer {
             disk,
             process: Process::new(&file),
             checkpointer: Checkpointer::new(options),
+            turns,
+            patience: options.busy_timeout,
         })
     }
 
@@ -148,7 +156,8 @@ impl AtWork {
 
     /// Does the operations in one commit. Says whether anything was written.
     fn commit(&mut self, group: &mut [Box<dyn Operation>]) -> Result<bool, Lost> {
-        let Writer { conn, disk, .. } = &mut self.writer;
+        let Writer { conn, disk, turns, patience, .. } = &mut self.writer;
+        let _turn = turns.of_writer(*patience)?;
         disk.prepare(conn, group.iter().any(|op| op.durability() != Durability::Never))?;
         if !conn.is_autocommit() {
             // An earlier rollback failed, as it may on a disk that fails.

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use portfire_core::client::block_on;
 use portfire_core::{
-    Action, Call, Change, ClaimRequest, ClaimedJob, Client, ClientError, CycleRequest, Dependency,
-    Finish, JobFn, JobId, JobState, Json, KindName, LimitName, LimitRule, LimitTarget, LimitUse,
-    Monitor, NewJob, NewServer, Notes, Outcome, QueueName, ServerId, StateName, Storage,
+    Action, Call, Change, Claim, ClaimRequest, ClaimedJob, Client, ClientError, CycleRequest,
+    Dependency, Finish, JobFn, JobId, JobState, Json, KindName, LimitName, LimitRule, LimitTarget,
+    LimitUse, Monitor, NewJob, NewServer, Notes, Outcome, QueueName, ServerId, StateName, Storage,
     StorageError, Verdict,
 };
 use portfire_sqlite::rusqlite::{self, Connection};
-use portfire_sqlite::{JobTransaction, SqliteStorage};
+use portfire_sqlite::{JobTransaction, SqliteOptions, SqliteStorage};
 
 struct Noop;
 
@@ -231,16 +231,60 @@ fn others_wait_for_the_transaction_and_see_what_it_has_done() {
     block_on(s.client.enqueue_in(&mut tx, call("next"))).unwrap();
     let (storage, server) = (s.storage.clone(), s.server.clone());
     let waiting = std::thread::spawn(move || claimed(&storage, &server, 2));
-    let (storage, server, claim) = (s.storage.clone(), s.server.clone(), s.job.claim);
+    let (storage, server) = (s.storage.clone(), s.server.clone());
+    let claim = Claim { attempt: s.job.claim.attempt + 1, ..s.job.claim };
     let second = std::thread::spawn(move || {
         let tx = block_on(storage.begin(claim, server)).unwrap();
         block_on(tx.complete(None)).unwrap()
     });
     assert!(!waiting.is_finished() && !second.is_finished());
     assert_eq!(block_on(tx.complete(None)).unwrap(), Verdict::Applied);
-    assert_eq!(second.join().unwrap(), Verdict::Already);
+    assert_eq!(second.join().unwrap(), Verdict::Fenced);
     // The claim came before or after the commit of the second transaction, which changes nothing.
     assert_eq!(waiting.join().unwrap().len(), 1);
+}
+
+#[test]
+fn whoever_waits_for_a_transaction_in_vain_hears_whose_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let options =
+        SqliteOptions::new(folder.path().join("app.db")).busy_timeout(Duration::from_millis(20));
+    let storage = block_on(options.open()).unwrap();
+    let claim = Claim::new(JobId::from_bytes([7; 16]), 1);
+    let tx = block_on(storage.begin(claim, ServerId::new("server"))).unwrap();
+    let client = Client::new(Arc::new(storage.clone()));
+    let error = block_on(client.enqueue(call("by the client"))).unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("the transaction of job {} has been open", claim.job)),
+        "{error}"
+    );
+    let twice = block_on(storage.begin(claim, ServerId::new("server"))).unwrap_err().to_string();
+    assert!(twice.contains("has a transaction open already"), "{twice}");
+    drop(tx);
+    let again = block_on(storage.begin(claim, ServerId::new("server"))).unwrap();
+    drop(again);
+}
+
+/// So many that they would starve each other if each asked SQLite for itself.
+#[test]
+fn a_hundred_transactions_at_once_all_have_their_turn() {
+    let s = setup();
+    let threads: Vec<_> = (0..100u32)
+        .map(|n| {
+            let (storage, server, client) = (s.storage.clone(), s.server.clone(), s.client.clone());
+            let claim = Claim { attempt: n + 2, ..s.job.claim };
+            std::thread::spawn(move || {
+                let mut tx = block_on(storage.begin(claim, server)).unwrap();
+                let sql = "UPDATE account SET name = ?1";
+                block_on(tx.run(move |conn| conn.execute(sql, [n]))).unwrap().unwrap();
+                block_on(client.enqueue_in(&mut tx, call("never"))).unwrap();
+                drop(tx);
+                block_on(client.enqueue(call("beside it"))).unwrap();
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    assert_eq!(block_on(s.storage.counts()).unwrap().created_total, 101);
 }
 
 #[test]

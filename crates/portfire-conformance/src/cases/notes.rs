@@ -11,7 +11,7 @@ use portfire_core::{
 };
 
 use crate::odd;
-use crate::server::{Server, finish, retry, success};
+use crate::server::{Server, failure, finish, retry, success};
 use crate::stage::{DAY, Stage, json, secs};
 
 fn line(claim: Claim, text: &str) -> LogLine {
@@ -101,7 +101,7 @@ pub async fn notes_fenced(s: Stage) {
     server.note(missing, says(missing, 0, &["nobody"])).await;
     assert_eq!(log(&s, job).await, []);
     server.end(claim, Outcome::Released).await;
-    server.note(claim, says(claim, 0, &["given back"])).await;
+    other.note(claim, says(claim, 0, &["given back by another"])).await;
     let next = other.claim_job(job).await.claim;
     server.note(claim, says(claim, 0, &["an attempt before"])).await;
     other.note(next, says(next, 0, &["the holder"])).await;
@@ -110,10 +110,39 @@ pub async fn notes_fenced(s: Stage) {
     assert_eq!(texts(&s, job).await, ["the holder"]);
     let gone = s.enqueue_one().await;
     let held = other.claim_job(gone).await.claim;
-    other.end(held, success()).await;
-    other.note(held, says(held, 0, &["ended"])).await;
+    s.delete(gone).await;
+    other.note(held, says(held, 0, &["deleted before it spoke"])).await;
     assert_eq!(log(&s, gone).await, []);
     assert_eq!(noted(&s, gone).await, NotesRecord::default());
+}
+
+/// After its own finish an attempt is heard for as long as the job stands where that has put it: what a
+/// handler says after it has completed its job in its own transaction.
+pub async fn notes_after_its_own_finish(s: Stage) {
+    let server = s.server_with_lease("a", 9 * DAY).await;
+    let other = s.server_with_lease("b", 9 * DAY).await;
+    for outcome in [success(), failure(), retry(60), Outcome::Released] {
+        let job = s.enqueue_one().await;
+        let claim = server.claim_job(job).await.claim;
+        server.note(claim, says(claim, 0, &["first"])).await;
+        server.end(claim, outcome).await;
+        let mut after = says(claim, 1, &["after its end"]);
+        after.progress = vec![bar("rows", 1, 2)];
+        other.note(claim, says(claim, 1, &["another server"])).await;
+        for _ in 0..2 {
+            server.note(claim, after.clone()).await;
+        }
+        let ahead = Claim::new(job, claim.attempt + 1);
+        server.note(ahead, says(ahead, 0, &["an attempt to come"])).await;
+        assert_eq!(texts(&s, job).await, ["first", "after its end"]);
+        assert_eq!(noted(&s, job).await.progress, [bar("rows", 1, 2)]);
+        s.delete(job).await;
+        server.note(claim, says(claim, 2, &["the job has moved on"])).await;
+        s.requeue(job).await;
+        other.claim_job(job).await;
+        server.note(claim, says(claim, 3, &["it runs again"])).await;
+        assert_eq!(texts(&s, job).await, ["first", "after its end"]);
+    }
 }
 
 /// Stale notes in a cycle hold up neither the others nor the finishes.

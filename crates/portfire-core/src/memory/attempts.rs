@@ -90,8 +90,10 @@ impl Data {
     fn annotate(&mut self, server: &ServerId, annotation: Annotation) {
         let Annotation { claim, notes } = annotation;
         let Some(number) = self.jobs.find_claim(&claim) else { return };
-        if self.jobs[number].is_held(server, claim.attempt) {
-            let tags = &self.jobs[number].record.options.tags;
+        let job = &self.jobs[number];
+        let (attempt, held) = (claim.attempt, job.is_held(server, claim.attempt));
+        if held || job.stands_where_finished(server, attempt) {
+            let tags = &job.record.options.tags;
             self.notes.take(number, claim.attempt, notes, tags);
         }
     }

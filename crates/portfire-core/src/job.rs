@@ -488,6 +488,14 @@ pub enum InvalidJob {
         /// What is wrong and where.
         reason: String,
     },
+    /// The value of a metadata key cannot be written, or is of another shape than the one asked for.
+    #[error("the value of metadata `{key}`: {reason}")]
+    MetadataValue {
+        /// The key.
+        key: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The arguments are too large.
     #[error(
         "the arguments have {size} bytes and at most {limit} are taken; store the data elsewhere and pass its name"

@@ -118,6 +118,7 @@ impl Visit for Text {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => self.message.push_str(value),
+            name if is_bridged(name) => {}
             name => _ = write!(self.fields, " {name}={value}"),
         }
     }
@@ -125,7 +126,14 @@ impl Visit for Text {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         match field.name() {
             "message" => _ = write!(self.message, "{value:?}"),
+            name if is_bridged(name) => {}
             name => _ = write!(self.fields, " {name}={value:?}"),
         }
     }
+}
+
+/// Whether a field is one of those (`log.target`, `log.file`, …) in which events of the `log` crate carry
+/// where they come from.
+fn is_bridged(field: &str) -> bool {
+    field.starts_with("log.")
 }

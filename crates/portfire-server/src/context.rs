@@ -49,6 +49,8 @@ pub(crate) struct Place {
     pub(crate) seat: Option<Seat>,
     /// When it began, on the clock of the desk's runtime.
     pub(crate) started: Duration,
+    /// The largest result that is kept.
+    pub(crate) result_bytes_max: usize,
 }
 
 impl JobContext {
@@ -251,10 +253,10 @@ impl JobContext {
     /// answers it.
     ///
     /// # Errors
-    /// [`InvalidJob::Encode`] when the value refuses, [`InvalidJob::Metadata`] for a key of none or over
+    /// [`InvalidJob::MetadataValue`] when the value refuses, [`InvalidJob::Metadata`] for a key of none or over
     /// 128 bytes or a value of over 64 KiB, [`InvalidJob::TooMuchMetadata`] for more than 64 keys.
     pub fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<(), InvalidJob> {
-        let value = Json::encode(value)?;
+        let value = Json::encode(value).map_err(|error| unwritten(key, error))?;
         self.note(|pages, _| pages.set(key, value)).unwrap_or(Ok(()))
     }
 
@@ -276,8 +278,8 @@ impl JobContext {
         let Some(value) = self.metadata(key).await? else { return Ok(None) };
         let decoded = serde_json::from_str(value.as_str());
         decoded.map(Some).map_err(|error| {
-            let reason = format!("metadata `{key}`: {error}");
-            ClientError::Invalid(InvalidJob::NotJson { reason })
+            let (key, reason) = (key.to_owned(), error.to_string());
+            ClientError::Invalid(InvalidJob::MetadataValue { key, reason })
         })
     }
 
@@ -309,8 +311,25 @@ impl JobContext {
     /// What was said and may not have arrived yet. For who sends it in another way than the server does:
     /// in the transaction that ends the attempt.
     #[doc(hidden)]
-    pub fn take_unsent(&self) -> Vec<Notes> {
-        self.inner.notebook.take_unsent()
+    pub fn lend_notes(&self) -> LentNotes {
+        LentNotes { pieces: self.inner.notebook.lend(), of: self.clone(), arrived: false }
+    }
+
+    /// The result without what is more than a result may have; the log says so.
+    #[doc(hidden)]
+    pub fn fit_result(&self, result: Option<Json>) -> Option<Json> {
+        let limit = self.inner.place.as_ref().map_or(usize::MAX, |place| place.result_bytes_max);
+        let size = result.as_ref().map_or(0, |result| result.as_str().len());
+        if size <= limit {
+            return result;
+        }
+        self.log_at(
+            Level::Warn,
+            format_args!(
+                "the result was dropped: it has {size} bytes, and at most {limit} are kept"
+            ),
+        );
+        None
     }
 
     /// What was said and not sent yet.
@@ -343,6 +362,42 @@ impl JobContext {
         let passed = |place: &Place| place.desk.runtime.elapsed().saturating_sub(place.started);
         let passed = self.inner.place.as_ref().map_or(Duration::ZERO, passed);
         self.claimed_at().saturating_add(passed)
+    }
+}
+
+/// Why the value of a key cannot be set.
+fn unwritten(key: &str, error: InvalidJob) -> InvalidJob {
+    match error {
+        InvalidJob::Encode { reason } => InvalidJob::MetadataValue { key: key.to_owned(), reason },
+        other => other,
+    }
+}
+
+/// What somebody else than the server tries to bring to the storage. Unless it has arrived, the server
+/// sends it after all.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct LentNotes {
+    pieces: Vec<Notes>,
+    of: JobContext,
+    arrived: bool,
+}
+
+impl LentNotes {
+    /// Takes the pieces out, to be sent.
+    pub fn take(&mut self) -> Vec<Notes> {
+        std::mem::take(&mut self.pieces)
+    }
+
+    /// All of them have arrived.
+    pub fn arrived(mut self) {
+        self.arrived = true;
+    }
+}
+
+impl Drop for LentNotes {
+    fn drop(&mut self) {
+        self.of.inner.notebook.lent(self.arrived);
     }
 }
 

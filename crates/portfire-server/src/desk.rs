@@ -21,9 +21,16 @@ pub(crate) struct Desk {
     /// Under which id the jobs were claimed; none outside of a server.
     pub(crate) server: Option<ServerId>,
     pub(crate) runtime: Arc<dyn Runtime>,
-    speakers: Mutex<BTreeMap<Seat, JobContext>>,
+    speakers: Mutex<Speakers>,
     /// Tells the dispatcher of the first one.
     spoken: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct Speakers {
+    seated: BTreeMap<Seat, JobContext>,
+    /// Nobody comes to collect any more.
+    closed: bool,
 }
 
 impl Desk {
@@ -39,8 +46,11 @@ impl Desk {
     /// The attempt at this seat has said something.
     pub(crate) fn put(&self, seat: Seat, speaker: JobContext) {
         let mut speakers = self.lock();
-        let first = speakers.is_empty();
-        let before = speakers.insert(seat, speaker);
+        if speakers.closed {
+            return;
+        }
+        let first = speakers.seated.is_empty();
+        let before = speakers.seated.insert(seat, speaker);
         drop(speakers);
         // Outside of the lock: the last of a job's context may go with it, and the user's data in it.
         drop(before);
@@ -51,7 +61,21 @@ impl Desk {
 
     /// Whether nobody has said anything.
     pub(crate) fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        self.lock().seated.is_empty()
+    }
+
+    /// Hears nobody any more. What lies there can still be collected.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+    }
+
+    /// Hears nobody any more, and forgets what lies there: those that speak hold the desk, so it would
+    /// never be gone.
+    pub(crate) fn clear(&self) {
+        self.close();
+        let seated = std::mem::take(&mut self.lock().seated);
+        // Outside of the lock, as above.
+        drop(seated);
     }
 
     /// Takes what was said, until it weighs so much; the rest lies there for the next time. The second
@@ -59,7 +83,7 @@ impl Desk {
     pub(crate) fn collect(&self, bytes_max: usize) -> (Vec<Annotation>, bool) {
         let (mut notes, mut bytes) = (Vec::new(), 0);
         while bytes < bytes_max {
-            let Some((_, speaker)) = self.lock().pop_first() else { return (notes, true) };
+            let Some((_, speaker)) = self.lock().seated.pop_first() else { return (notes, true) };
             if let Some(said) = speaker.take_notes() {
                 bytes += weight(&said.notes);
                 notes.push(said);
@@ -68,13 +92,13 @@ impl Desk {
         (notes, false)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Seat, JobContext>> {
+    fn lock(&self) -> MutexGuard<'_, Speakers> {
         self.speakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Desk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Desk({} speakers)", self.lock().len())
+        write!(f, "Desk({} speakers)", self.lock().seated.len())
     }
 }

@@ -124,12 +124,16 @@ pub fn decode_args<T: DeserializeOwned>(args: &Json) -> Result<T, JobError> {
 #[doc(hidden)]
 pub fn encode_result<T: Serialize>(value: &T) -> HandlerResult {
     let json = Json::encode(value).map_err(|error| {
-        JobError::permanent(UnencodableResult(error)).with_class("unencodable_result")
+        let reason = match error {
+            InvalidJob::Encode { reason } => reason,
+            other => other.to_string(),
+        };
+        JobError::permanent(UnencodableResult(reason)).with_class("unencodable_result")
     })?;
     Ok((json.as_str() != "null").then_some(json))
 }
 
 /// Why what a handler returned cannot be stored.
 #[derive(Debug, thiserror::Error)]
-#[error("it cannot be stored: {0}")]
-pub(crate) struct UnencodableResult(#[source] InvalidJob);
+#[error("it cannot be written as JSON: {0}")]
+pub(crate) struct UnencodableResult(String);

@@ -60,6 +60,8 @@ struct State {
     desk: Arc<Desk>,
     /// Not before this is it collected again.
     notes_at: Duration,
+    /// Of what was given up at the end.
+    last_words: Vec<Annotation>,
     lanes: [Lane; 2],
     done: Vec<Done>,
     /// Nothing is started any more.
@@ -159,6 +161,7 @@ impl InHand {
             incarnation: holder.incarnation,
             desk: Arc::new(desk),
             notes_at: Duration::ZERO,
+            last_words: Vec::new(),
             lanes,
             done: Vec::new(),
             closed: false,
@@ -247,6 +250,7 @@ impl InHand {
         state.give_back_stale(now);
         let want = if claiming && !state.closed { state.room(now) } else { 0 };
         let mut notes = state.take_notes(now);
+        notes.append(&mut state.last_words);
         if state.done.is_empty() && notes.is_empty() && want == 0 {
             state.dispatcher_waits = true;
             return None;
@@ -364,7 +368,8 @@ impl InHand {
         let desk = Desk::new(server, Arc::clone(&self.runtime), Arc::clone(&self.spoken));
         let mut state = self.lock();
         state.incarnation = holder.incarnation;
-        state.desk = Arc::new(desk);
+        // What they say under the old id is heard by nobody.
+        std::mem::replace(&mut state.desk, Arc::new(desk)).clear();
         state.cancel_all(CancelReason::LeaseLost);
         state.lost += state.done.len() as u64;
         state.done.clear();
@@ -398,18 +403,27 @@ impl InHand {
         self.arrivals.iter().for_each(Notify::notify_waiters);
     }
 
-    /// Gives up what still runs; how much that is. Its claims are released by the retirement.
+    /// Gives up what still runs; how much that is. Its claims are released by the retirement. What it has
+    /// said so far is sent at once.
     pub(crate) fn abandon(&self) -> u64 {
         let mut state = self.lock();
         let running = state.lanes.iter_mut().map(Lane::abandon).sum();
+        state.desk.close();
+        state.last_words = state.desk.collect(NOTES_BYTES_MAX).0;
         self.wake_dispatcher(state);
         running
+    }
+
+    /// Nobody collects anything any more.
+    pub(crate) fn clear(&self) {
+        self.lock().desk.clear();
     }
 
     /// Whether a closed pool has nothing left to run or to report.
     pub(crate) fn is_finished(&self) -> bool {
         let state = self.lock();
-        state.closed && state.done.is_empty() && state.lanes.iter().all(|lane| lane.running() == 0)
+        let reported = state.done.is_empty() && state.last_words.is_empty();
+        state.closed && reported && state.lanes.iter().all(|lane| lane.running() == 0)
     }
 
     /// Waits until nothing runs, nothing waits to, and everything is reported.
@@ -426,7 +440,8 @@ impl InHand {
     fn is_idle(&self) -> bool {
         let state = self.lock();
         let idle = |lane: &Lane| lane.ready() + lane.running() == 0;
-        state.lanes.iter().all(idle) && state.done.is_empty() && !state.errands.under_way
+        let reported = state.done.is_empty() && state.last_words.is_empty();
+        state.lanes.iter().all(idle) && reported && !state.errands.under_way
     }
 
     /// What is in hand.

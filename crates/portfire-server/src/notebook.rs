@@ -62,6 +62,8 @@ pub(crate) struct Pages {
     tags_taken: usize,
     /// The piece that was taken last. It may still be on its way.
     taken: Option<Notes>,
+    /// The next piece, while somebody else tries to bring it to the storage.
+    lent: Option<Notes>,
 }
 
 struct BarPage {
@@ -110,17 +112,31 @@ impl Notebook {
     }
 
     /// All pieces that may not have arrived yet: one is under way at most, and storages pass over a
-    /// piece that they have.
-    pub(crate) fn take_unsent(&self) -> Vec<Notes> {
+    /// piece that they have. Until it is known what became of them nothing else is taken, so that the
+    /// pieces stay the same.
+    pub(crate) fn lend(&self) -> Vec<Notes> {
         let mut state = self.lock();
         let State::Open(pages) = &mut *state else { return Vec::new() };
-        pages.taken.take().into_iter().chain(pages.take()).collect()
+        pages.give_back();
+        pages.lent = pages.take();
+        pages.taken.iter().chain(&pages.lent).cloned().collect()
+    }
+
+    /// What was lent has arrived, or comes back to be sent with what was said since.
+    pub(crate) fn lent(&self, arrived: bool) {
+        if let State::Open(pages) = &mut *self.lock() {
+            match arrived {
+                true => (pages.taken, pages.lent) = (None, None),
+                false => pages.give_back(),
+            }
+        }
     }
 
     /// The last piece; what is said from now on is dropped.
     pub(crate) fn close(&self, at: Timestamp) -> Option<Notes> {
         let state = std::mem::replace(&mut *self.lock(), State::Closed);
         let State::Open(mut pages) = state else { return None };
+        pages.give_back();
         pages.tell_dropped(at);
         pages.take()
     }
@@ -145,9 +161,9 @@ impl Pages {
 
     /// The bar of this name, begun or with another total; `None` when there are too many.
     pub(crate) fn bar(&mut self, name: &str, total: u64) -> Option<usize> {
-        let name = match cut(name, NAME_BYTES_MAX) {
+        let name = match name {
             "" => "progress".to_owned(),
-            name => clean(name),
+            name => clean(name, NAME_BYTES_MAX),
         };
         let known = self.bars.iter().position(|bar| bar.progress.bar == name);
         match known {
@@ -188,7 +204,7 @@ impl Pages {
     pub(crate) fn set(&mut self, key: &str, value: Json) -> Result<(), InvalidJob> {
         let fits = (1..=128).contains(&key.len()) && !key.contains('\0');
         if !fits || value.as_str().len() > NOTED_VALUE_BYTES_MAX {
-            return Err(InvalidJob::Metadata { key: clean(cut(key, 80)) });
+            return Err(InvalidJob::Metadata { key: clean(key, 80) });
         }
         if !self.metadata.contains_key(key) && self.metadata.len() >= NOTED_KEYS_MAX {
             return Err(InvalidJob::TooMuchMetadata { count: self.metadata.len() + 1 });
@@ -200,7 +216,7 @@ impl Pages {
 
     /// Adds a tag to those of the call, of which there are `called`.
     pub(crate) fn tag(&mut self, tag: &str, called: &[String]) {
-        let tag = clean(cut(tag, NAME_BYTES_MAX));
+        let tag = clean(tag, NAME_BYTES_MAX);
         let known = called.contains(&tag) || self.tags.contains(&tag);
         if !tag.is_empty() && !known && called.len() + self.tags.len() < TAGS_MAX {
             self.tags.push(tag);
@@ -216,7 +232,7 @@ impl Pages {
 
     fn take(&mut self) -> Option<Notes> {
         self.announced = false;
-        if self.is_taken() {
+        if self.is_taken() || self.lent.is_some() {
             return None;
         }
         let fresh = std::mem::take(&mut self.fresh_keys);
@@ -231,6 +247,18 @@ impl Pages {
         self.tags_taken = self.tags.len();
         self.piece += 1;
         Some(notes)
+    }
+
+    fn give_back(&mut self) {
+        let Some(notes) = self.lent.take() else { return };
+        self.lines.splice(..0, notes.lines);
+        for progress in &notes.progress {
+            let bar = self.bars.iter_mut().find(|bar| bar.progress.bar == progress.bar);
+            bar.into_iter().for_each(|bar| bar.moved = true);
+        }
+        self.fresh_keys.extend(notes.metadata.into_keys());
+        self.tags_taken -= notes.tags.len();
+        self.piece = notes.piece;
     }
 
     fn tell_dropped(&mut self, at: Timestamp) {
@@ -315,9 +343,10 @@ fn cut(text: &str, bytes: usize) -> &str {
     &text[..end]
 }
 
-/// The text without NUL, which not every storage can hold.
-fn clean(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
+/// The longest beginning of so many bytes of the text without NUL, which not every storage can hold.
+fn clean(text: &str, bytes: usize) -> String {
+    let text = cut(text, bytes).replace('\0', "\u{fffd}");
+    cut(&text, bytes).to_owned()
 }
 
 impl fmt::Debug for Notebook {
@@ -362,6 +391,42 @@ mod tests {
             notebook.write(|pages| pages.log(Level::Info, AT, Line::of("late"))),
             (None, false)
         );
+    }
+
+    #[test]
+    fn what_was_lent_arrives_or_comes_back_before_what_was_said_since() {
+        let notebook = Notebook::new(1);
+        let say = |text: &'static str| {
+            _ = notebook.write(|pages| pages.log(Level::Info, AT, Line::of(text)))
+        };
+        let set = |value: &str| {
+            notebook.write(|pages| pages.set("k", Json::stored(value))).0.unwrap().unwrap();
+        };
+        say("sent");
+        let sent = notebook.take().unwrap();
+        say("lent");
+        set("1");
+        notebook.write(|pages| pages.tag("eu", &[]));
+        let bar = notebook.write(|pages| pages.bar("rows", 10)).0.flatten().unwrap();
+        let lent = notebook.lend();
+        assert_eq!((lent.len(), &lent[0]), (2, &sent), "it may not have arrived");
+        say("since");
+        set("2");
+        assert_eq!(notebook.take(), None, "the pieces must stay the same");
+        notebook.lent(false);
+        let piece = notebook.take().unwrap();
+        assert_eq!((piece.piece, texts(&piece)), (1, vec!["lent", "since"]));
+        assert_eq!((piece.metadata["k"].as_str(), &piece.tags[..]), ("2", &["eu".to_owned()][..]));
+        assert_eq!(piece.progress.len(), 1);
+
+        notebook.write(|pages| pages.move_bar(bar, AT, |_| 4));
+        assert_eq!(notebook.lend().len(), 2);
+        notebook.lent(true);
+        say("after");
+        let last = notebook.close(AT).unwrap();
+        assert_eq!((last.piece, texts(&last), last.progress.len()), (3, vec!["after"], 0));
+        notebook.lent(false);
+        assert_eq!(notebook.take(), None, "it is closed");
     }
 
     #[test]
@@ -420,9 +485,9 @@ mod tests {
         assert!(matches!(set("more", "1"), Err(InvalidJob::TooMuchMetadata { count: 65 })));
         assert_eq!(set("k0", "2"), Ok(()));
         let called: Vec<String> = (0..14).map(|n| n.to_string()).collect();
-        for tag in ["", "3", "a", "a", &"t".repeat(65), "over"] {
+        for tag in ["", "3", "a", "a", &"\0".repeat(64), "over"] {
             notebook.write(|pages| pages.tag(tag, &called));
         }
-        assert_eq!(notebook.take().unwrap().tags, ["a", &"t".repeat(64)]);
+        assert_eq!(notebook.take().unwrap().tags, ["a", &"\u{fffd}".repeat(21)]);
     }
 }

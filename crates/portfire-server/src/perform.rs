@@ -15,7 +15,7 @@ use std::time::Duration;
 use portfire_core::job_error::Steer;
 use portfire_core::{
     AfterFailure, Annotation, BoxFuture, CancelReason, Cause, ClaimedJob, Client, ErrorRecord,
-    Finish, HistoryEntry, Level, Notes, Outcome, RetryPolicy, Timestamp,
+    Finish, HistoryEntry, Notes, Outcome, RetryPolicy, Timestamp,
 };
 use tokio::sync::{Notify, oneshot};
 use tracing::Instrument;
@@ -178,7 +178,8 @@ impl Performer {
     ) -> Attempt {
         let claim = job.claim;
         let started = self.runtime.elapsed();
-        let place = Place { desk: Arc::clone(desk), seat, started };
+        let result_bytes_max = self.result_bytes_max;
+        let place = Place { desk: Arc::clone(desk), seat, started, result_bytes_max };
         let context = JobContext::placed(job, token, self.client.clone(), Some(place));
         let unstarted = match (too_late(&context), self.registry.find(context.kind().as_str())) {
             (None, Some(entry)) => return self.start(entry, context, started).await,
@@ -188,7 +189,7 @@ impl Performer {
                 Outcome::Discarded { reason, error: None }
             }
         };
-        let outcome = self.fitted(&context, self.elected(&context, unstarted));
+        let outcome = fitted(&context, self.elected(&context, unstarted));
         let finish = Finish { claim, outcome, duration: Duration::ZERO };
         let notes = context.close().map(Box::new);
         Attempt { finish, notes, context, thread: None }
@@ -209,7 +210,7 @@ impl Performer {
             let panicked = |message| ErrorRecord::new("panic", message);
             let outcome = decided
                 .unwrap_or_else(|message| self.failure(entry, &context, panicked(message), None));
-            let outcome = self.fitted(&context, self.elected(&context, outcome));
+            let outcome = fitted(&context, self.elected(&context, outcome));
             log_outcome(&context, &outcome);
             outcome
         });
@@ -400,25 +401,12 @@ impl Performer {
     }
 }
 
-impl Performer {
-    /// The outcome without a result that is too large to keep. The handler has done its work, and
-    /// running it again would give the same: so the job succeeds, and its log says what is missing.
-    fn fitted(&self, job: &JobContext, outcome: Outcome) -> Outcome {
-        match outcome {
-            Outcome::Succeeded { result: Some(result) }
-                if result.as_str().len() > self.result_bytes_max =>
-            {
-                let (size, limit) = (result.as_str().len(), self.result_bytes_max);
-                job.log_at(
-                    Level::Warn,
-                    format_args!(
-                        "the result was dropped: it has {size} bytes, and at most {limit} are kept"
-                    ),
-                );
-                Outcome::Succeeded { result: None }
-            }
-            outcome => outcome,
-        }
+/// The outcome without a result that is too large to keep. The handler has done its work, and running it
+/// again would give the same: so the job succeeds, and its log says what is missing.
+fn fitted(job: &JobContext, outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Succeeded { result } => Outcome::Succeeded { result: job.fit_result(result) },
+        outcome => outcome,
     }
 }
 

@@ -359,6 +359,7 @@ impl Drop for Server {
         let Tasks { workers, dispatchers, services, heartbeat } = &self.tasks;
         let tasks = workers.iter().chain(dispatchers).chain(services).chain(heartbeat);
         tasks.for_each(TaskHandle::abort);
+        self.pools.iter().for_each(|pool| pool.clear());
     }
 }
 

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::future::Future;
 
-use portfire_core::{Enqueue, JobError, JobId, Json, Storage, StorageError, Verdict};
+use portfire_core::{Enqueue, InvalidJob, JobError, JobId, Json, Storage, StorageError, Verdict};
 use portfire_server::JobContext;
 use portfire_sqlite::rusqlite::Connection;
 use portfire_sqlite::{JobTransaction, SqliteStorage};
@@ -88,7 +88,10 @@ impl JobTx {
         Ok(self.context.client().enqueue_in(&mut self.transaction, call).await?)
     }
 
-    /// Records the job's success with this value, and commits.
+    /// Records the job's success with this value, and commits. What the job has said is in the same commit.
+    ///
+    /// The attempt is over then: return at once. What it still says is kept if its server lives on to send
+    /// it. A value over the server's `result_bytes_max` is dropped, and the job's log says so.
     ///
     /// # Errors
     /// An error of class `fenced` when the job was taken from its holder meanwhile: then nothing was
@@ -99,16 +102,21 @@ impl JobTx {
     /// Once polled, it is completed or rolled back whether or not the future is polled again.
     pub async fn complete<T: Serialize>(mut self, value: T) -> Result<Completed<T>, JobError> {
         let json = Json::encode(&value).map_err(|error| {
-            let message = format!("the result cannot be stored: {error}");
+            let reason = match error {
+                InvalidJob::Encode { reason } => reason,
+                other => other.to_string(),
+            };
+            let message = format!("the result cannot be written as JSON: {reason}");
             JobError::permanent(message).with_class("unencodable_result")
         })?;
-        let result = (json.as_str() != "null").then_some(json);
-        // What the server would send after the commit would come from nobody's attempt.
-        for notes in self.context.take_unsent() {
-            self.transaction.note(notes).await?;
+        let result = self.context.fit_result((json.as_str() != "null").then_some(json));
+        let mut notes = self.context.lend_notes();
+        for piece in notes.take() {
+            self.transaction.note(piece).await?;
         }
         match self.transaction.complete(result.clone()).await? {
             Verdict::Applied => {
+                notes.arrived();
                 self.context.complete(result);
                 Ok(Completed(value))
             }

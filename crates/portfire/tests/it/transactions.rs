@@ -36,6 +36,42 @@ fn debit_blocking(amount: i64, cx: JobContext) -> anyhow::Result<Completed<()>> 
     done.map_err(|error| error.into_error().into())
 }
 
+/// Cannot complete its job, for its own SQL has ended the transaction.
+#[job(retry = none)]
+async fn overdraw(cx: &JobContext) -> Result<Completed<()>, JobError> {
+    cx.log("begins");
+    cx.progress(10);
+    cx.set("step", "overdrawing")?;
+    cx.tag("odd");
+    let mut tx = cx.tx().await?;
+    tx.run(|db| db.execute_batch("ROLLBACK")).await??;
+    let completed = tx.complete(()).await;
+    cx.log(format_args!("completed: {}", completed.is_ok()));
+    completed
+}
+
+/// Goes on after it has completed its job.
+#[job]
+async fn go_on(value: String, cx: &JobContext) -> Result<Completed<String>, JobError> {
+    let bar = cx.progress_bar("steps", 2);
+    bar.set(1);
+    cx.log("before");
+    let completed = cx.tx().await?.complete(value).await?;
+    bar.set(2);
+    cx.log("after");
+    Ok(completed)
+}
+
+/// Wants a second transaction while its first is open.
+#[job(retry = none)]
+async fn open_twice(cx: &JobContext) -> Result<Completed<()>, JobError> {
+    let tx = cx.tx().await?;
+    let second = cx.tx().await;
+    drop(tx);
+    cx.log(second.unwrap_err());
+    cx.tx().await?.complete(()).await
+}
+
 #[job]
 async fn receipt(amount: i64) {
     let _ = amount;
@@ -72,7 +108,16 @@ impl Bank {
     /// Runs a server until these jobs are final.
     async fn run(&self, jobs: &[JobId]) {
         let server = Server::builder(self.storage.clone())
-            .register(portfire::jobs![debit, debit_blocking, receipt, print_left])
+            .register(portfire::jobs![
+                debit,
+                debit_blocking,
+                go_on,
+                open_twice,
+                overdraw,
+                print_left,
+                receipt
+            ])
+            .result_bytes_max(1_000)
             .start()
             .await
             .unwrap();
@@ -88,6 +133,11 @@ impl Bank {
             }
         };
         server.run_until(ended).await.unwrap();
+    }
+
+    async fn log(&self, job: JobId) -> Vec<String> {
+        let page = self.storage.log(job, None, 10).await.unwrap();
+        page.lines.into_iter().map(|line| line.text).collect()
     }
 
     async fn state(&self, job: JobId) -> StateName {
@@ -116,6 +166,41 @@ async fn effects_follow_ups_and_success_are_one_commit() {
     assert_eq!(bank.storage.counts().await.unwrap().created_total, 6);
     let log = bank.storage.log(paid, None, 10).await.unwrap();
     assert_eq!(log.lines.len(), 1, "what was said before the commit is in it");
+}
+
+#[tokio::test]
+async fn what_a_job_says_outlives_a_completion_that_fails() {
+    let bank = bank(100).await;
+    let job = bank.client.enqueue(overdraw()).await.unwrap();
+    bank.run(&[job]).await;
+    assert_eq!(bank.state(job).await, StateName::Failed);
+    assert_eq!(bank.log(job).await, ["begins", "completed: false"]);
+    let notes = bank.storage.notes(job).await.unwrap();
+    assert_eq!((notes.progress[0].done, &notes.tags[..]), (10, &["odd".to_owned()][..]));
+    assert_eq!(notes.metadata["step"].as_str(), "\"overdrawing\"");
+}
+
+#[tokio::test]
+async fn what_a_job_says_after_its_completion_is_kept() {
+    let bank = bank(100).await;
+    let [short, long] = ["x".to_owned(), "x".repeat(2_000)];
+    let short = bank.client.enqueue(go_on(short)).await.unwrap();
+    let long = bank.client.enqueue(go_on(long)).await.unwrap();
+    bank.run(&[short, long]).await;
+    assert_eq!(bank.log(short).await, ["before", "after"]);
+    let dropped = "the result was dropped: it has 2002 bytes, and at most 1000 are kept";
+    assert_eq!(bank.log(long).await, ["before", dropped, "after"]);
+    assert_eq!(bank.storage.notes(long).await.unwrap().progress[0].done, 2);
+}
+
+#[tokio::test]
+async fn a_second_transaction_of_a_job_is_refused_at_once() {
+    let bank = bank(100).await;
+    let job = bank.client.enqueue(open_twice()).await.unwrap();
+    bank.run(&[job]).await;
+    assert_eq!(bank.state(job).await, StateName::Succeeded);
+    let log = bank.log(job).await;
+    assert!(log[0].contains("has a transaction open already"), "{log:?}");
 }
 
 #[tokio::test]

@@ -128,7 +128,10 @@ impl Schedule {
             }
             Schedule::Every(interval) => {
                 let micros = i64::try_from(interval.as_micros());
-                let micros = micros.map_err(|_| refuse(format!("an interval of {interval:?}")))?;
+                let micros = micros.map_err(|_| {
+                    let years = "at most some 290,000 years are taken";
+                    refuse(format!("an interval of {interval:?}; {years}"))
+                })?;
                 Ok(Timetable::Every(micros))
             }
         }
@@ -136,7 +139,7 @@ impl Schedule {
 }
 
 /// A schedule that was read, and finds instants.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Timetable {
     /// A cron expression in its zone.
     Cron(CronExpression, Zone),
@@ -284,9 +287,13 @@ impl NewRecurring {
         }
     }
 
-    /// What decides the instants: when none of it changes, an upsert does not move the next one.
-    pub fn timing(&self) -> (&Schedule, Option<Timestamp>, Option<Timestamp>) {
-        (&self.schedule, self.starts_at, self.ends_at)
+    /// Whether another definition of the name fires at the same instants: then an upsert does not move the
+    /// next one. The words do not count: `0 8 * * MON-FRI` is `0 8 * * 1-5`.
+    pub fn has_timing_of(&self, other: &NewRecurring) -> bool {
+        let times = |of: &NewRecurring| (of.starts_at, of.ends_at);
+        let instants = |of: &NewRecurring| of.schedule.compile(&of.id).ok();
+        let same = || instants(self).is_some_and(|own| Some(own) == instants(other));
+        times(self) == times(other) && (self.schedule == other.schedule || same())
     }
 }
 
@@ -399,7 +406,8 @@ pub struct RunRecord {
 #[non_exhaustive]
 pub enum RecurringChange {
     /// Stores a definition, or changes the stored one. The next instant moves only when the timing
-    /// changed, or a fault is cleared by it; the pause stays. Repeating it changes nothing.
+    /// changed ([`NewRecurring::has_timing_of`]), or a fault is cleared by it; the pause stays. Repeating it
+    /// changes nothing.
     Upsert(Box<NewRecurring>),
     /// Removes the definition and its runs; jobs that were fired stay.
     Remove(RecurringId),

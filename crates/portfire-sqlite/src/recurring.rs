@@ -94,7 +94,7 @@ fn upsert(write: &mut Write<'_>, new: &NewRecurring) -> Result<RecurringChanged,
     if record.definition == *new && record.fault.is_none() {
         return Ok(RecurringChanged::Unchanged);
     }
-    let moves = record.definition.timing() != new.timing() || record.fault.is_some();
+    let moves = record.fault.is_some() || !record.definition.has_timing_of(new);
     record.definition = new.clone();
     if moves {
         record.next_at = record.next_after(write.now)?;

@@ -100,6 +100,15 @@ pub async fn recurring_upsert_unchanged(s: Stage) {
         assert_eq!(s.upsert(&definition).await, Unchanged);
     }
     assert_eq!(s.recurring("r").await, before);
+    // What is due is not lost by a schedule that says the same in other words.
+    s.advance(secs(300)).await;
+    let (due, now) = (before.next_at, s.now().await);
+    assert!(due.is_some_and(|due| due <= now), "it is due, and nothing has fired it");
+    for (text, zone) in [("0/5 * * * ?", "Europe/Amsterdam"), ("*/5 * * * *", "europe/amsterdam")] {
+        let definition = recurring("r", cron(text, zone));
+        assert_eq!(s.upsert(&definition).await, Applied { next_at: due });
+        assert_eq!(s.recurring("r").await.definition, definition);
+    }
 }
 
 /// A definition whose timing changes begins anew with the first instant after now.

@@ -31,7 +31,9 @@ pub enum ClientError {
     },
     /// The recurring job of this name belongs to another application. Nothing was changed.
     #[error(
-        "the recurring job `{id}` belongs to the application `{app}`: take another name, or name that application"
+        "the recurring job `{id}` belongs to {}: take another name, or {}",
+        if app.is_empty() { "no application".into() } else { format!("the application `{app}`") },
+        if app.is_empty() { "leave `.app(..)` out" } else { "name that application by `.app(..)`" }
     )]
     Owned {
         /// The name.

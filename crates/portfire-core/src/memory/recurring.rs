@@ -175,7 +175,7 @@ impl Data {
             return Ok(RecurringChanged::Unchanged);
         }
         let moves =
-            is_new || record.fault.is_some() || record.definition.timing() != definition.timing();
+            is_new || record.fault.is_some() || !record.definition.has_timing_of(&definition);
         record.definition = definition;
         if moves {
             record.next_at = record.next_after(self.now)?;

@@ -115,7 +115,16 @@ async fn one_application_does_not_change_what_another_owns(pf: TestPortfire) {
     owned("shop").upsert().await.unwrap();
     let refused = owned("blog").upsert().await.unwrap_err();
     assert!(matches!(&refused, ClientError::Owned { app, .. } if app == "shop"), "{refused:?}");
-    assert!(refused.to_string().contains("`r` belongs to the application `shop`"), "{refused}");
+    assert_eq!(
+        refused.to_string(),
+        "the recurring job `r` belongs to the application `shop`: take another name, or name that application by `.app(..)`"
+    );
+    client.recurring("nobody's", "@daily", compile("x")).upsert().await.unwrap();
+    let refused = client.recurring("nobody's", "@daily", compile("x")).app("shop").upsert().await;
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "the recurring job `nobody's` belongs to no application: take another name, or leave `.app(..)` out"
+    );
     assert_eq!(pf.assert_recurring("r").definition.app, "shop");
 }
 

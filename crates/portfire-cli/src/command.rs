@@ -12,8 +12,8 @@ use portfire_core::{BatchId, KindName, QueueName, StateName};
 pub use bench::{BenchArgs, Scenario};
 pub use cron::{CronArgs, CronCommand, CronTextArgs};
 pub use rules::{
-    BatchListArgs, BatchesArgs, BatchesCommand, LimitsArgs, LimitsCommand, RecurringArgs,
-    RecurringCommand, RecurringListArgs, RuleArgs, WindowArg,
+    BatchListArgs, BatchesArgs, BatchesCommand, LimitsArgs, LimitsCommand, QueuesArgs,
+    QueuesCommand, RecurringArgs, RecurringCommand, RecurringListArgs, RuleArgs, WindowArg,
 };
 
 /// Looks at a storage of background jobs, steers it, and measures it.
@@ -65,6 +65,8 @@ pub enum Command {
     Recurring(RecurringArgs),
     /// Lists batches, shows or cancels one.
     Batches(BatchesArgs),
+    /// Lists queues, pauses or resumes one.
+    Queues(QueuesArgs),
     /// Lists limits, sets one, or takes back what was set.
     Limits(LimitsArgs),
     /// Says when a cron text is next due, and what it means.

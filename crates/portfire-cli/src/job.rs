@@ -4,7 +4,7 @@ use std::io::Write;
 
 use portfire_core::{
     Antecedent, Continuation, HistoryEntry, JobRecord, JobState, LogLine, NotesRecord, Progress,
-    Storage, Timestamp,
+    Storage,
 };
 use serde::Serialize;
 
@@ -73,7 +73,7 @@ fn show_fields(job: &JobRecord, notes: &NotesRecord, out: &mut dyn Write) -> Res
             ("queue", format!("{}, priority {}", job.queue, job.priority)),
             ("state", format!("{} {}", job.state.name(), detail(&job.state)).trim_end().to_owned()),
             ("created", seconds(job.created_at)),
-            ("expires", expires_at(&job.state).map_or("never".to_owned(), seconds)),
+            ("expires", expiry(&job.state)),
             ("attempts", attempts),
             ("args", job.args.as_str().to_owned()),
             ("result", result(&job.state)),
@@ -115,12 +115,13 @@ fn show_history(history: &[HistoryEntry], out: &mut dyn Write) -> Result<(), Fai
     Ok(table.write(out)?)
 }
 
-fn expires_at(state: &JobState) -> Option<Timestamp> {
+/// When what has ended is cleaned; nothing of what has not.
+fn expiry(state: &JobState) -> String {
     match state {
         JobState::Succeeded { expires_at, .. }
         | JobState::Failed { expires_at, .. }
-        | JobState::Deleted { expires_at, .. } => *expires_at,
-        _ => None,
+        | JobState::Deleted { expires_at, .. } => expires_at.map_or("never".to_owned(), seconds),
+        _ => String::new(),
     }
 }
 

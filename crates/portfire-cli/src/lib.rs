@@ -29,6 +29,7 @@ mod limits;
 pub mod location;
 mod log;
 mod migrate;
+mod queues;
 mod recurring;
 mod status;
 mod table;
@@ -43,7 +44,7 @@ use portfire_core::{Action, Client};
 
 use command::{
     BatchListArgs, BatchesCommand, Cli, Command, JobsArgs, JobsCommand, LimitsCommand, ListArgs,
-    RecurringCommand, RecurringListArgs,
+    QueuesCommand, RecurringCommand, RecurringListArgs,
 };
 use failure::Failure;
 use location::{Location, Missing};
@@ -166,6 +167,10 @@ async fn perform(
             let storage = location.open(Missing::Refuse).await?;
             let command = args.command.unwrap_or(BatchesCommand::List(args.list));
             batches::run(command, &*storage, json, out, notes).await
+        }
+        Command::Queues(args) => {
+            let storage = location.open(Missing::Refuse).await?;
+            queues::run(args.command.unwrap_or(QueuesCommand::List), &*storage, json, out).await
         }
         Command::Limits(args) => {
             let storage = location.open(Missing::Refuse).await?;

@@ -46,7 +46,15 @@ impl Location {
             Some(("memory", _)) => Place::Memory,
             Some(("sqlite", rest)) => match rest.strip_prefix("//").unwrap_or(rest) {
                 "" => Place::SqliteAnywhere,
-                path => Place::Sqlite(PathBuf::from(path)),
+                // Paths of Windows may begin with `\\?\`.
+                path => match path.strip_prefix(r"\\?\").unwrap_or(path).split_once('?') {
+                    Some((file, _)) => {
+                        return Err(Failure::usage(format!(
+                            "`sqlite://{file}?…`: no settings are read from a URL: write `sqlite://{file}`"
+                        )));
+                    }
+                    None => Place::Sqlite(PathBuf::from(path)),
+                },
             },
             Some((scheme, _)) if is_scheme(scheme) => {
                 return Err(Failure::usage(format!(

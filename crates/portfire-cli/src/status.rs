@@ -135,7 +135,7 @@ fn show_rules(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show_queues(queues: &[QueueRecord], out: &mut dyn Write) -> Result<(), Failure> {
+pub(crate) fn show_queues(queues: &[QueueRecord], out: &mut dyn Write) -> Result<(), Failure> {
     if queues.is_empty() {
         writeln!(out, "No queues yet.")?;
         return Ok(());

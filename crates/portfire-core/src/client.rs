@@ -10,6 +10,7 @@ mod continuation;
 mod error;
 mod ids;
 mod lock;
+mod queue;
 mod recurring;
 
 use std::fmt;

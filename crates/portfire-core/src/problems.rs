@@ -338,7 +338,11 @@ impl fmt::Display for Problem {
                 Jobs(*waiting)
             ),
             Problem::QueuePaused { queue, enqueued } => {
-                write!(f, "queue `{queue}` is paused with {} in it: resume it", Jobs(*enqueued))
+                write!(
+                    f,
+                    "queue `{queue}` is paused with {} in it: resume it with `portfire queues resume {queue}`",
+                    Jobs(*enqueued)
+                )
             }
             Problem::HeartbeatLost { server, heartbeat_at, processing } => write!(
                 f,

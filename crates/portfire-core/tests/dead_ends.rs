@@ -109,10 +109,14 @@ fn queues_and_kinds_that_nobody_serves_are_named() {
     // A server that does not say what it can do may be able to do anything.
     stage.announce("b", "default", &[], 1);
     assert_eq!(stage.problems(), []);
-    block_on(stage.storage.set_queue_paused(queue.clone(), true)).unwrap();
+    block_on(stage.client.pause_queue("default")).unwrap();
     let paused = Problem::QueuePaused { queue, enqueued: 1 };
-    assert_eq!(paused.to_string(), "queue `default` is paused with 1 job in it: resume it");
+    let said = "queue `default` is paused with 1 job in it: resume it with `portfire queues resume default`";
+    assert_eq!(paused.to_string(), said);
     assert_eq!(stage.problems(), [paused]);
+    block_on(stage.client.resume_queue("default")).unwrap();
+    assert_eq!(stage.problems(), []);
+    assert!(block_on(stage.client.pause_queue("A B")).is_err());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The command lines of recurring jobs, batches and limits.
+//! The command lines of recurring jobs, batches, queues and limits.
 
 use std::time::Duration;
 
@@ -127,6 +127,31 @@ fn batch_state(text: &str) -> Result<BatchState, String> {
         let names: Vec<&str> = BatchState::ALL.iter().map(|state| state.as_str()).collect();
         format!("`{text}` is not a state of a batch: expected {}", names.join(", "))
     })
+}
+
+/// `portfire queues`; without a further word it lists.
+#[derive(Debug, Args)]
+pub struct QueuesArgs {
+    /// What to do with queues.
+    #[command(subcommand)]
+    pub command: Option<QueuesCommand>,
+}
+
+/// What can be done with queues.
+#[derive(Debug, Subcommand)]
+pub enum QueuesCommand {
+    /// Lists queues, by name.
+    List,
+    /// Stops giving out a queue's jobs. It still takes them, and what runs, runs on.
+    Pause {
+        /// The queue.
+        name: QueueName,
+    },
+    /// Gives out a queue's jobs again.
+    Resume {
+        /// The queue.
+        name: QueueName,
+    },
 }
 
 /// `portfire limits`; without a further word it lists.

@@ -9,6 +9,7 @@ mod jobs;
 mod limits;
 mod log;
 mod program;
+mod queues;
 mod recurring;
 mod status;
 mod terminal;

@@ -10,6 +10,7 @@ fn a_mistake_ends_with_2_and_says_what_to_write() {
         (&["status"][..], "which storage? Say `--storage sqlite://FILE`, or set PORTFIRE_STORAGE"),
         (&["status", "--storage", "app.db"], "for an SQLite file write `sqlite://app.db`"),
         (&["status", "--storage", "sqlite:"], "`sqlite:` names no file"),
+        (&["migrate", "--storage", "sqlite://a.db?key=hush"], "write `sqlite://a.db`"),
         (&["status", "--storage", "mysql://h"], "no storage for `mysql:`"),
         (&["jobs", "--storage", "memory:", "--state", "done"], "`done` is not a state"),
         (&["jobs", "--storage", "memory:", "--queue", "A B"], "`A B` is not a queue name"),
@@ -76,6 +77,7 @@ fn a_mistake_ends_with_2_and_says_what_to_write() {
             "--rate",
         ),
         (&["limits", "--storage", "memory:", "set", "job:1", "--concurrency", "1"], "is no limit"),
+        (&["queues", "--storage", "memory:", "pause", "A B"], "`A B` is not a queue name"),
         (&["nonsense"], "unrecognized subcommand"),
     ] {
         let complaint = portfire(words).failed(2);
@@ -161,6 +163,7 @@ fn help_is_an_answer() {
         "problems",
         "recurring",
         "batches",
+        "queues",
         "limits",
         "migrate",
         "bench",

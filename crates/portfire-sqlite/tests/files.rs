@@ -60,6 +60,20 @@ fn claim(server: &ServerId, max: u32) -> CycleRequest {
 }
 
 #[test]
+fn a_damaged_file_is_refused_with_what_can_be_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    drop(open(&path).unwrap());
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    drop(other);
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(5_000).unwrap();
+    let (error, text) = refusal(&path);
+    assert!(matches!(error, StorageError::Corrupt(_)), "{error:?}");
+    assert!(text.contains("restore a copy") && text.contains(".recover"), "{text}");
+}
+
+#[test]
 fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("letter.txt");

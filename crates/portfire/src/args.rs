@@ -43,10 +43,10 @@ pub struct Field<B: ?Sized, O> {
 }
 
 /// A stored value that does not fit its parameter.
-struct Misfit {
+pub(crate) struct Misfit {
     /// Where in the value; empty for the value itself.
-    path: String,
-    reason: String,
+    pub(crate) path: String,
+    pub(crate) reason: String,
 }
 
 // The bounds stand at the functions and not at the impl blocks: a type that does not meet them is then
@@ -157,14 +157,32 @@ fn write_json<T: Serialize + ?Sized>(value: &T, text: &mut Vec<u8>) -> serde_jso
 }
 
 fn read_json<T: DeserializeOwned>(raw: &RawValue) -> Result<T, Misfit> {
-    let mut json = serde_json::Deserializer::from_str(raw.get());
+    read_text(raw.get())
+}
+
+/// Reads a JSON text, or says where it does not fit and why.
+pub(crate) fn read_text<T: DeserializeOwned>(text: &str) -> Result<T, Misfit> {
+    let mut json = serde_json::Deserializer::from_str(text);
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().iter().next().map(|_| error.path().to_string());
         let reason = error.inner().to_string();
         // The line and column count from the value, which nobody sees apart; the path says it better.
-        let reason = reason.split(" at line ").next().unwrap_or(&reason).to_owned();
-        Misfit { path: path.unwrap_or_default(), reason }
+        let end = reason.rfind(" at line ").unwrap_or(reason.len());
+        Misfit { path: path.unwrap_or_default(), reason: in_short(&reason[..end]) }
     })
+}
+
+/// A reason without the middle when it is long: what was found is in it whole, and what was expected stands
+/// at the end.
+fn in_short(reason: &str) -> String {
+    const KEPT: usize = 120;
+    let border = |(at, _)| at;
+    let begin = reason.char_indices().map(border).nth(KEPT).unwrap_or(reason.len());
+    let end = reason.char_indices().rev().map(border).nth(KEPT - 1).unwrap_or(0);
+    if begin >= end {
+        return reason.to_owned();
+    }
+    format!("{}…{}", &reason[..begin], &reason[end..])
 }
 
 fn undecodable(what: fmt::Arguments<'_>) -> JobError {

@@ -5,6 +5,8 @@ use portfire_core::{JobError, Json, ParentError, ParentOutcome, ParentResult, St
 use portfire_server::JobContext;
 use serde::de::DeserializeOwned;
 
+use crate::args::{Misfit, read_text};
+
 /// A type that can be read from what a parent returned. Implemented for all that serde reads.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be taken from a parent",
@@ -102,13 +104,12 @@ fn result<T: ParentValue>(parent: &ParentOutcome) -> Result<ParentResult<T>, Job
     }
     // A parent without a result, such as a batch, returned `()`.
     let text = parent.result.as_ref().map_or("null", Json::as_str);
-    let mut json = serde_json::Deserializer::from_str(text);
-    serde_path_to_error::deserialize(&mut json).map(Ok).map_err(|error| {
-        let (path, inner) = (error.path().to_string(), error.inner());
-        let message = format!(
-            "what its parent, {}, returned does not fit, at `{path}`: {inner}",
-            parent.parent
-        );
+    read_text(text).map(Ok).map_err(|Misfit { path, reason }| {
+        let parent = parent.parent;
+        let message = match path.as_str() {
+            "" => format!("what its parent, {parent}, returned does not fit: {reason}"),
+            _ => format!("what its parent, {parent}, returned does not fit, at `{path}`: {reason}"),
+        };
         JobError::permanent(message).with_class("undecodable_parent")
     })
 }

@@ -138,6 +138,10 @@ async fn what_does_not_fit_is_permanent_and_says_why() {
         refused(with_parents(load("t"), &[succeeded(2, "[1,\"x\"]")]).await.unwrap_err());
     assert_eq!(class, "undecodable_parent");
     assert!(told.contains("at `[1]`: invalid type: string \"x\""), "{told}");
+    let large = format!("\"{}\"", "é at line 9 ".repeat(100_000));
+    let (_, told) = refused(with_parents(load("t"), &[succeeded(2, &large)]).await.unwrap_err());
+    assert!(told.contains("returned does not fit: invalid type: string \"é at line 9"), "{told}");
+    assert!(told.ends_with("expected a sequence") && told.len() < 500, "{told}");
     let (class, told) =
         refused(with_parents(alert("c".into()), &[succeeded(2, "1")]).await.unwrap_err());
     assert_eq!(class, "no_parent");

@@ -28,6 +28,9 @@ use crate::job::{InvalidJob, KindName, QueueName, excerpt};
 /// Most limits that one job names.
 pub const LIMITS_MAX: usize = 4;
 
+/// Longest partition, in bytes.
+const PARTITION_BYTES_MAX: usize = 200;
+
 /// The name of a limit: 1 to 64 letters, digits and `_ . -`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -109,8 +112,11 @@ impl LimitUse {
     /// # Errors
     /// [`InvalidJob::Limit`] that says which is broken.
     pub fn validate(&self) -> Result<(), InvalidJob> {
-        if self.partition.len() > 200 {
-            let reason = "a partition has at most 200 bytes".to_owned();
+        let size = self.partition.len();
+        if size > PARTITION_BYTES_MAX {
+            let reason = format!(
+                "its partition has {size} bytes: expected at most {PARTITION_BYTES_MAX}; hash what is longer"
+            );
             return Err(InvalidJob::Limit { name: excerpt(self.limit.as_str()), reason });
         }
         self.declared.map_or(Ok(()), |rule| rule.validate(self.limit.as_str()))

@@ -399,7 +399,9 @@ pub struct ClaimRequest {
     /// Most jobs to claim; at most [`BATCH_MAX`].
     pub max: u32,
     /// Jobs that have waited in their queue so long are taken first, whatever their priority; `None` for strict
-    /// priorities.
+    /// priorities. To find them a storage need not look past more than 1,000 jobs of a priority that were given
+    /// back, or came up from the line of a limit, and have not waited so long yet: one behind them is found when
+    /// those are claimed, or have waited so long themselves.
     pub aging: Option<Duration>,
 }
 

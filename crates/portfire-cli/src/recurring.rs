@@ -253,16 +253,23 @@ async fn apply(
         // This command makes no other.
         _ => return Err(Failure::new("this change is not made here")),
     };
-    let removes = matches!(change, RecurringChange::Remove(_));
+    // What is done is the sentence, except where the next instant is what one wants to know.
+    let sentence = match &change {
+        RecurringChange::Remove(_) => Some("is removed".to_owned()),
+        RecurringChange::Pause { until: None, .. } => Some("is paused".to_owned()),
+        RecurringChange::Pause { until: Some(until), .. } => {
+            Some(format!("is paused until {}", seconds(*until)))
+        }
+        _ => None,
+    };
     let bare = |outcome| Done { id: id.clone(), outcome, next_at: None, job: None };
     let (done, sentence) = match storage.change_recurring(change).await? {
-        RecurringChanged::Applied { .. } if removes => (bare("applied"), "is removed".to_owned()),
         RecurringChanged::Applied { next_at } => {
-            let sentence = match next_at {
+            let next = || match next_at {
                 Some(at) => format!("next at {}", seconds(at)),
                 None => "has no next instant".to_owned(),
             };
-            (Done { next_at, ..bare("applied") }, sentence)
+            (Done { next_at, ..bare("applied") }, sentence.unwrap_or_else(next))
         }
         RecurringChanged::Unchanged => (bare("unchanged"), "unchanged".to_owned()),
         RecurringChanged::Triggered(job) if asked == Some(job) => {

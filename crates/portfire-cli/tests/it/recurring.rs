@@ -85,11 +85,12 @@ async fn one_is_shown_with_its_last_runs() {
 #[tokio::test]
 async fn a_pause_a_resumption_and_a_removal_say_what_became_of_it() {
     let database = prepared().await;
-    database.run(&["recurring", "pause", "daily"]).ok();
+    assert_eq!(database.run(&["recurring", "pause", "daily"]).ok(), "daily is paused\n");
     assert!(database.run(&["recurring"]).ok().lines().nth(1).unwrap().ends_with("  paused"));
     assert_eq!(database.run(&["recurring", "pause", "daily"]).ok(), "daily unchanged\n");
     let until = "2099-01-01T00:00:00Z";
-    database.run(&["recurring", "pause", "daily", "--until", until]).ok();
+    let paused = database.run(&["recurring", "pause", "daily", "--until", until]).ok();
+    assert_eq!(paused, format!("daily is paused until {until}\n"));
     let listed = database.run(&["recurring"]).ok();
     assert!(listed.contains(&format!("paused until {until}")), "{listed}");
     let resumed = database.run(&["recurring", "resume", "daily"]).ok();

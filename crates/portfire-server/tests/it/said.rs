@@ -1,5 +1,7 @@
 //! What running jobs say: log lines, bars, metadata, tags; when it is sent, and what is dropped.
 
+use std::sync::Arc;
+
 use portfire_core::notes::LOG_BYTES_MAX;
 use portfire_core::{JobError, Json, Level, Monitor, Progress, StateName};
 
@@ -199,6 +201,50 @@ fn what_a_job_says_after_its_lease_was_lost_is_dropped() {
     });
 }
 
+/// Adds a handler that never ends, never stops talking, and notes what it says.
+fn on_endless(stage: &Stage, kind: &str) {
+    let (world, notes) = (stage.world.clone(), stage.notes.clone());
+    stage.on(kind, move |cx| {
+        let (world, notes) = (world.clone(), notes.clone());
+        async move {
+            loop {
+                notes.add(format!("line {}", notes.all().len()));
+                cx.log(notes.all().last().unwrap());
+                world.pass(ms(90)).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn the_last_words_of_what_is_given_up_at_a_shutdown_are_kept() {
+    play(|stage| async move {
+        on_endless(&stage, "deaf");
+        let id = stage.enqueue("deaf").await;
+        let server = stage.server().shutdown_timeout(ms(5_500)).start().await.unwrap();
+        stage.until_state(id, StateName::Processing).await;
+        assert_eq!(server.shutdown().await.overdue, 1);
+        let said = stage.notes.all();
+        assert!(said.len() > 40, "{said:?}");
+        assert_eq!(stage.log(id).await, said);
+    });
+}
+
+#[test]
+fn what_has_spoken_does_not_outlive_its_server() {
+    play(|stage| async move {
+        on_endless(&stage, "deaf");
+        let id = stage.enqueue("deaf").await;
+        let before = Arc::strong_count(&stage.storage);
+        let server = stage.start().await;
+        stage.until_state(id, StateName::Processing).await;
+        stage.world.pass(ms(1_500)).await;
+        drop(server);
+        let left = || Arc::strong_count(&stage.storage);
+        stage.world.until("nothing is left of the server", || left() == before).await;
+    });
+}
+
 #[test]
 fn a_bar_moves_as_its_rows_are_done() {
     play(|stage| async move {
@@ -240,8 +286,8 @@ fn a_result_that_cannot_be_kept_is_dropped_and_the_log_says_so() {
         let _server = stage.server().result_bytes_max(100).start().await.unwrap();
         for (kind, why) in [
             ("large", "it has 101 bytes, and at most 100 are kept"),
-            ("map", "it cannot be stored"),
-            ("map_sync", "it cannot be stored"),
+            ("map", "it cannot be written as JSON: key must be a string"),
+            ("map_sync", "it cannot be written as JSON: key must be a string"),
         ] {
             let id = stage.enqueue(kind).await;
             let job = stage.until_state(id, StateName::Succeeded).await;

@@ -384,7 +384,7 @@ fn the_rate_of_a_queue_is_told_with_the_windows_that_those_ahead_fill() {
     let (queue, now) = (QueueName::DEFAULT, block_on(stage.storage.now()).unwrap());
     let rate = Reason::QueueRate { queue, count: 2, per: 60 * SECOND };
     assert_eq!(rate.to_string(), "queue `default` starts at most 2 jobs in 1m");
-    assert_eq!(stage.reasons(jobs[2]), [rate.clone()]);
+    assert_eq!(stage.reasons(jobs[2]), std::slice::from_ref(&rate));
     let told = stage.explain(jobs[5]);
     assert_eq!(told.reasons, [rate, Reason::Ahead { jobs: 3 }]);
     let start = told.start.unwrap();

@@ -11,8 +11,9 @@ INSERT INTO portfire_schema VALUES (1, 'initial', 1, strftime('%Y-%m-%dT%H:%M:%S
 -- portfire_job is written once. What waits for another job will stand in a table of its own beside
 -- these (portfire_awaiting: parent, seq), with its links written by the same create.
 
--- Jobs by state: a row for each queue, and row 0 for all. Row 0 is written by every commit that changes
--- anything, so it also holds what has to be known across processes; those columns are NULL elsewhere.
+-- Jobs by state: a row for each queue, one for each kind under its negated number, and row 0 for all.
+-- Row 0 is written by every commit that changes anything, so it also holds what has to be known across
+-- processes; those columns are NULL elsewhere.
 CREATE TABLE portfire_tally (
     queue INTEGER PRIMARY KEY,
     scheduled INTEGER NOT NULL DEFAULT 0,

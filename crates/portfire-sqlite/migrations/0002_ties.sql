@@ -103,32 +103,26 @@ CREATE TABLE portfire_unique (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX portfire_unique_until ON portfire_unique (until) WHERE until IS NOT NULL;
 
--- Jobs by state, for each kind.
-ALTER TABLE portfire_kind ADD COLUMN scheduled INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE portfire_kind ADD COLUMN awaiting INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE portfire_kind ADD COLUMN enqueued INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE portfire_kind ADD COLUMN processing INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE portfire_kind ADD COLUMN succeeded INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE portfire_kind ADD COLUMN failed INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE portfire_kind ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
-UPDATE portfire_kind SET scheduled = c.jobs FROM (SELECT j.kind, count(*) AS jobs
+-- Jobs by state, for each kind: in the table that every commit writes to anyway.
+INSERT INTO portfire_tally (queue) SELECT -kind FROM portfire_kind;
+UPDATE portfire_tally SET scheduled = c.jobs FROM (SELECT j.kind, count(*) AS jobs
     FROM portfire_scheduled s CROSS JOIN portfire_job j ON j.seq = s.seq GROUP BY j.kind) AS c
-    WHERE c.kind = portfire_kind.kind;
-UPDATE portfire_kind SET enqueued = c.jobs FROM (SELECT j.kind, count(*) AS jobs
+    WHERE portfire_tally.queue = -c.kind;
+UPDATE portfire_tally SET enqueued = c.jobs FROM (SELECT j.kind, count(*) AS jobs
     FROM portfire_ready s CROSS JOIN portfire_job j ON j.seq = s.seq GROUP BY j.kind) AS c
-    WHERE c.kind = portfire_kind.kind;
-UPDATE portfire_kind SET processing = c.jobs FROM (SELECT j.kind, count(*) AS jobs
+    WHERE portfire_tally.queue = -c.kind;
+UPDATE portfire_tally SET processing = c.jobs FROM (SELECT j.kind, count(*) AS jobs
     FROM portfire_running s CROSS JOIN portfire_job j ON j.seq = s.seq GROUP BY j.kind) AS c
-    WHERE c.kind = portfire_kind.kind;
-UPDATE portfire_kind SET succeeded = c.jobs FROM (SELECT j.kind, count(*) AS jobs
+    WHERE portfire_tally.queue = -c.kind;
+UPDATE portfire_tally SET succeeded = c.jobs FROM (SELECT j.kind, count(*) AS jobs
     FROM portfire_succeeded s CROSS JOIN portfire_job j ON j.seq = s.seq GROUP BY j.kind) AS c
-    WHERE c.kind = portfire_kind.kind;
-UPDATE portfire_kind SET failed = c.jobs FROM (SELECT j.kind, count(*) AS jobs
+    WHERE portfire_tally.queue = -c.kind;
+UPDATE portfire_tally SET failed = c.jobs FROM (SELECT j.kind, count(*) AS jobs
     FROM portfire_failed s CROSS JOIN portfire_job j ON j.seq = s.seq GROUP BY j.kind) AS c
-    WHERE c.kind = portfire_kind.kind;
-UPDATE portfire_kind SET deleted = c.jobs FROM (SELECT j.kind, count(*) AS jobs
+    WHERE portfire_tally.queue = -c.kind;
+UPDATE portfire_tally SET deleted = c.jobs FROM (SELECT j.kind, count(*) AS jobs
     FROM portfire_deleted s CROSS JOIN portfire_job j ON j.seq = s.seq GROUP BY j.kind) AS c
-    WHERE c.kind = portfire_kind.kind;
+    WHERE portfire_tally.queue = -c.kind;
 
 -- The kinds that a server has handlers of, as a JSON array; empty when it does not say.
 ALTER TABLE portfire_server ADD COLUMN kinds TEXT NOT NULL DEFAULT '[]';

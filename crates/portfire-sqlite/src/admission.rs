@@ -314,7 +314,7 @@ impl Call {
         plan: &mut Plan,
     ) -> Result<(), Failure> {
         for Open { number: antecedent, dependency, place, is_followed } in &plan.open {
-            links::open(write.conn, *antecedent, number, is_batch, dependency, *place)?;
+            links::open(write, *antecedent, number, is_batch, dependency, *place)?;
             match dependency.on {
                 _ if *is_followed => _ = self.unfollowed.remove(antecedent),
                 Antecedent::Job(_) => links::mark_followed(write.conn, *antecedent)?,

@@ -313,7 +313,8 @@ pub(crate) fn cancel(write: &mut Write<'_>, number: i64, reason: &str) -> Result
         return Ok(());
     }
     if batch.waits > 0 {
-        links::close_waits(write.conn, number, &waits_for(write.conn, number)?)?;
+        let after = waits_for(write.conn, number)?;
+        links::close_waits(write, number, &after)?;
     }
     let batch = get(write, number)?;
     (batch.waits, batch.start) = (0, false);

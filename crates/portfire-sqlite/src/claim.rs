@@ -9,7 +9,7 @@ use portfire_core::{
     Claim, ClaimRequest, ClaimedJob, Event, JobId, JobOptions, Json, KindName, QueueName,
     StateName, Ties, Timestamp,
 };
-use rusqlite::{CachedStatement, OptionalExtension, Row as SqlRow, params};
+use rusqlite::{OptionalExtension, Row as SqlRow, params};
 
 use crate::error::{Failure, corrupt};
 use crate::lines::Waiter;
@@ -139,10 +139,7 @@ impl Ready {
 }
 
 /// A claim in progress.
-struct Claiming<'c> {
-    /// The statements that run for each job.
-    delete: CachedStatement<'c>,
-    insert: CachedStatement<'c>,
+struct Claiming {
     server: i64,
     key: u64,
     /// Who was enqueued then, or sooner, comes before all others of the queue.
@@ -160,15 +157,7 @@ pub(crate) fn claim(
 ) -> Result<Vec<ClaimedJob>, Failure> {
     let max = (wish.max as usize).min(BATCH_MAX);
     let oldest = oldest(write.now, wish.aging);
-    let mut claiming = Claiming {
-        delete: write.conn.prepare_cached(DELETE_READY)?,
-        insert: write.conn.prepare_cached(INSERT_RUNNING)?,
-        server,
-        key,
-        oldest,
-        claimed: Vec::new(),
-        turned_away: 0,
-    };
+    let mut claiming = Claiming { server, key, oldest, claimed: Vec::new(), turned_away: 0 };
     for name in &wish.queues {
         let room = max - claiming.claimed.len();
         if room == 0 || claiming.turned_away >= TURNED_AWAY_MAX {
@@ -195,7 +184,7 @@ fn oldest(now: Timestamp, aging: Option<Duration>) -> Option<Timestamp> {
     (oldest >= 0).then(|| Timestamp::from_micros(oldest))
 }
 
-impl Claiming<'_> {
+impl Claiming {
     /// Takes up to `room` jobs of a queue.
     fn take_from(
         &mut self,
@@ -272,19 +261,20 @@ impl Claiming<'_> {
         }
         let key = [queue.number, from.rank, from.place];
         let line = limits::admit(write, Some(&from.job.ties), from.kind)?;
-        self.delete.execute(key)?;
+        write.statement(DELETE_READY)?.execute(key)?;
         if let Some(line) = line {
-            from.waiter(queue.number).insert(conn, line)?;
+            from.waiter(queue.number).insert(write, line)?;
             self.turned_away += 1;
             return Ok(());
         }
         let retention = write.retention;
         let made = next(&from.standing, Event::Claim, write.now, &retention).map_err(corrupt)?;
-        self.insert.execute(params![
+        let now = write.now.as_micros();
+        write.statement(INSERT_RUNNING)?.execute(params![
             from.seq,
             self.server,
             self.key.cast_signed(),
-            write.now.as_micros(),
+            now,
             from.place,
             from.enqueued_at.map(Timestamp::as_micros),
             made.to.revision,

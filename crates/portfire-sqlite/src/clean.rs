@@ -29,11 +29,11 @@ pub(crate) fn clean(write: &mut Write<'_>, max: u32) -> Result<Cleaned, Failure>
     for &seq in &expired {
         let body = Body::of(write.conn, seq)?;
         let stand = Stand::find(write.conn, &body)?;
-        stand.remove(write.conn, &body)?;
+        stand.remove(write, &body)?;
         if stand.written > 0 {
-            write.conn.prepare_cached(DELETE_HISTORY)?.execute([seq])?;
+            write.statement(DELETE_HISTORY)?.execute([seq])?;
         }
-        write.conn.prepare_cached(DELETE_JOB)?.execute([seq])?;
+        write.statement(DELETE_JOB)?.execute([seq])?;
         ties::cleaned(write, &body)?;
         write.count_cleaned(body.queue, body.kind, stand.standing.state);
     }

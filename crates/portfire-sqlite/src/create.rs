@@ -4,7 +4,7 @@ use portfire_core::storage::BATCH_MAX;
 use portfire_core::{
     Conflict, Created, Event, InvalidJob, NewBatch, NewJob, StateName, StorageError, Timestamp,
 };
-use rusqlite::{CachedStatement, Connection, params};
+use rusqlite::params;
 
 use crate::admission::{Call, Plan};
 use crate::error::{Failure, corrupt};
@@ -15,7 +15,9 @@ use crate::write::Write;
 use crate::{batches, limits, ties};
 
 // A job whose id is stored already is found out by the index that the insert looks into anyway.
-const INSERT_JOB: &str = "INSERT INTO portfire_job (seq, id, kind, queue, priority, created_at, \
+const INSERT_PLAIN: &str = "INSERT INTO portfire_job (seq, id, kind, queue, priority, created_at, \
+    run_at, options, args) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO NOTHING";
+const INSERT_TIED: &str = "INSERT INTO portfire_job (seq, id, kind, queue, priority, created_at, \
     run_at, options, args, ties, batch, awaited, followed) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (id) DO NOTHING";
 const INSERT_READY: &str = "INSERT INTO portfire_ready (queue, rank, place, seq, enqueued_at, \
@@ -66,7 +68,7 @@ fn check(write: &Write<'_>, batches: &[NewBatch], jobs: &[NewJob]) -> Result<(),
 fn is_simple(write: &Write<'_>, job: &NewJob) -> bool {
     let ties = &job.ties;
     let replaces = ties.unique.as_ref().is_some_and(|key| key.conflict == Conflict::Replace);
-    is_alone(job) && !replaces && write.names.know(&job.queue, &job.kind)
+    is_alone(job) && !replaces && write.names.known(&job.queue, &job.kind).is_some()
 }
 
 /// Stores what was checked.
@@ -93,108 +95,114 @@ fn store_each(
         call.add_batch(write, batch)?;
     }
     let mut created = Vec::with_capacity(jobs.len());
-    let mut inserts = Inserts::new(write.conn)?;
     for job in jobs {
         let redirected = call.redirected(job);
-        created.push(inserts.store(write, &mut call, redirected.as_ref().unwrap_or(job))?);
+        created.push(store_one(write, &mut call, redirected.as_ref().unwrap_or(job))?);
     }
     Ok((created, call))
 }
 
-/// The statements that each job of a call needs.
-struct Inserts<'c> {
-    job: CachedStatement<'c>,
-    ready: CachedStatement<'c>,
-}
-
-impl<'c> Inserts<'c> {
-    fn new(conn: &'c Connection) -> rusqlite::Result<Inserts<'c>> {
-        let job = conn.prepare_cached(INSERT_JOB)?;
-        Ok(Inserts { job, ready: conn.prepare_cached(INSERT_READY)? })
-    }
-
-    fn store(
-        &mut self,
-        write: &mut Write<'_>,
-        call: &mut Call,
-        job: &NewJob,
-    ) -> Result<Created, Failure> {
-        let seq = write.tally.next;
-        if let Some(key) = &job.ties.unique {
-            // What is wrong with a job is told whether or not its key is held.
-            refuse_broken(write, call, job)?;
-            match unique::take(write, key, job, seq)? {
-                Taken::Free => {}
-                Taken::Replaced => call.doubt(),
-                Taken::Existing => return existing(write, job),
-                Taken::Held(id) => {
-                    call.stands_for(id, job.id);
-                    return Ok(Created { id, existing: true });
-                }
+/// Stores one job of a call.
+fn store_one(write: &mut Write<'_>, call: &mut Call, job: &NewJob) -> Result<Created, Failure> {
+    let seq = write.tally.next;
+    if let Some(key) = &job.ties.unique {
+        // What is wrong with a job is told whether or not its key is held.
+        refuse_broken(write, call, job)?;
+        match unique::take(write, key, job, seq)? {
+            Taken::Free => {}
+            Taken::Replaced => call.doubt(),
+            Taken::Existing => return existing(write, job),
+            Taken::Held(id) => {
+                call.stands_for(id, job.id);
+                return Ok(Created { id, existing: true });
             }
         }
-        let mut plan = plan(write, call, job)?;
-        let run_at = match plan.is_awaiting() {
-            true => None,
-            false => job.when.resolve(write.now)?,
-        };
-        if !write.names.know(&job.queue, &job.kind) && is_stored(write, job)? {
-            // Names that it brings are not made known.
-            return found_stored(write, job, seq);
+    }
+    let mut plan = plan(write, call, job)?;
+    let run_at = match plan.is_awaiting() {
+        true => None,
+        false => job.when.resolve(write.now)?,
+    };
+    let (queue, kind) = match write.names.known(&job.queue, &job.kind) {
+        Some(numbers) => numbers,
+        // Names that it brings are not made known.
+        None if is_stored(write, job)? => return found_stored(write, job, seq),
+        None => {
+            let Write { conn, names, tally, .. } = write;
+            let kind = names.number_kind(conn, &job.kind, &mut tally.names)?;
+            (names.number_queue(conn, &job.queue, &mut tally.names)?, kind)
         }
-        let kind = write.names.number_kind(write.conn, &job.kind, &mut write.tally.names)?;
-        let queue = write.names.number_queue(write.conn, &job.queue, &mut write.tally.names)?;
-        let inserted = self.job.execute(params![
+    };
+    if !insert(write, call, job, (seq, kind, queue), run_at, &plan)? {
+        return found_stored(write, job, seq);
+    }
+    // The number that was the next one is its own.
+    write.draw();
+    limits::declare(write, &job.ties)?;
+    let state = match run_at {
+        _ if plan.is_awaiting() => StateName::Awaiting,
+        Some(run_at) => {
+            let cause = cause_code(portfire_core::Cause::Created);
+            let values = [run_at.as_micros(), seq, cause];
+            write.statement(INSERT_SCHEDULED)?.execute(values)?;
+            StateName::Scheduled
+        }
+        None => {
+            let rank = -i64::from(job.priority);
+            match limits::entry(write, Some(&job.ties), kind)? {
+                None => _ = write.statement(INSERT_READY)?.execute([queue, rank, seq])?,
+                Some(key) => _ = Waiter::new(rank, seq, queue).insert(write, key)?,
+            }
+            StateName::Enqueued
+        }
+    };
+    write.count_created(queue, kind, state);
+    call.made(job.id, seq);
+    if let Some(batch) = plan.batch {
+        batches::member_moved(write, batch, None, state)?;
+    }
+    if state == StateName::Awaiting {
+        wait(write, call, job, seq, &mut plan)?;
+    } else {
+        call.link(write, seq, false, &mut plan)?;
+        write.hint_work();
+    }
+    Ok(Created { id: job.id, existing: false })
+}
+
+/// Writes the body of a job under its numbers, unless its id is stored.
+fn insert(
+    write: &mut Write<'_>,
+    call: &Call,
+    job: &NewJob,
+    (seq, kind, queue): (i64, i64, i64),
+    run_at: Option<Timestamp>,
+    plan: &Plan,
+) -> Result<bool, Failure> {
+    let (id, args) = (job.id.as_bytes(), job.args.as_str());
+    let (created_at, run_at) = (write.now.as_micros(), run_at.map(Timestamp::as_micros));
+    let (options, is_followed) = (stored_options(job)?, call.is_followed(job.id));
+    let inserted = if job.ties.is_empty() && !is_followed {
+        let values = params![seq, id, kind, queue, job.priority, created_at, run_at, options, args];
+        write.statement(INSERT_PLAIN)?.execute(values)?
+    } else {
+        write.statement(INSERT_TIED)?.execute(params![
             seq,
-            job.id.as_bytes(),
+            id,
             kind,
             queue,
             job.priority,
-            write.now.as_micros(),
-            run_at.map(Timestamp::as_micros),
-            stored_options(job)?,
-            job.args.as_str(),
+            created_at,
+            run_at,
+            options,
+            args,
             ties::encode(&job.ties)?,
             plan.batch,
             plan.is_awaiting(),
-            call.is_followed(job.id)
-        ])?;
-        if inserted == 0 {
-            return found_stored(write, job, seq);
-        }
-        // The number that was the next one is its own.
-        write.draw();
-        limits::declare(write, &job.ties)?;
-        let state = match run_at {
-            _ if plan.is_awaiting() => StateName::Awaiting,
-            Some(run_at) => {
-                let cause = cause_code(portfire_core::Cause::Created);
-                let values = [run_at.as_micros(), seq, cause];
-                write.conn.prepare_cached(INSERT_SCHEDULED)?.execute(values)?;
-                StateName::Scheduled
-            }
-            None => {
-                let rank = -i64::from(job.priority);
-                match limits::entry(write, Some(&job.ties), kind)? {
-                    None => _ = self.ready.execute([queue, rank, seq])?,
-                    Some(key) => _ = Waiter::new(rank, seq, queue).insert(write.conn, key)?,
-                }
-                StateName::Enqueued
-            }
-        };
-        write.count_created(queue, kind, state);
-        call.made(job.id, seq);
-        if let Some(batch) = plan.batch {
-            batches::member_moved(write, batch, None, state)?;
-        }
-        if state == StateName::Awaiting {
-            wait(write, call, job, seq, &mut plan)?;
-        } else {
-            call.link(write, seq, false, &mut plan)?;
-            write.hint_work();
-        }
-        Ok(Created { id: job.id, existing: false })
-    }
+            is_followed
+        ])?
+    };
+    Ok(inserted > 0)
 }
 
 /// What a job waits for and belongs to; most wait for nothing and belong to nothing. A job that is stored
@@ -225,7 +233,7 @@ fn wait(
     seq: i64,
     plan: &mut Plan,
 ) -> Result<(), Failure> {
-    insert_awaiting(write.conn, seq, plan.pending(), plan.start, job.when)?;
+    insert_awaiting(write, seq, plan.pending(), plan.start, job.when)?;
     call.link(write, seq, false, plan)?;
     if plan.unmet.is_some() {
         call.doubt();
@@ -275,4 +283,4 @@ fn existing(write: &Write<'_>, job: &NewJob) -> Result<Created, Failure> {
 /// For the test that each of them finds its rows by an index.
 #[cfg(test)]
 pub(crate) const STATEMENTS: &[&str] =
-    &[INSERT_JOB, INSERT_READY, INSERT_SCHEDULED, SELECT_SAME, SELECT_STORED];
+    &[INSERT_PLAIN, INSERT_TIED, INSERT_READY, INSERT_SCHEDULED, SELECT_SAME, SELECT_STORED];

@@ -101,7 +101,7 @@ fn is_held(stand: &Stand, server: i64, attempt: u32) -> bool {
 }
 
 /// Where the job of a claim stands.
-pub(crate) fn find(write: &Write<'_>, claim: Claim) -> Result<Option<(Body, Stand)>, Failure> {
+pub(crate) fn find(write: &mut Write<'_>, claim: Claim) -> Result<Option<(Body, Stand)>, Failure> {
     if let Some(held) = held(write, claim.locator, claim.job)? {
         return Ok(Some(held));
     }
@@ -111,11 +111,11 @@ pub(crate) fn find(write: &Write<'_>, claim: Claim) -> Result<Option<(Body, Stan
 }
 
 /// The job, when it stands where the claim says and is held by anyone.
-fn held(write: &Write<'_>, seq: i64, id: JobId) -> Result<Option<(Body, Stand)>, Failure> {
+fn held(write: &mut Write<'_>, seq: i64, id: JobId) -> Result<Option<(Body, Stand)>, Failure> {
     if seq <= 0 {
         return Ok(None);
     }
-    let mut select = write.conn.prepare_cached(SELECT_HELD)?;
+    let select = write.statement(SELECT_HELD)?;
     let mut rows = select.query(rusqlite::params![seq, id.as_bytes()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let body = Body::read(row, 10)?;

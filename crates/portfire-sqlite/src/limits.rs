@@ -4,6 +4,7 @@
 //! What a key is at is in `keys.rs`, the lines are in `lines.rs`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use portfire_core::storage::RELEASE_MAX;
 use portfire_core::{KindName, LimitName, LimitRecord, LimitRule, LimitTarget, QueueName, Ties};
@@ -99,7 +100,7 @@ impl Rules {
     }
 
     /// Whether jobs without limits of their own may be limited by their kind.
-    fn limit_kinds(&self) -> bool {
+    pub(crate) fn limit_kinds(&self) -> bool {
         !self.kinds.is_empty()
     }
 
@@ -161,11 +162,12 @@ struct Use {
 /// The keys of a job in the order in which they are looked at. A key that is named twice is one.
 fn uses(write: &mut Write<'_>, ties: Option<&Ties>, kind: i64) -> Result<Vec<Use>, Failure> {
     let limits = ties.map_or(&[][..], |ties| &ties.limits);
-    let rules = write.names.rules(write.conn)?;
     let mut uses: Vec<Use> = Vec::new();
+    let rules = write.names.rules(write.conn)?;
     if limits.is_empty() && !rules.limit_kinds() {
         return Ok(uses);
     }
+    let rules = Arc::clone(rules);
     for limit in limits {
         let key = limit.key();
         if uses.iter().all(|known| known.key != key) {

@@ -41,9 +41,9 @@ impl Waiter {
     }
 
     /// Puts it into the line of a key.
-    pub(crate) fn insert(&self, conn: &Connection, key: i64) -> rusqlite::Result<usize> {
+    pub(crate) fn insert(&self, write: &mut Write<'_>, key: i64) -> rusqlite::Result<usize> {
         let Standing { revision, attempt, failures, recoveries, .. } = self.standing;
-        conn.prepare_cached(INSERT)?.execute(params![
+        write.statement(INSERT)?.execute(params![
             key,
             self.rank,
             self.seq,
@@ -61,8 +61,8 @@ impl Waiter {
     fn go(&self, write: &mut Write<'_>, key: i64) -> Result<(), Failure> {
         let Standing { revision, attempt, failures, recoveries, .. } = self.standing;
         let place = write.draw();
-        write.conn.prepare_cached(DELETE)?.execute([key, self.rank, self.seq])?;
-        write.conn.prepare_cached(INSERT_READY)?.execute(params![
+        write.statement(DELETE)?.execute([key, self.rank, self.seq])?;
+        write.statement(INSERT_READY)?.execute(params![
             self.queue,
             self.rank,
             place,
@@ -96,8 +96,8 @@ pub(crate) fn find(conn: &Connection, body: &Body) -> Result<Option<Stand>, Fail
 }
 
 /// Takes a job out of a line.
-pub(crate) fn remove(conn: &Connection, key: i64, body: &Body) -> rusqlite::Result<usize> {
-    conn.prepare_cached(DELETE)?.execute([key, body.rank, body.seq])
+pub(crate) fn remove(write: &mut Write<'_>, key: i64, body: &Body) -> rusqlite::Result<usize> {
+    write.statement(DELETE)?.execute([key, body.rank, body.seq])
 }
 
 /// Moves the first of a line to the ends of their queues: so many that may be claimed there, and those of

@@ -33,7 +33,7 @@ const DELETE_LINK: &str = "DELETE FROM portfire_link WHERE antecedent = ?1 AND f
 
 /// Makes `follower` wait for an antecedent, which is known to be marked as one.
 pub(crate) fn open(
-    conn: &Connection,
+    write: &mut Write<'_>,
     antecedent: i64,
     follower: i64,
     is_batch: bool,
@@ -42,7 +42,7 @@ pub(crate) fn open(
 ) -> rusqlite::Result<()> {
     let pass = dependency.pass.then_some(place as i64);
     let values = params![antecedent, follower, is_batch, after_code(dependency.after), pass];
-    conn.prepare_cached(INSERT_LINK)?.execute(values)?;
+    write.statement(INSERT_LINK)?.execute(values)?;
     Ok(())
 }
 
@@ -90,7 +90,7 @@ impl Follower {
 
 /// Tells an end to up to `room` of those who wait for it, in the order of their creation.
 pub(crate) fn settle(write: &mut Write<'_>, due: &Due, room: usize) -> Result<Settled, Failure> {
-    let mut followers = followers(write.conn, due, room + 1)?;
+    let mut followers = followers(write, due, room + 1)?;
     let more = followers.len() > room;
     followers.truncate(room);
     let settled = Settled {
@@ -100,15 +100,15 @@ pub(crate) fn settle(write: &mut Write<'_>, due: &Due, room: usize) -> Result<Se
     let mut ended = Ended { due, outcome: None };
     for follower in followers {
         let key = [due.number, follower.number];
-        write.conn.prepare_cached(CLOSE_LINK)?.execute(key)?;
+        write.statement(CLOSE_LINK)?.execute(key)?;
         write.touch();
         ended.tell(write, follower)?;
     }
     Ok(settled)
 }
 
-fn followers(conn: &Connection, due: &Due, limit: usize) -> Result<Vec<Follower>, Failure> {
-    let mut select = conn.prepare_cached(SELECT_FOLLOWERS)?;
+fn followers(write: &mut Write<'_>, due: &Due, limit: usize) -> Result<Vec<Follower>, Failure> {
+    let select = write.statement(SELECT_FOLLOWERS)?;
     let mut rows = select.query([due.number, due.position, limit as i64])?;
     let mut followers = Vec::new();
     while let Some(row) = rows.next()? {
@@ -194,7 +194,7 @@ pub(crate) fn fulfil(
     };
     if pending > 1 {
         let values = params![body.seq, pending - 1, start && !is_start];
-        write.conn.prepare_cached(UPDATE_PENDING)?.execute(values)?;
+        write.statement(UPDATE_PENDING)?.execute(values)?;
         return Ok(());
     }
     // A delay that ends beyond the last instant waits for that one.
@@ -218,13 +218,13 @@ pub(crate) fn forget(conn: &Connection, body: &Body) -> Result<(), Failure> {
 
 /// Closes the links of a follower that waits for nothing any more, since it was moved by hand, or deleted.
 pub(crate) fn close_waits(
-    conn: &Connection,
+    write: &mut Write<'_>,
     follower: i64,
     after: &[Dependency],
 ) -> rusqlite::Result<()> {
     for dependency in after {
-        if let Some(antecedent) = number(conn, dependency.on)? {
-            conn.prepare_cached(CLOSE_LINK)?.execute([antecedent, follower])?;
+        if let Some(antecedent) = number(write.conn, dependency.on)? {
+            write.statement(CLOSE_LINK)?.execute([antecedent, follower])?;
         }
     }
     Ok(())

@@ -31,8 +31,9 @@ const SELECT_JOB: &str = concat!(
 );
 const SELECT_SEQ: &str = "SELECT seq FROM portfire_job WHERE id = ?1";
 const SELECT_RESULT: &str = "SELECT result FROM portfire_result WHERE seq = ?1";
-const SELECT_KINDS: &str = "SELECT name, scheduled, awaiting, enqueued, processing, succeeded, \
-    failed, deleted FROM portfire_kind ORDER BY name";
+const SELECT_KINDS: &str = "SELECT k.name, t.scheduled, t.awaiting, t.enqueued, t.processing, \
+    t.succeeded, t.failed, t.deleted FROM portfire_kind k \
+    JOIN portfire_tally t ON t.queue = -k.kind ORDER BY k.name";
 const SELECT_FOLLOWERS: &str = "SELECT l.follower, l.after, j.id FROM portfire_link l \
     CROSS JOIN portfire_job j ON j.seq = l.follower \
     WHERE l.antecedent = ?1 ORDER BY l.follower LIMIT ?2";

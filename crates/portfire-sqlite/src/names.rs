@@ -43,9 +43,9 @@ impl Names {
         *self = Names::default();
     }
 
-    /// Whether both names were met, so that numbering them writes nothing.
-    pub(crate) fn know(&self, queue: &QueueName, kind: &KindName) -> bool {
-        self.queues.contains_key(queue) && self.kinds.contains_key(kind)
+    /// The numbers of both, when both names were met.
+    pub(crate) fn known(&self, queue: &QueueName, kind: &KindName) -> Option<(i64, i64)> {
+        Some((self.queues.get(queue)?.number, *self.kinds.get(kind)?))
     }
 
     /// The queue with this name, when there is one.
@@ -99,8 +99,10 @@ impl Names {
         let number = match found {
             Some(number) => number,
             None => {
+                let number = conn.prepare_cached(INSERT_KIND)?.insert([name.as_str()])?;
+                conn.prepare_cached(INSERT_TALLY)?.execute([-number])?;
                 *added += 1;
-                conn.prepare_cached(INSERT_KIND)?.insert([name.as_str()])?
+                number
             }
         };
         self.kinds.insert(name.clone(), number);
@@ -132,13 +134,12 @@ impl Names {
     }
 
     /// The rules of all limits.
-    pub(crate) fn rules(&mut self, conn: &Connection) -> Result<Arc<Rules>, Failure> {
-        if let Some(rules) = &self.rules {
-            return Ok(Arc::clone(rules));
-        }
-        let rules = Arc::new(Rules::read(conn)?);
-        self.rules = Some(Arc::clone(&rules));
-        Ok(rules)
+    pub(crate) fn rules(&mut self, conn: &Connection) -> Result<&Arc<Rules>, Failure> {
+        let rules = match self.rules.take() {
+            Some(rules) => rules,
+            None => Arc::new(Rules::read(conn)?),
+        };
+        Ok(self.rules.insert(rules))
     }
 
     /// The rules, to change them as they were changed in the database; `None` when they were not met yet.

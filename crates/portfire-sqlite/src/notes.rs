@@ -59,15 +59,15 @@ pub(crate) fn annotate(
     attempt: u32,
     notes: &Notes,
 ) -> Result<(), Failure> {
-    let conn = write.conn;
-    let (last, used) = last_piece(conn, seq, attempt)?;
+    let (last, used) = last_piece(write, seq, attempt)?;
     let (lines, used) = fitting(&notes.lines, used);
     let lines = encode(&lines)?;
     let values = params![seq, attempt, notes.piece, used, lines];
-    if conn.prepare_cached(INSERT_PIECE)?.execute(values)? == 0 {
+    if write.statement(INSERT_PIECE)?.execute(values)? == 0 {
         return Ok(());
     }
     write.touch();
+    let conn = write.conn;
     if let Some(last) = last.filter(|last| *last > notes.piece) {
         let values = params![seq, attempt, last, used];
         conn.prepare_cached(UPDATE_LAST)?.execute(values)?;
@@ -85,8 +85,12 @@ pub(crate) fn annotate(
 }
 
 /// The last piece of an attempt, and how many bytes of log text the attempt has used.
-fn last_piece(conn: &Connection, seq: i64, attempt: u32) -> rusqlite::Result<(Option<u32>, u32)> {
-    let mut select = conn.prepare_cached(SELECT_LAST)?;
+fn last_piece(
+    write: &mut Write<'_>,
+    seq: i64,
+    attempt: u32,
+) -> rusqlite::Result<(Option<u32>, u32)> {
+    let select = write.statement(SELECT_LAST)?;
     let read = |row: &Row<'_>| Ok((Some(row.get(0)?), row.get(1)?));
     Ok(select.query_row([seq, i64::from(attempt)], read).optional()?.unwrap_or_default())
 }

@@ -11,7 +11,7 @@ use crate::{
 
 /// Statements that look at a whole table, which is small by its nature.
 const SMALL: [&str; 12] = [
-    "FROM portfire_kind ORDER BY name",
+    "FROM portfire_kind k JOIN portfire_tally t ON t.queue = -k.kind ORDER BY",
     "FROM portfire_outbox WHERE what", // what one commit was too small for
     "FROM portfire_queue q",           // one row for each queue
     "FROM portfire_queue WHERE name >=",

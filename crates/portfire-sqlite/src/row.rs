@@ -327,43 +327,41 @@ impl Stand {
     }
 
     /// Takes the row out of its table.
-    pub(crate) fn remove(&self, conn: &Connection, body: &Body) -> rusqlite::Result<()> {
+    pub(crate) fn remove(&self, write: &mut Write<'_>, body: &Body) -> rusqlite::Result<()> {
         let gone = match self.at {
-            At::Awaiting { .. } => conn.prepare_cached(DELETE_AWAITING)?.execute([body.seq]),
+            At::Awaiting { .. } => write.statement(DELETE_AWAITING)?.execute([body.seq]),
             At::Ready { place, .. } => {
-                conn.prepare_cached(DELETE_READY)?.execute([body.queue, body.rank, place])
+                write.statement(DELETE_READY)?.execute([body.queue, body.rank, place])
             }
-            At::InLine { key, .. } => lines::remove(conn, key, body),
+            At::InLine { key, .. } => lines::remove(write, key, body),
             At::Scheduled { run_at, .. } => {
-                conn.prepare_cached(DELETE_SCHEDULED)?.execute([run_at.as_micros(), body.seq])
+                write.statement(DELETE_SCHEDULED)?.execute([run_at.as_micros(), body.seq])
             }
-            At::Running { .. } => conn.prepare_cached(DELETE_RUNNING)?.execute([body.seq]),
+            At::Running { .. } => write.statement(DELETE_RUNNING)?.execute([body.seq]),
             At::Finished { ran: Some(_), .. } => {
-                conn.prepare_cached(DELETE_RESULT)?.execute([body.seq])?;
-                conn.prepare_cached(DELETE_SUCCEEDED)?.execute([body.seq])
+                write.statement(DELETE_RESULT)?.execute([body.seq])?;
+                write.statement(DELETE_SUCCEEDED)?.execute([body.seq])
             }
             At::Finished { ran: None, .. } if self.standing.state == StateName::Failed => {
-                conn.prepare_cached(DELETE_FAILED)?.execute([body.seq])
+                write.statement(DELETE_FAILED)?.execute([body.seq])
             }
-            At::Finished { ran: None, .. } => {
-                conn.prepare_cached(DELETE_DELETED)?.execute([body.seq])
-            }
+            At::Finished { ran: None, .. } => write.statement(DELETE_DELETED)?.execute([body.seq]),
         }?;
         debug_assert_eq!(gone, 1, "{self:?}");
         Ok(())
     }
 
     /// Puts the row into its table.
-    pub(crate) fn insert(&self, conn: &Connection, body: &Body) -> rusqlite::Result<()> {
+    pub(crate) fn insert(&self, write: &mut Write<'_>, body: &Body) -> rusqlite::Result<()> {
         let Standing { state, revision, attempt, failures, recoveries } = self.standing;
         let written = self.written;
         let micros = |at: Option<Timestamp>| at.map(Timestamp::as_micros);
         match self.at {
             At::Awaiting { pending, start, when } => {
-                insert_awaiting(conn, body.seq, pending, start, when)
+                insert_awaiting(write, body.seq, pending, start, when)
             }
             At::Ready { place, enqueued_at } => {
-                conn.prepare_cached(INSERT_READY)?.execute(rusqlite::params![
+                write.statement(INSERT_READY)?.execute(rusqlite::params![
                     body.queue,
                     body.rank,
                     place,
@@ -379,10 +377,10 @@ impl Stand {
             At::InLine { key, enqueued_at } => {
                 let (seq, queue, rank) = (body.seq, body.queue, body.rank);
                 let standing = self.standing;
-                Waiter { rank, seq, queue, enqueued_at, standing, written }.insert(conn, key)
+                Waiter { rank, seq, queue, enqueued_at, standing, written }.insert(write, key)
             }
             At::Scheduled { run_at, cause } => {
-                conn.prepare_cached(INSERT_SCHEDULED)?.execute(rusqlite::params![
+                write.statement(INSERT_SCHEDULED)?.execute(rusqlite::params![
                     run_at.as_micros(),
                     body.seq,
                     cause_code(cause),
@@ -394,7 +392,7 @@ impl Stand {
                 ])
             }
             At::Running { server, cycle, claimed_at, place, enqueued_at } => {
-                conn.prepare_cached(INSERT_RUNNING)?.execute(rusqlite::params![
+                write.statement(INSERT_RUNNING)?.execute(rusqlite::params![
                     body.seq,
                     server,
                     cycle,
@@ -409,7 +407,7 @@ impl Stand {
                 ])
             }
             At::Finished { finished_at, expires_at, ran: Some(ran) } => {
-                conn.prepare_cached(INSERT_SUCCEEDED)?.execute(rusqlite::params![
+                write.statement(INSERT_SUCCEEDED)?.execute(rusqlite::params![
                     body.seq,
                     finished_at.as_micros(),
                     micros(expires_at),
@@ -427,7 +425,7 @@ impl Stand {
             At::Finished { finished_at, expires_at, ran: None } => {
                 let failed = state == StateName::Failed;
                 let sql = if failed { INSERT_FAILED } else { INSERT_DELETED };
-                conn.prepare_cached(sql)?.execute(rusqlite::params![
+                write.statement(sql)?.execute(rusqlite::params![
                     body.seq,
                     finished_at.as_micros(),
                     micros(expires_at),
@@ -445,7 +443,7 @@ impl Stand {
 
 /// Puts a job where it waits for others.
 pub(crate) fn insert_awaiting(
-    conn: &Connection,
+    write: &mut Write<'_>,
     seq: i64,
     pending: u32,
     start: bool,
@@ -457,7 +455,7 @@ pub(crate) fn insert_awaiting(
         _ => (None, None),
     };
     let values = rusqlite::params![seq, pending, start, delay, run_at];
-    conn.prepare_cached(INSERT_AWAITING)?.execute(values)
+    write.statement(INSERT_AWAITING)?.execute(values)
 }
 
 /// What a transition is about, beyond what the state machine decides.
@@ -496,11 +494,11 @@ pub(crate) fn transit(
         history::insert(write.conn, body.seq, &made, write.now, facts)?;
         to.written = made.to.revision;
     }
-    from.remove(write.conn, body)?;
-    to.insert(write.conn, body)?;
+    from.remove(write, body)?;
+    to.insert(write, body)?;
     if let (StateName::Succeeded, Some(result)) = (made.to.state, facts.result) {
         let result = result.as_str();
-        write.conn.prepare_cached(INSERT_RESULT)?.execute(rusqlite::params![body.seq, result])?;
+        write.statement(INSERT_RESULT)?.execute(rusqlite::params![body.seq, result])?;
     }
     if let At::Running { server, .. } = from.at {
         write.count_held(server, -1);

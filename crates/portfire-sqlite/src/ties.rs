@@ -78,7 +78,7 @@ pub(crate) fn moved(
         && made.cause != Cause::Continued
         && let Some(ties) = &body.ties
     {
-        links::close_waits(write.conn, body.seq, &ties.after)?;
+        links::close_waits(write, body.seq, &ties.after)?;
     }
     unique::moved(write, body, made)?;
     if body.followed && is.is_final() && !was.is_final() {

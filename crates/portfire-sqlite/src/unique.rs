@@ -123,7 +123,7 @@ pub(crate) fn clean(write: &mut Write<'_>) -> rusqlite::Result<usize> {
 
 /// Gives a key back, if the job with this number has it.
 pub(crate) fn forget(write: &mut Write<'_>, unique: &UniqueKey, seq: i64) -> Result<(), Failure> {
-    write.conn.prepare_cached(DELETE_KEY)?.execute(params![unique.key, seq])?;
+    write.statement(DELETE_KEY)?.execute(params![unique.key, seq])?;
     write.touch();
     Ok(())
 }
@@ -142,8 +142,8 @@ fn holder(write: &Write<'_>, key: &str) -> rusqlite::Result<Option<i64>> {
 }
 
 fn insert(write: &mut Write<'_>, unique: &UniqueKey, seq: i64) -> rusqlite::Result<bool> {
-    let values = params![unique.key, seq, until(write, unique)];
-    let inserted = write.conn.prepare_cached(INSERT_KEY)?.execute(values)?;
+    let until = until(write, unique);
+    let inserted = write.statement(INSERT_KEY)?.execute(params![unique.key, seq, until])?;
     if inserted > 0 {
         write.touch();
     }

@@ -18,7 +18,8 @@ const SELECT_KEY: &str =
     "SELECT name, key, running, waiting, starts FROM portfire_key WHERE name = ?1";
 const SELECT_PARTS: &str = "SELECT name, key, running, waiting, starts FROM portfire_key \
     WHERE name >= ?1 AND name < ?2 AND (running > 0 OR waiting > 0) ORDER BY name LIMIT ?3";
-const SELECT_KIND: &str = "SELECT kind, processing FROM portfire_kind WHERE name = ?1";
+const SELECT_KIND: &str = "SELECT k.kind, t.processing FROM portfire_kind k \
+    JOIN portfire_tally t ON t.queue = -k.kind WHERE k.name = ?1";
 const SELECT_HOLDERS_OF_KIND: &str = "SELECT j.id FROM portfire_running r \
     CROSS JOIN portfire_job j ON j.seq = r.seq WHERE j.kind = ?1 ORDER BY r.seq LIMIT ?2";
 const SELECT_HOLDERS: &str = "SELECT j.id, j.seq, j.ties FROM portfire_running r \

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use portfire_core::transition::Transition;
 use portfire_core::{Bucket, Cause, Limits, Retention, StateName, Timestamp};
-use rusqlite::Connection;
+use rusqlite::{CachedStatement, Connection};
 
 use crate::batches::Batches;
 use crate::error::Failure;
@@ -48,16 +48,11 @@ const UPDATE_TALLY: &str = "UPDATE portfire_tally SET scheduled = ?1, awaiting =
     succeeded_total = ?14, failed_total = ?15, deleted_total = ?16, retried_total = ?17, \
     recovered_total = ?18, cleaned_total = ?19 WHERE queue = 0";
 
-const UPDATE_QUEUE: &str = "UPDATE portfire_tally SET scheduled = scheduled + ?2, \
+const UPDATE_STATES: &str = "UPDATE portfire_tally SET scheduled = scheduled + ?2, \
     awaiting = awaiting + ?3, enqueued = enqueued + ?4, processing = processing + ?5, \
     succeeded = succeeded + ?6, failed = failed + ?7, deleted = deleted + ?8 WHERE queue = ?1";
 
-const UPDATE_KIND: &str = "UPDATE portfire_kind SET scheduled = scheduled + ?2, \
-    awaiting = awaiting + ?3, enqueued = enqueued + ?4, processing = processing + ?5, \
-    succeeded = succeeded + ?6, failed = failed + ?7, deleted = deleted + ?8 WHERE kind = ?1";
-
-const SELECT_QUEUE_PROCESSING: &str = "SELECT processing FROM portfire_tally WHERE queue = ?1";
-const SELECT_KIND_PROCESSING: &str = "SELECT processing FROM portfire_kind WHERE kind = ?1";
+const SELECT_PROCESSING: &str = "SELECT processing FROM portfire_tally WHERE queue = ?1";
 
 const UPDATE_SERVER: &str =
     "UPDATE portfire_server SET processing = processing + ?2 WHERE server = ?1";
@@ -153,10 +148,8 @@ impl Book {
 #[derive(Clone, Debug, Default)]
 struct Sums {
     changed: bool,
-    /// Jobs by state for each queue.
-    queues: Vec<(i64, [i64; 7])>,
-    /// Jobs by state for each kind.
-    kinds: Vec<(i64, [i64; 7])>,
+    /// Jobs by state for each queue, and for each kind under its negated number.
+    states: Vec<(i64, [i64; 7])>,
     /// Jobs held by each server.
     servers: Vec<(i64, i64)>,
     /// Jobs that succeeded, failed, were deleted.
@@ -188,6 +181,8 @@ pub(crate) struct Write<'a> {
     before: Tally,
     book_tally: &'a mut Tally,
     sums: Sums,
+    /// What [`statement`](Write::statement) has prepared.
+    statements: Vec<(&'static str, CachedStatement<'a>)>,
 }
 
 /// Where an operation began, to go back to.
@@ -230,6 +225,7 @@ impl<'a> Write<'a> {
             before: book.tally,
             book_tally: &mut book.tally,
             sums: Sums::default(),
+            statements: Vec::new(),
         })
     }
 
@@ -244,11 +240,8 @@ impl<'a> Write<'a> {
         self.tally.high_water = self.now.as_micros();
         batches::flush(self)?;
         self.tally.write(self.conn)?;
-        for (sql, sums) in [(UPDATE_QUEUE, &self.sums.queues), (UPDATE_KIND, &self.sums.kinds)] {
-            for (number, sum) in sums {
-                let [a, b, c, d, e, f, g] = *sum;
-                self.conn.prepare_cached(sql)?.execute([*number, a, b, c, d, e, f, g])?;
-            }
+        for &(number, [a, b, c, d, e, f, g]) in &self.sums.states {
+            self.conn.prepare_cached(UPDATE_STATES)?.execute([number, a, b, c, d, e, f, g])?;
         }
         for &(server, held) in &self.sums.servers {
             self.conn.prepare_cached(UPDATE_SERVER)?.execute([server, held])?;
@@ -272,6 +265,21 @@ impl<'a> Write<'a> {
             (self.tally.work != self.before.work, self.tally.control != self.before.control);
         *self.book_tally = self.tally;
         hints
+    }
+
+    /// A statement that many jobs of a transaction need one after the other: it stays at hand, which costs less than
+    /// to look it up among those of the connection each time. In a transaction it is to be had here alone.
+    pub(crate) fn statement(
+        &mut self,
+        sql: &'static str,
+    ) -> rusqlite::Result<&mut CachedStatement<'a>> {
+        let is_same = |known: &'static str| std::ptr::eq(known, sql) || known == sql;
+        let at = self.statements.iter().position(|(known, _)| is_same(known));
+        let at = at.unwrap_or(self.statements.len());
+        if at == self.statements.len() {
+            self.statements.push((sql, self.conn.prepare_cached(sql)?));
+        }
+        Ok(&mut self.statements[at].1)
     }
 
     /// Something was written beyond the counters.
@@ -358,12 +366,19 @@ impl<'a> Write<'a> {
 
     /// Jobs of a queue that are processing, with what this transaction has changed.
     pub(crate) fn processing_of_queue(&self, queue: i64) -> rusqlite::Result<i64> {
-        processing(self.conn, SELECT_QUEUE_PROCESSING, queue, &self.sums.queues)
+        self.processing(queue)
     }
 
     /// Jobs of a kind that are processing, with what this transaction has changed.
     pub(crate) fn processing_of_kind(&self, kind: i64) -> rusqlite::Result<i64> {
-        processing(self.conn, SELECT_KIND_PROCESSING, kind, &self.sums.kinds)
+        self.processing(-kind)
+    }
+
+    fn processing(&self, number: i64) -> rusqlite::Result<i64> {
+        let mut select = self.conn.prepare_cached(SELECT_PROCESSING)?;
+        let before: i64 = select.query_row([number], |row| row.get(0))?;
+        let sum = self.sums.states.iter().find(|(listed, _)| *listed == number);
+        Ok(before + sum.map_or(0, |(_, sum)| sum[code(StateName::Processing)]))
     }
 
     /// Notes when a final job expires.
@@ -384,7 +399,8 @@ impl<'a> Write<'a> {
         let state = code(state);
         self.sums.changed = true;
         self.tally.states[state] += by;
-        for (sums, number) in [(&mut self.sums.queues, queue), (&mut self.sums.kinds, kind)] {
+        let sums = &mut self.sums.states;
+        for number in [queue, -kind] {
             let at = sums.iter().position(|(listed, _)| *listed == number).unwrap_or(sums.len());
             if at == sums.len() {
                 sums.push((number, [0; 7]));
@@ -425,17 +441,6 @@ impl<'a> Write<'a> {
     }
 }
 
-fn processing(
-    conn: &Connection,
-    sql: &str,
-    number: i64,
-    sums: &[(i64, [i64; 7])],
-) -> rusqlite::Result<i64> {
-    let before: i64 = conn.prepare_cached(sql)?.query_row([number], |row| row.get(0))?;
-    let sum = sums.iter().find(|(listed, _)| *listed == number);
-    Ok(before + sum.map_or(0, |(_, sum)| sum[code(StateName::Processing)]))
-}
-
 /// The number under which a bucket's width is stored.
 pub(crate) fn bucket_code(bucket: Bucket) -> i64 {
     i64::try_from(bucket.width().as_secs()).unwrap_or(0)
@@ -457,12 +462,10 @@ pub(crate) fn code(state: StateName) -> usize {
 /// For the test that each of them finds its rows by an index.
 #[cfg(test)]
 pub(crate) const STATEMENTS: &[&str] = &[
-    SELECT_QUEUE_PROCESSING,
-    SELECT_KIND_PROCESSING,
+    SELECT_PROCESSING,
     SELECT_TALLY,
     UPDATE_TALLY,
-    UPDATE_QUEUE,
-    UPDATE_KIND,
+    UPDATE_STATES,
     UPDATE_SERVER,
     UPSERT_STATISTICS,
 ];

@@ -1,22 +1,26 @@
 //! The members of a batch, in the order of their creation: jobs and nested batches that are released by its
 //! start, or deleted because it was cancelled.
 
-use portfire_core::Event;
+use portfire_core::transition::next;
+use portfire_core::{Event, StateName, When};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::batches::{self, Batch};
 use crate::error::{Failure, corrupt};
 use crate::links;
 use crate::outbox::{Due, Settled, spill};
-use crate::row::{At, Body, Facts, Stand, body_columns, transit};
+use crate::row::{At, Body, Facts, Stand, transit};
 use crate::write::Write;
 
-pub(crate) const SELECT_WAITING: &str = concat!(
-    "SELECT a.pending, a.start, a.delay, a.run_at, ",
-    body_columns!(),
-    " FROM portfire_job j CROSS JOIN portfire_awaiting a ON a.seq = j.seq \
-    WHERE j.batch = ?1 AND j.seq > ?2 AND a.start = 1 ORDER BY j.seq LIMIT ?3"
-);
+pub(crate) const SELECT_WAITING: &str = "SELECT j.seq, j.queue, j.kind, \
+    j.ties IS NULL AND a.pending = 1 AND a.delay IS NULL AND a.run_at IS NULL \
+    FROM portfire_job j CROSS JOIN portfire_awaiting a ON a.seq = j.seq \
+    WHERE j.batch = ?1 AND j.seq > ?2 AND a.start = 1 ORDER BY j.seq LIMIT ?3";
+const INSERT_READY: &str = "INSERT INTO portfire_ready (queue, rank, place, seq, enqueued_at, \
+    revision, attempt, failures, recoveries, written) \
+    SELECT queue, -priority, seq + ?3, seq, ?4, ?5, 0, 0, 0, 0 \
+    FROM portfire_job WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq";
+const DELETE_AWAITING: &str = "DELETE FROM portfire_awaiting WHERE seq BETWEEN ?1 AND ?2";
 const SELECT_WAITING_BATCHES: &str = "SELECT batch FROM portfire_batch \
     WHERE parent = ?1 AND batch > ?2 AND start = 1 ORDER BY batch LIMIT ?3";
 const SELECT_JOBS: &str =
@@ -37,54 +41,99 @@ const CHUNK: usize = 256;
 const SCANNED_MAX: usize = 20_000;
 
 /// A member that waits for the start of its batch.
+#[derive(Clone, Copy)]
 enum Waiting {
-    Job(Box<Body>, Stand),
+    /// A job that waits for nothing else, is under no limit, and then runs at once, as most do.
+    Plain {
+        seq: i64,
+        queue: i64,
+        kind: i64,
+    },
+    Job(i64),
     Batch(i64),
 }
 
 impl Waiting {
-    fn number(&self) -> i64 {
+    fn number(self) -> i64 {
         match self {
-            Waiting::Job(body, _) => body.seq,
-            Waiting::Batch(number) => *number,
+            Waiting::Plain { seq, .. } | Waiting::Job(seq) => seq,
+            Waiting::Batch(number) => number,
         }
+    }
+
+    /// Whether two can be released by the same statements: both are plain, and no number lies between theirs.
+    fn goes_with(&self, next: &Waiting) -> bool {
+        let are_plain = matches!((self, next), (Waiting::Plain { .. }, Waiting::Plain { .. }));
+        are_plain && self.number() + 1 == next.number()
     }
 }
 
 /// Tells the start of a batch to up to `room` of the members that wait for it.
 pub(crate) fn release(write: &mut Write<'_>, due: &Due, room: usize) -> Result<Settled, Failure> {
     batches::flush(write)?;
-    let mut waiting = waiting(write.conn, due, room + 1)?;
+    let mut waiting = waiting(write, due, room + 1)?;
     let more = waiting.len() > room;
     waiting.truncate(room);
     let settled = Settled {
         count: waiting.len(),
-        position: waiting.last().filter(|_| more).map(Waiting::number),
+        position: waiting.last().filter(|_| more).map(|last| last.number()),
     };
-    for member in waiting {
+    for members in waiting.chunk_by(Waiting::goes_with) {
         write.touch();
-        match member {
-            Waiting::Job(body, stand) => links::fulfil(write, &body, &stand, true)?,
-            Waiting::Batch(number) => batches::fulfil(write, number, true)?,
+        match *members {
+            [Waiting::Job(seq)] => {
+                let body = Body::of(write.conn, seq)?;
+                let stand = Stand::find(write.conn, &body)?;
+                links::fulfil(write, &body, &stand, true)?;
+            }
+            [Waiting::Batch(number)] => batches::fulfil(write, number, true)?,
+            _ => enqueue(write, members)?,
         }
     }
     Ok(settled)
 }
 
-fn waiting(conn: &Connection, due: &Due, limit: usize) -> Result<Vec<Waiting>, Failure> {
+/// Puts plain jobs with neighbouring numbers at the ends of their queues.
+fn enqueue(write: &mut Write<'_>, members: &[Waiting]) -> Result<(), Failure> {
+    let [first, ..] = members else { return Ok(()) };
+    let first = first.number();
+    let last = first + members.len() as i64 - 1;
+    let from = Stand::awaiting(1, true, When::Now).standing;
+    let made = next(&from, Event::Continue(None), write.now, &write.retention).map_err(corrupt)?;
+    let shift = write.tally.next - first;
+    for member in members {
+        write.draw();
+        if let Waiting::Plain { queue, kind, .. } = *member {
+            write.count_moved(queue, kind, StateName::Awaiting, &made);
+        }
+    }
+    let (now, revision) = (write.now.as_micros(), i64::from(made.to.revision));
+    write.conn.prepare_cached(INSERT_READY)?.execute([first, last, shift, now, revision])?;
+    write.conn.prepare_cached(DELETE_AWAITING)?.execute([first, last])?;
+    Ok(())
+}
+
+fn waiting(write: &mut Write<'_>, due: &Due, limit: usize) -> Result<Vec<Waiting>, Failure> {
+    let conn = write.conn;
+    let may_be_limited = write.names.rules(conn)?.limit_kinds();
     let values = [due.number, due.position, limit as i64];
     let mut waiting = Vec::new();
     let mut select = conn.prepare_cached(SELECT_WAITING)?;
     let mut rows = select.query(values)?;
     while let Some(row) = rows.next()? {
-        let stand = Stand::read_awaiting(row, 0)?;
-        waiting.push(Waiting::Job(Box::new(Body::read(row, 4)?), stand));
+        let seq = row.get(0)?;
+        waiting.push(match row.get(3)? {
+            true if !may_be_limited => {
+                Waiting::Plain { seq, queue: row.get(1)?, kind: row.get(2)? }
+            }
+            _ => Waiting::Job(seq),
+        });
     }
     let mut select = conn.prepare_cached(SELECT_WAITING_BATCHES)?;
     for nested in select.query_map(values, |row| row.get(0))? {
         waiting.push(Waiting::Batch(nested?));
     }
-    waiting.sort_by_key(Waiting::number);
+    waiting.sort_by_key(|member| member.number());
     waiting.truncate(limit);
     Ok(waiting)
 }
@@ -245,6 +294,8 @@ pub(crate) fn has_any(conn: &Connection, batch: i64) -> rusqlite::Result<bool> {
 #[cfg(test)]
 pub(crate) const STATEMENTS: &[&str] = &[
     SELECT_WAITING,
+    INSERT_READY,
+    DELETE_AWAITING,
     SELECT_WAITING_BATCHES,
     SELECT_JOBS,
     SELECT_BATCHES,

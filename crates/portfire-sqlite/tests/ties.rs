@@ -10,8 +10,9 @@ use portfire_core::client::block_on;
 use portfire_core::storage::RELEASE_MAX;
 use portfire_core::{
     BatchChange, BatchChanged, BatchId, BatchState, ClaimRequest, ClaimedJob, CycleRequest,
-    Dependency, Finish, JobFilter, JobId, JobState, Json, KindName, Monitor, NewBatch, NewJob,
-    NewServer, Outcome, QueueName, ServerId, StateName, Storage, StorageError, Verdict,
+    Dependency, Finish, JobFilter, JobId, JobState, Json, KindName, LimitName, LimitRule, LimitUse,
+    Monitor, NewBatch, NewJob, NewServer, Outcome, QueueName, ServerId, StateName, Storage,
+    StorageError, Verdict, When,
 };
 use portfire_sqlite::rusqlite::Connection;
 use portfire_sqlite::{SqliteOptions, SqliteStorage, Synchronous, migrations};
@@ -350,6 +351,57 @@ fn a_refused_call_leaves_nothing_in_its_batch() {
     assert_eq!((record.members.total, record.members.pending), (151, 151));
     let filter = JobFilter { batch: Some(batch), max: 500, ..JobFilter::default() };
     assert_eq!(block_on(storage.jobs(filter)).unwrap().jobs.len(), 151);
+}
+
+#[test]
+fn members_are_released_in_order_whoever_stands_between_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(&folder.path().join("jobs.db"));
+    let (batch, nested) = (BatchId::new(id(900)), BatchId::new(id(901)));
+    let mut opened = NewBatch::new(batch);
+    opened.open = true;
+    let mut inner = NewBatch::new(nested);
+    inner.parent = Some(batch);
+    let mut limited = member(7, batch);
+    limited.ties.limits = vec![LimitUse {
+        limit: LimitName::new("one").unwrap(),
+        partition: String::new(),
+        declared: Some(LimitRule::concurrency(1)),
+    }];
+    let mut waits_more = member(8, batch);
+    waits_more.ties.after = vec![Dependency::on(id(0))];
+    let mut urgent = member(9, batch);
+    urgent.priority = 5;
+    let mut later = member(10, batch);
+    later.when = When::In(Duration::from_secs(3_600));
+    let mut elsewhere = member(11, batch);
+    elsewhere.queue = QueueName::new("other").unwrap();
+    elsewhere.kind = KindName::stored("unusual");
+    block_on(storage.create(vec![job(0), job(1)])).unwrap();
+    block_on(storage.create_batches(vec![opened, inner], vec![member(2, batch), member(3, batch)]))
+        .unwrap();
+    let others = vec![after(4, 0), member(5, batch), member(6, nested), limited, waits_more];
+    block_on(storage.create(others)).unwrap();
+    let rest = vec![urgent, later, elsewhere, member(12, batch), member(13, batch)];
+    block_on(storage.create(rest)).unwrap();
+    assert_eq!(of(&storage, StateName::Awaiting), 12);
+    block_on(storage.create(vec![job(14)])).unwrap();
+
+    let sealed = block_on(storage.change_batch(batch, BatchChange::Seal)).unwrap();
+    assert_eq!(sealed, BatchChanged::Applied(BatchState::Started));
+    assert_eq!(of(&storage, StateName::Awaiting), 2, "4 and 8 wait for job 0");
+    assert_eq!(state(&storage, 10).name(), StateName::Scheduled);
+    let kinds = block_on(storage.kinds()).unwrap();
+    let enqueued = |at: usize| kinds[at].states.get(&StateName::Enqueued).copied();
+    assert_eq!((enqueued(0), enqueued(1)), (Some(11), Some(1)), "{kinds:?}");
+    let mut worker = Worker::new(&storage, "a");
+    let order: Vec<JobId> = worker.claim(20).iter().map(|job| job.claim.job).collect();
+    // What was there comes first, then the members as they were created; 6 with its batch, when that starts.
+    assert_eq!(order, [9, 0, 1, 14, 2, 3, 5, 7, 12, 13, 6].map(id));
+    for number in [2, 3, 5, 12, 13] {
+        let history = block_on(storage.history(id(number))).unwrap();
+        assert_eq!(history.len(), 3, "{history:?}");
+    }
 }
 
 /// A database as version 1 left it, with a job in each state, most of them of one kind.

@@ -104,7 +104,7 @@ impl LimitUse {
         if self.partition.is_empty() {
             return self.limit.as_str().to_owned();
         }
-        format!("{}:{}", self.limit, self.partition)
+        [self.limit.as_str(), ":", &self.partition].concat()
     }
 
     /// Checks the bounds.

@@ -19,6 +19,10 @@ const NAME_BYTES_MAX: usize = 64;
 /// Most tags of a job, with those of its call.
 const TAGS_MAX: usize = 16;
 
+/// What most lines do not exceed, in bytes, and most pieces in lines: room for so much is made at once.
+const LINE_BYTES_USUAL: usize = 64;
+const LINES_USUAL: usize = 16;
+
 /// What a line costs of the log's bytes besides its text, so that a flood of empty lines has an end too.
 const LINE_COST: usize = 32;
 
@@ -156,6 +160,9 @@ impl Pages {
             return;
         }
         self.log_bytes += cost;
+        if self.lines.is_empty() {
+            self.lines.reserve(LINES_USUAL);
+        }
         self.lines.push(LogLine { attempt: self.attempt, at, level, text: line.finish() });
     }
 
@@ -299,7 +306,7 @@ pub(crate) struct Line {
 impl Line {
     /// Puts something into words. Not under the lock of a notebook: the words are the user's code.
     pub(crate) fn of(text: impl fmt::Display) -> Line {
-        let mut line = Line::default();
+        let mut line = Line { text: String::with_capacity(LINE_BYTES_USUAL), bytes: 0 };
         // A `Display` that gives up is cut where it did.
         let _ = write!(line, "{text}");
         line
@@ -317,6 +324,14 @@ impl Line {
 
 impl fmt::Write for Line {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
+        // Most pieces are as they are to be, and there is room for them.
+        let is_whole = self.bytes == self.text.len();
+        if is_whole && piece.len() <= LINE_BYTES_MAX - self.bytes && !piece.as_bytes().contains(&0)
+        {
+            self.text.push_str(piece);
+            self.bytes += piece.len();
+            return Ok(());
+        }
         for part in piece.split_inclusive('\0') {
             let (part, nul) = match part.strip_suffix('\0') {
                 Some(part) => (part, "\u{fffd}"),

@@ -61,7 +61,7 @@ pub enum Scenario {
     /// What a server costs that has nothing to do.
     Idle,
     /// Every second job waits for the one before it. Rate of all jobs, storing and running them, over that of plain jobs
-    /// in the same run: of the median turn of each side.
+    /// in the same run: of the lower quartile of the turns of each side.
     Continuations,
     /// All jobs are members of batches. Rate over that of plain jobs, as continuations.
     Batch,

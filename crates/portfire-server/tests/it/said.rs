@@ -234,14 +234,14 @@ fn the_last_words_of_what_is_given_up_at_a_shutdown_are_kept() {
 fn what_has_spoken_does_not_outlive_its_server() {
     play(|stage| async move {
         on_endless(&stage, "deaf");
+        let runtime = Arc::new(stage.world.clone());
+        let kept = Arc::downgrade(&runtime);
+        let server = stage.server().runtime(runtime).start().await.unwrap();
         let id = stage.enqueue("deaf").await;
-        let before = Arc::strong_count(&stage.storage);
-        let server = stage.start().await;
         stage.until_state(id, StateName::Processing).await;
         stage.world.pass(ms(1_500)).await;
         drop(server);
-        let left = || Arc::strong_count(&stage.storage);
-        stage.world.until("nothing is left of the server", || left() == before).await;
+        stage.world.until("nothing is left of the server", || kept.strong_count() == 0).await;
     });
 }
 

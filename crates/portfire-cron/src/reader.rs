@@ -7,8 +7,16 @@ use crate::field::Field;
 use crate::nearest::{nearest, question};
 use crate::parse::{Sink, Term, shown};
 
-/// What can follow a value of a list.
-const AFTER_VALUE: &str = "expected `-`, `/`, `,` or the end of the field";
+/// What can follow a part of a list.
+fn after(part: &str) -> &'static str {
+    if part.contains('/') {
+        "expected `,` or the end of the field"
+    } else if part.contains('-') {
+        "expected `/`, `,` or the end of the field"
+    } else {
+        "expected `-`, `/`, `,` or the end of the field"
+    }
+}
 
 /// A number that is wanted somewhere.
 #[derive(Clone, Copy)]
@@ -110,6 +118,7 @@ impl<S: Sink> FieldReader<'_, S> {
     fn list(mut self) -> Result<(), CronError> {
         let mut alone = true;
         loop {
+            let start = self.at;
             let value = self.value()?;
             match (self.peek(), self.field) {
                 (Some(b'W' | b'w'), Field::DayOfMonth) if alone => {
@@ -134,7 +143,7 @@ impl<S: Sink> FieldReader<'_, S> {
                 return Ok(());
             }
             if !self.accept(b',') {
-                return Err(self.unexpected(AFTER_VALUE));
+                return Err(self.unexpected(after(&self.text[start..self.at])));
             }
         }
     }

@@ -74,6 +74,18 @@ fn the_message_names_the_field_and_points_at_the_place() {
             "minute: `/` cannot follow `*/15`; expected the end of the field\n  */15/2 * * * *\n      ^",
         ),
         (
+            "1-2-3 * * * *",
+            "minute: `-` cannot follow `1-2`; expected `/`, `,` or the end of the field\n  1-2-3 * * * *\n     ^",
+        ),
+        (
+            "1-2/3-4 * * * *",
+            "minute: `-` cannot follow `1-2/3`; expected `,` or the end of the field\n  1-2/3-4 * * * *\n       ^",
+        ),
+        (
+            "7,1/2/3 * * * *",
+            "minute: `/` cannot follow `7,1/2`; expected `,` or the end of the field\n  7,1/2/3 * * * *\n       ^",
+        ),
+        (
             "0 L * * *",
             "hour: `L` cannot stand here; `L` belongs into the day of month or the day of week\n  0 L * * *\n    ^",
         ),

@@ -200,7 +200,8 @@ fn a_bad_text_is_shown_with_a_caret() {
         (&["cron", "next", "* * * * *", "-n", "0"], "1..=100000"),
         (&["cron", "next", "H * * * *"], "give one, such as the name of the job"),
         (&["cron", "next"], "<EXPRESSION>"),
-        (&["cron"], "Usage: portfire cron"),
+        // Windows puts `.exe` behind the name of the program.
+        (&["cron"], " cron [OPTIONS] <COMMAND>"),
     ] {
         let complaint = portfire(words).failed(2);
         assert!(complaint.contains(said), "{words:?} said {complaint:?}");

@@ -676,6 +676,7 @@ macro_rules! __cases {
                 unique_window_outlives_the_retention,
                 unique_100_concurrent_one,
                 unique_debounce,
+                unique_debounce_storm_is_one_move,
                 unique_debounce_of_an_enqueued_holder,
                 unique_debounce_otherwise_rejects,
                 unique_requeue_takes_the_key_again,

@@ -73,7 +73,8 @@ pub enum Conflict {
     /// processing stays, as with `Reject`.
     Replace,
     /// The holder waits anew for the new job's delay, when it is scheduled or enqueued; otherwise, and
-    /// for a new job without a delay, as with `Reject`. The holder keeps its arguments. So that what comes
-    /// while it runs is not lost, let it hold its key [`UntilStarted`](UniqueScope::UntilStarted).
+    /// for a new job without a delay, as with `Reject`. The holder keeps its arguments. Each new instant is an
+    /// entry of its history; one that it waits for already changes nothing. So that what comes while it runs
+    /// is not lost, let it hold its key [`UntilStarted`](UniqueScope::UntilStarted).
     Debounce,
 }

@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension, params};
 
 use crate::error::{Failure, corrupt};
 use crate::links::job_id;
-use crate::row::{Body, Facts, Stand, transit};
+use crate::row::{At, Body, Facts, Stand, transit};
 use crate::write::Write;
 
 const INSERT_KEY: &str = "INSERT INTO portfire_unique (key, seq, until) VALUES (?1, ?2, ?3) \
@@ -64,7 +64,9 @@ pub(crate) fn take(
             return Ok(Taken::Replaced);
         }
         Conflict::Debounce if matches!(state, StateName::Scheduled | StateName::Enqueued) => {
-            if let Some(run_at) = job.when.resolve(write.now)? {
+            if let Some(run_at) = job.when.resolve(write.now)?
+                && !matches!(stand.at, At::Scheduled { run_at: at, .. } if at == run_at)
+            {
                 let event = Event::Reschedule(run_at);
                 transit(write, &body, &stand, event, &Facts::default())?.map_err(corrupt)?;
             }

@@ -340,6 +340,26 @@ pub async fn unique_debounce_of_an_enqueued_holder(s: Stage) {
     assert!(server.claim(10).await.is_empty());
 }
 
+/// A storm of debounces at one instant moves the holder once.
+pub async fn unique_debounce_storm_is_one_move(s: Stage) {
+    let debounced = || {
+        let mut job = s.new_unique("k", UntilFinished, Debounce);
+        job.when = When::In(secs(60));
+        job
+    };
+    let holder = s.create_one(debounced()).await;
+    let at = s.now().await.saturating_add(secs(90));
+    s.advance(secs(30)).await;
+    let mut storm: Vec<_> = (0..1_000).map(|_| debounced()).collect();
+    storm.iter_mut().for_each(|job| job.when = When::At(at));
+    let answers = s.create(storm).await;
+    assert!(answers.iter().all(|answer| answer.id == holder && answer.existing));
+    assert_eq!(s.record(holder).await.revision, 2);
+    assert_eq!(s.history(holder).await.last().expect("moved").run_at, Some(at));
+    s.advance(secs(60)).await;
+    assert_eq!(s.promote().await.promoted, 1);
+}
+
 /// Without a delay, and of a holder that runs, waits for others or has ended, a debounce rejects.
 pub async fn unique_debounce_otherwise_rejects(s: Stage) {
     let server = s.server("a").await;

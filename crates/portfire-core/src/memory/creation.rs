@@ -167,7 +167,10 @@ impl Data {
                 return None;
             }
             Conflict::Debounce if matches!(state, StateName::Scheduled | StateName::Enqueued) => {
-                if let Ok(Some(run_at)) = new.when.resolve(self.now) {
+                let state = &self.jobs[holder].record.state;
+                if let Ok(Some(run_at)) = new.when.resolve(self.now)
+                    && !matches!(state, JobState::Scheduled { run_at: at, .. } if *at == run_at)
+                {
                     self.must(holder, Event::Reschedule(run_at), Facts::default());
                 }
             }

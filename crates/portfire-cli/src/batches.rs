@@ -115,6 +115,7 @@ async fn show(
             ("id", batch.id.to_string()),
             ("called", batch.description.clone()),
             ("state", batch.state.as_str().to_owned()),
+            ("reason", batch.reason.unwrap_or_default()),
             ("members", counts),
             ("in", batch.parent.map_or(String::new(), |parent| format!("batch {parent}"))),
             ("after", dependencies(&batch.after)),

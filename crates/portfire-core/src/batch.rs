@@ -222,6 +222,8 @@ pub struct BatchRecord {
     pub after: Vec<Dependency>,
     /// Where it stands.
     pub state: BatchState,
+    /// Why it was cancelled, in words; of one in a cancelled batch the reason of that.
+    pub reason: Option<String>,
     /// Its members, counted.
     pub members: Progression,
     /// When it was stored.

@@ -15,7 +15,7 @@ use crate::row::{instant, maybe_instant};
 macro_rules! batch_columns {
     () => {
         "b.batch, b.id, b.description, p.id, b.after, b.state, b.total, b.pending, b.succeeded, \
-         b.failed, b.deleted, b.created_at, b.ended_at, b.expires_at \
+         b.failed, b.deleted, b.created_at, b.ended_at, b.expires_at, b.reason \
          FROM portfire_batch b LEFT JOIN portfire_batch p ON p.batch = b.parent"
     };
 }
@@ -116,6 +116,7 @@ fn read(row: &SqlRow<'_>) -> Result<(i64, BatchRecord), Failure> {
         parent: row.get::<_, Option<[u8; 16]>>(3)?.map(BatchId::from_bytes),
         after,
         state: batch_state(row.get(5)?),
+        reason: row.get(14)?,
         members,
         created_at: instant(row.get(11)?),
         ended_at: maybe_instant(row, 12)?,

@@ -67,6 +67,8 @@ async fn a_cancelled_one_says_so_and_again_changes_nothing() {
     let id = outer.to_string();
     let out = database.run(&["batches", "cancel", &id, "--reason", "a test"]).ok();
     assert_eq!(out, format!("{id} is cancelling\n"));
+    let shown = database.run(&["batches", "show", &id]).ok();
+    assert!(shown.contains("reason    a test\n"), "{shown}");
     let again = database.run(&["batches", "cancel", &id, "--json"]).json();
     let unchanged = serde_json::json!({ "id": id, "outcome": "unchanged", "state": "cancelling" });
     assert_eq!(again, unchanged);

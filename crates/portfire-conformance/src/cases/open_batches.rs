@@ -127,7 +127,8 @@ pub async fn batch_open_too_long_is_cancelled(s: Stage) {
     s.clean(10).await;
     assert_eq!(s.batch_state(batch).await, Cancelling);
     s.promote_all().await;
-    assert_eq!(s.batch_state(batch).await, Cancelled);
+    let ended = s.batch_record(batch).await;
+    assert_eq!((ended.state, ended.reason.as_deref()), (Cancelled, Some("it was never sealed")));
     assert_eq!(s.reason(members[0]).await, "its batch was cancelled: it was never sealed");
 }
 
@@ -142,6 +143,7 @@ pub async fn batch_cancel_all(s: Stage) {
     let held = server.claim_job(members[1]).await;
     assert_eq!(s.cancel(batch).await, Applied(Cancelling));
     assert_eq!(s.members(batch).await, [5, 4, 1, 0, 0], "it is one write");
+    assert_eq!(s.batch_record(batch).await.reason.as_deref(), Some("enough"));
     let promoted = s.promote_all().await;
     assert_eq!(
         (promoted.released, promoted.promoted),
@@ -185,7 +187,10 @@ pub async fn batch_cancel_nested_at_claim(s: Stage) {
     assert!(server.claim(10).await.is_empty());
     assert_eq!(s.reason(members[0]).await, ENOUGH);
     s.promote_all().await;
-    assert_eq!((s.batch_state(inner).await, s.batch_state(outer).await), (Cancelled, Cancelled));
+    for batch in [inner, outer] {
+        let ended = s.batch_record(batch).await;
+        assert_eq!((ended.state, ended.reason.as_deref()), (Cancelled, Some("enough")));
+    }
 }
 
 /// A batch and one in it with so many members; both and the members.
@@ -279,7 +284,8 @@ pub async fn batch_unmet_is_cancelled(s: Stage) {
     s.promote_all().await;
     let reason = after.unmet_reason(StateName::Failed);
     for (batch, member) in [(before, members[1]), (behind, others[0])] {
-        assert_eq!(s.batch_state(batch).await, Cancelled);
+        let ended = s.batch_record(batch).await;
+        assert_eq!((ended.state, ended.reason.as_ref()), (Cancelled, Some(&reason)));
         assert_eq!(s.reason(member).await, format!("its batch was cancelled: {reason}"));
     }
     assert_eq!(s.state(callback).await, Enqueued);

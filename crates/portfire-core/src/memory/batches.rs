@@ -22,8 +22,6 @@ pub(super) struct Batch {
     pub(super) waits: u32,
     /// Whether something ever waited for its end.
     pub(super) followed: bool,
-    /// Why it was cancelled.
-    pub(super) reason: Option<String>,
     /// Its stored members, jobs and nested batches.
     pub(super) members: BTreeSet<Number>,
     /// Those that are not final.

@@ -65,13 +65,15 @@ impl Data {
     pub(super) fn end_if_empty(&mut self, number: Number) {
         let now = self.now;
         // One above it that is cancelled cancels it too, also before a promotion has come to it.
-        let cancelled = self.batches.upward(number).any(|(_, batch)| batch.is_cancelled());
+        let cancelled = self.batches.upward(number).find(|(_, batch)| batch.is_cancelled());
+        let reason = cancelled.map(|(_, batch)| batch.record.reason.clone());
         let ended = self.batches.change(number, |batch| {
             let runs = matches!(batch.record.state, BatchState::Started | BatchState::Cancelling);
             if !runs || batch.record.members.pending > 0 {
                 return None;
             }
-            batch.record.state = batch.record.members.end(cancelled);
+            batch.record.state = batch.record.members.end(reason.is_some());
+            batch.record.reason = reason.flatten();
             batch.record.ended_at = Some(now);
             batch.record.expires_at = Some(now.saturating_add(batch.retention));
             Some((batch.parent, batch.record.state.end()?))
@@ -109,7 +111,7 @@ impl Data {
         self.close_links_of_batch(number);
         self.batches.change(number, |batch| {
             batch.record.state = BatchState::Cancelling;
-            batch.reason = Some(reason.to_owned());
+            batch.record.reason = Some(reason.to_owned());
         });
         if self.batches.get(number).is_some_and(|batch| batch.record.members.pending > 0) {
             self.releases.cancelled.push_back((number, 0));
@@ -149,7 +151,7 @@ impl Data {
 
 /// Why the members of a cancelled batch are deleted.
 pub(super) fn reason(cancelled: &Batch) -> String {
-    format!("its batch was cancelled: {}", cancelled.reason.as_deref().unwrap_or_default())
+    format!("its batch was cancelled: {}", cancelled.record.reason.as_deref().unwrap_or_default())
 }
 
 fn counter(members: &mut Progression, end: StateName) -> &mut u64 {

@@ -299,7 +299,7 @@ impl Data {
                 last = member;
                 let Some(batch) = self.batches.get(number) else { break };
                 if self.batches.contains(member) {
-                    let reason = batch.reason.clone().unwrap_or_default();
+                    let reason = batch.record.reason.clone().unwrap_or_default();
                     self.cancel(member, &reason);
                 } else {
                     let facts = Facts::reason(progress::reason(batch));

@@ -48,7 +48,8 @@ fn events_of_a_handler_are_lines_of_its_log_and_of_no_others() {
                 let inner = async { tracing::warn!(row = ?"a\0b", "odd") };
                 inner.instrument(tracing::info_span!("inner")).await;
                 tracing::trace!("too fine");
-                tracing::error!(only = "fields");
+                // As the bridge from the `log` crate makes them.
+                tracing::error!(only = "fields", log.target = "elsewhere", log.line = 7);
                 DONE
             }
         });

@@ -508,7 +508,7 @@ pub(crate) fn transit(
     }
     write.count_moved(body.queue, body.kind, from.standing.state, &made);
     limits::moved(write, body, &from.at)?;
-    ties::moved(write, body, from, &made, facts)?;
+    ties::moved(write, body, from, &made)?;
     Ok(Ok(made.to))
 }
 

@@ -8,7 +8,7 @@ use portfire_core::{Cause, ClaimedJob, InvalidJob, StateName, Ties};
 
 use crate::error::{Failure, corrupt};
 use crate::outbox::{Due, What};
-use crate::row::{Body, Facts, Stand};
+use crate::row::{Body, Stand};
 use crate::write::Write;
 use crate::{batches, limits, links, outbox, outcomes, runs, unique};
 
@@ -62,7 +62,6 @@ pub(crate) fn moved(
     body: &Body,
     from: &Stand,
     made: &Transition,
-    _facts: &Facts<'_>,
 ) -> Result<(), Failure> {
     if body.is_plain() {
         return Ok(());

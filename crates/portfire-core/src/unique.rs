@@ -21,10 +21,16 @@ pub struct UniqueKey {
     /// The key: 1 to 512 bytes. All kinds and queues share the keys of a storage.
     pub key: String,
     /// How long the job holds it.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub scope: UniqueScope,
     /// What happens when it is held.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub conflict: Conflict,
+}
+
+/// What is usual is left out of what is stored.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// How long a job holds its key.

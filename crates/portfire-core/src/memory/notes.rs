@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::jobs::Number;
+use crate::clock::Timestamp;
 use crate::error::StorageError;
 use crate::job::Json;
 use crate::monitor::{Cursor, PAGE_MAX};
 use crate::notes::{
-    BARS_MAX, LINE_BYTES_MAX, LOG_BYTES_MAX, LogLine, LogPage, NOTED_KEYS_MAX,
+    BARS_MAX, LINE_BYTES_MAX, LOG_BYTES_MAX, Level, LogLine, LogPage, NOTED_KEYS_MAX,
     NOTED_VALUE_BYTES_MAX, Notes, NotesRecord, Progress,
 };
 
@@ -20,11 +21,26 @@ const TAGS_MAX: usize = 16;
 #[derive(Default)]
 struct Said {
     record: NotesRecord,
-    /// The lines by attempt and piece; a piece without lines is there too.
-    pieces: BTreeMap<(u32, u32), Vec<LogLine>>,
+    /// In the order of their places; a piece without lines is there too.
+    pieces: Vec<Piece>,
     /// The last attempt that spoke, and how many bytes of its log are kept.
     attempt: u32,
     bytes: usize,
+}
+
+/// The lines of one piece, close together: most logs are written and never read.
+struct Piece {
+    /// The attempt, and the number among its pieces.
+    place: (u32, u32),
+    texts: String,
+    lines: Vec<Line>,
+}
+
+/// A line without its text, and where that ends.
+struct Line {
+    at: Timestamp,
+    level: Level,
+    end: usize,
 }
 
 /// What all jobs have said.
@@ -35,12 +51,16 @@ impl AllNotes {
     /// Takes down a piece of what an attempt says, once. `tags` are those of the job's call.
     pub(super) fn take(&mut self, job: Number, attempt: u32, notes: Notes, tags: &[String]) {
         let said = self.0.entry(job).or_default();
-        let piece = (attempt, notes.piece);
-        if said.pieces.contains_key(&piece) {
+        let place = (attempt, notes.piece);
+        let Err(free) = said.pieces.binary_search_by_key(&place, |piece| piece.place) else {
             return;
+        };
+        let piece = said.take_lines(place, &notes.lines);
+        if said.pieces.is_empty() {
+            // Most jobs end before they have said a second one.
+            said.pieces.reserve_exact(1);
         }
-        let lines = said.take_lines(attempt, notes.lines);
-        said.pieces.insert(piece, lines);
+        said.pieces.insert(free, piece);
         notes.progress.into_iter().for_each(|moved| said.take_bar(moved));
         said.take_metadata(notes.metadata);
         notes.tags.into_iter().for_each(|tag| said.take_tag(tag, tags));
@@ -69,16 +89,19 @@ impl AllNotes {
         let mut page = LogPage { lines: Vec::new(), next: after };
         let Some(said) = self.0.get(&job) else { return Ok(page) };
         let (first, seen) = behind.unwrap_or_default();
-        for (&place, lines) in said.pieces.range(first..) {
+        let start = said.pieces.partition_point(|piece| piece.place < first);
+        for piece in &said.pieces[start..] {
+            let place = piece.place;
             let skipped = match behind {
                 Some(_) if place == first => seen.saturating_add(1),
                 _ => 0,
             };
-            for (number, line) in lines.iter().enumerate().skip(skipped) {
+            for (number, (line, text)) in piece.lines().enumerate().skip(skipped) {
                 if page.lines.len() == max.min(PAGE_MAX) as usize {
                     return Ok(page);
                 }
-                page.lines.push(line.clone());
+                let (attempt, text) = (place.0, text.to_owned());
+                page.lines.push(LogLine { attempt, at: line.at, level: line.level, text });
                 page.next = Some(Cursor(format!("{}.{}.{number}", place.0, place.1)));
             }
         }
@@ -88,19 +111,22 @@ impl AllNotes {
 
 impl Said {
     /// The lines that the attempt may still say.
-    fn take_lines(&mut self, attempt: u32, lines: Vec<LogLine>) -> Vec<LogLine> {
+    fn take_lines(&mut self, place: (u32, u32), said: &[LogLine]) -> Piece {
+        let (attempt, _) = place;
         if self.attempt != attempt {
             (self.attempt, self.bytes) = (attempt, 0);
         }
-        let mut taken = Vec::with_capacity(lines.len());
-        for mut line in lines {
-            cut(&mut line.text);
-            if self.bytes + line.text.len() <= LOG_BYTES_MAX {
-                self.bytes += line.text.len();
-                taken.push(LogLine { attempt, ..line });
+        let bytes = said.iter().map(|line| cut(&line.text).len()).sum();
+        let (mut texts, mut lines) = (String::with_capacity(bytes), Vec::with_capacity(said.len()));
+        for &LogLine { at, level, ref text, .. } in said {
+            let text = cut(text);
+            if self.bytes + text.len() <= LOG_BYTES_MAX {
+                self.bytes += text.len();
+                texts.push_str(text);
+                lines.push(Line { at, level, end: texts.len() });
             }
         }
-        taken
+        Piece { place, texts, lines }
     }
 
     fn take_bar(&mut self, moved: Progress) {
@@ -132,16 +158,25 @@ impl Said {
     }
 }
 
+impl Piece {
+    fn lines(&self) -> impl Iterator<Item = (&Line, &str)> {
+        let mut start = 0;
+        self.lines.iter().map(move |line| {
+            let text = &self.texts[start..line.end];
+            start = line.end;
+            (line, text)
+        })
+    }
+}
+
 fn is_name(text: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&text.len())
 }
 
-/// Cuts an overlong line at a character border.
-fn cut(text: &mut String) {
-    if text.len() > LINE_BYTES_MAX {
-        let border = (0..=LINE_BYTES_MAX).rev().find(|&at| text.is_char_boundary(at));
-        text.truncate(border.unwrap_or(0));
-    }
+/// An overlong line up to a character border.
+fn cut(text: &str) -> &str {
+    let border = (0..=LINE_BYTES_MAX.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
+    &text[..border.unwrap_or(0)]
 }
 
 /// The attempt and piece, and the line of it, at which a page ended.

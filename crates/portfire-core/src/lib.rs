@@ -3,7 +3,8 @@
 //!
 //! Three layers, each of which needs only those above it:
 //! 1. the nouns and rules: [`job`], [`state`], [`transition`], [`retry`], [`clock`];
-//! 2. the contract: [`storage`] and [`monitor`], with [`memory`] as its executable reference;
+//! 2. the contract: [`storage`] and [`monitor`], with [`memory`] as its executable reference; [`engine`] holds
+//!    the rules that every storage follows;
 //! 3. the client: [`call`], [`client`], which create and steer jobs.
 //!
 //! Most users depend on `portfire`, which re-exports what they need.
@@ -15,6 +16,7 @@ pub mod client;
 pub mod clock;
 pub mod continuation;
 pub mod duration;
+pub mod engine;
 pub mod error;
 pub mod explain;
 pub mod job;

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use portfire_core::engine::recurring::{self as rule, Edit, Firing};
 use portfire_core::monitor::PAGE_MAX;
-use portfire_core::recurring::{FAULTS_MAX, Fault, Paused, RUNS_KEPT, jitter_of};
+use portfire_core::recurring::{Fault, Paused, RUNS_KEPT};
 use portfire_core::storage::BATCH_MAX;
 use portfire_core::{
-    After, Created, Cursor, Dependency, DueRecurring, Event, Fire, FireAction, Fired, JobId,
-    JobOptions, Json, KindName, Misfire, NewJob, NewRecurring, Occurrence, Overlap, QueueName,
-    RecurringChange, RecurringChanged, RecurringFilter, RecurringId, RecurringPage,
-    RecurringRecord, Schedule, StateName, StorageError, Ties, Timestamp, When,
+    Created, Cursor, DueRecurring, Event, Fire, Fired, JobId, JobOptions, Json, KindName, Misfire,
+    NewRecurring, Overlap, QueueName, RecurringChange, RecurringChanged, RecurringFilter,
+    RecurringId, RecurringPage, RecurringRecord, RunRecord, Schedule, StorageError, Ties,
+    Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::create::create_one;
 use crate::error::{Failure, corrupt, foreign_cursor};
 use crate::row::{At, Body, Facts, Stand, instant, maybe_instant, transit};
-use crate::runs::{self, Run};
+use crate::runs;
 use crate::write::Write;
 
 /// The columns of [`Row::read`].
@@ -46,9 +47,8 @@ const SELECT_PAGE_OF_APP: &str = concat!(
 const SELECT_DECLARED: &str =
     "SELECT recurring, id FROM portfire_recurring WHERE app = ?1 AND declared = 1 ORDER BY id";
 const INSERT: &str = "INSERT INTO portfire_recurring (id, app, declared, definition, args, \
-    revision, created_at, due_at, next_at, paused, paused_until, fault, faults, fault_retry_at, \
-    last_planned_at, last_job, runs) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, 0)";
+    revision, created_at, due_at, next_at, paused, faults, runs) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, 0, 0)";
 const UPDATE_DEFINITION: &str = "UPDATE portfire_recurring SET declared = ?2, definition = ?3, \
     args = ?4 WHERE recurring = ?1";
 const UPDATE: &str = "UPDATE portfire_recurring SET revision = ?2, due_at = ?3, next_at = ?4, \
@@ -56,16 +56,18 @@ const UPDATE: &str = "UPDATE portfire_recurring SET revision = ?2, due_at = ?3, 
     last_planned_at = ?10, last_job = ?11, runs = ?12 WHERE recurring = ?1";
 const DELETE: &str = "DELETE FROM portfire_recurring WHERE recurring = ?1";
 
-/// How long a schedule that cannot be read here is left alone.
-const FAULT_RETRY: Duration = Duration::from_secs(60);
-
 /// Changes recurring jobs.
 pub(crate) fn change_recurring(
     write: &mut Write<'_>,
     change: &RecurringChange,
 ) -> Result<RecurringChanged, Failure> {
     match change {
-        RecurringChange::Upsert(definition) => upsert(write, definition),
+        RecurringChange::Upsert(new) => {
+            let stored = Row::find(write.conn, &new.id)?;
+            let record = stored.as_ref().map(|row| &row.record);
+            let edit = rule::upsert(record, new, &write.limits, write.now)?;
+            edited(write, stored, edit)
+        }
         RecurringChange::Remove(id) => {
             let Some(row) = Row::find(write.conn, id)? else {
                 return Ok(RecurringChanged::Missing);
@@ -74,8 +76,16 @@ pub(crate) fn change_recurring(
             Ok(RecurringChanged::Applied { next_at: None })
         }
         RecurringChange::Trigger { id, job } => trigger(write, id, *job),
-        RecurringChange::Pause { id, until } => pause(write, id, Paused { until: *until }),
-        RecurringChange::Resume(id) => resume(write, id),
+        RecurringChange::Pause { id, until } => {
+            let stored = Row::find(write.conn, id)?;
+            let edit = rule::pause(stored.as_ref().map(|row| &row.record), *until);
+            edited(write, stored, edit)
+        }
+        RecurringChange::Resume(id) => {
+            let stored = Row::find(write.conn, id)?;
+            let edit = rule::resume(stored.as_ref().map(|row| &row.record), write.now)?;
+            edited(write, stored, edit)
+        }
         RecurringChange::Prune { app, keep } => prune(write, app, keep),
         unknown => {
             let text = format!("this version of the storage does not know the change {unknown:?}");
@@ -84,41 +94,42 @@ pub(crate) fn change_recurring(
     }
 }
 
-fn upsert(write: &mut Write<'_>, new: &NewRecurring) -> Result<RecurringChanged, Failure> {
-    new.validate(&write.limits)?;
-    let Some(mut row) = Row::find(write.conn, &new.id)? else { return insert(write, new) };
-    let record = &mut row.record;
-    if record.definition.app != new.app {
-        return Ok(RecurringChanged::Owned { app: record.definition.app.clone() });
+/// Does what was decided about a definition: a new one is stored, or this row is changed.
+fn edited(
+    write: &mut Write<'_>,
+    stored: Option<Row>,
+    edit: Edit,
+) -> Result<RecurringChanged, Failure> {
+    let record = match edit {
+        Edit::Leave(answer) => return Ok(answer),
+        Edit::Store(record) => *record,
+    };
+    let answer = rule::applied(&record);
+    match stored {
+        None => insert(write, &record)?,
+        Some(row) => {
+            if row.record.definition != record.definition {
+                update_definition(write, row.number, &record.definition)?;
+            }
+            Row { record, ..row }.store(write)?;
+        }
     }
-    if record.definition == *new && record.fault.is_none() {
-        return Ok(RecurringChanged::Unchanged);
-    }
-    let moves = record.fault.is_some() || !record.definition.has_timing_of(new);
-    record.definition = new.clone();
-    if moves {
-        record.next_at = record.next_after(write.now)?;
-        record.fault = None;
-    }
-    record.revision += 1;
-    let (definition, args) = (encode(new)?, new.args.as_str());
-    let values = params![row.number, new.declared, definition, args];
-    write.conn.prepare_cached(UPDATE_DEFINITION)?.execute(values)?;
-    row.moved_on(write)
+    write.hint_work();
+    Ok(answer)
 }
 
-fn insert(write: &mut Write<'_>, new: &NewRecurring) -> Result<RecurringChanged, Failure> {
-    let mut record = RecurringRecord {
-        definition: new.clone(),
-        revision: RecurringRecord::first_revision(write.now),
-        created_at: write.now,
-        next_at: None,
-        paused: None,
-        fault: None,
-        last_planned_at: None,
-        last_job: None,
-    };
-    record.next_at = record.next_after(write.now)?;
+fn update_definition(
+    write: &mut Write<'_>,
+    number: i64,
+    new: &NewRecurring,
+) -> Result<(), Failure> {
+    let values = params![number, new.declared, encode(new)?, new.args.as_str()];
+    write.conn.prepare_cached(UPDATE_DEFINITION)?.execute(values)?;
+    Ok(())
+}
+
+fn insert(write: &mut Write<'_>, record: &RecurringRecord) -> Result<(), Failure> {
+    let new = &record.definition;
     write.conn.prepare_cached(INSERT)?.execute(params![
         new.id.as_str(),
         new.app,
@@ -128,45 +139,10 @@ fn insert(write: &mut Write<'_>, new: &NewRecurring) -> Result<RecurringChanged,
         record.revision.cast_signed(),
         record.created_at.as_micros(),
         micros(record.due_at()),
-        micros(record.next_at),
-        false,
-        None::<i64>,
-        None::<&str>,
-        0,
-        None::<i64>,
-        None::<i64>,
-        None::<&[u8]>
+        micros(record.next_at)
     ])?;
     write.touch();
-    write.hint_work();
-    Ok(RecurringChanged::Applied { next_at: record.next_at })
-}
-
-fn pause(
-    write: &mut Write<'_>,
-    id: &RecurringId,
-    paused: Paused,
-) -> Result<RecurringChanged, Failure> {
-    let Some(mut row) = Row::find(write.conn, id)? else { return Ok(RecurringChanged::Missing) };
-    if row.record.paused == Some(paused) {
-        return Ok(RecurringChanged::Unchanged);
-    }
-    row.record.paused = Some(paused);
-    row.record.revision += 1;
-    row.moved_on(write)
-}
-
-fn resume(write: &mut Write<'_>, id: &RecurringId) -> Result<RecurringChanged, Failure> {
-    let Some(mut row) = Row::find(write.conn, id)? else { return Ok(RecurringChanged::Missing) };
-    let record = &mut row.record;
-    if record.paused.is_none() && record.fault.is_none() {
-        return Ok(RecurringChanged::Unchanged);
-    }
-    record.next_at = record.next_after(write.now)?;
-    record.paused = None;
-    record.fault = None;
-    record.revision += 1;
-    row.moved_on(write)
+    Ok(())
 }
 
 fn prune(
@@ -174,20 +150,17 @@ fn prune(
     app: &str,
     keep: &[RecurringId],
 ) -> Result<RecurringChanged, Failure> {
-    let declared: Vec<(i64, String)> = {
+    let declared: Vec<(i64, RecurringId)> = {
         let mut select = write.conn.prepare_cached(SELECT_DECLARED)?;
-        let rows = select.query_map([app], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let id = |row: &SqlRow<'_>| row.get(1).map(|id: String| RecurringId::stored(id));
+        let rows = select.query_map([app], |row| Ok((row.get(0)?, id(row)?)))?;
         rows.collect::<rusqlite::Result<_>>()?
     };
-    let keep: std::collections::HashSet<&str> = keep.iter().map(RecurringId::as_str).collect();
-    let mut pruned = 0;
-    for (number, id) in declared {
-        if !keep.contains(id.as_str()) {
-            remove(write, number)?;
-            pruned += 1;
-        }
+    let undeclared = rule::undeclared(declared, keep);
+    for (number, _) in &undeclared {
+        remove(write, *number)?;
     }
-    Ok(RecurringChanged::Pruned(pruned))
+    Ok(RecurringChanged::Pruned(undeclared.len() as u32))
 }
 
 fn remove(write: &mut Write<'_>, number: i64) -> Result<(), Failure> {
@@ -208,10 +181,10 @@ fn trigger(
         return Ok(RecurringChanged::Triggered(job));
     }
     let now = write.now;
-    let created = create_one(write, &job_of(&row.record.definition, job, now, true))?;
+    let created = create_one(write, &rule::triggered(&row.record, job, now))?;
     if !created.existing {
         let number = number_of(write, job)?;
-        row.remember(write, Run::of_job(number, now, job, true))?;
+        row.remember(write, number, &rule::triggered_run(job, now))?;
         row.record.last_job = Some(job);
         row.store(write)?;
     }
@@ -224,50 +197,68 @@ pub(crate) fn fire(write: &mut Write<'_>, plans: &[Fire]) -> Result<Vec<Fired>, 
 }
 
 fn fire_one(write: &mut Write<'_>, plan: &Fire) -> Result<Fired, Failure> {
-    let found = Row::find(write.conn, &plan.id)?;
-    let Some(mut row) = found.filter(|row| row.record.revision == plan.revision) else {
+    let Some(mut row) = Row::find(write.conn, &plan.id)? else { return Ok(Fired::Stale) };
+    let Some(mut firing) = Firing::of(row.record.clone(), plan.clone(), write.now) else {
         return Ok(Fired::Stale);
     };
-    let mut jobs = Vec::new();
-    row.record.revision += 1;
-    match &plan.action {
-        FireAction::Run { planned, next_at } => {
-            for &planned in planned {
-                jobs.extend(row.run(write, planned)?);
-            }
-            row.record.next_at = *next_at;
-            row.record.fault = None;
-        }
-        FireAction::PassOver { planned, next_at } => {
-            let reason = "missed by more than 30 s".to_owned();
-            row.pass_over(write, *planned, reason)?;
-            row.record.next_at = *next_at;
-        }
-        FireAction::Resume { next_at } => {
-            row.record.paused = None;
-            row.record.next_at = *next_at;
-        }
-        FireAction::Fault { reason } => {
-            let count = row.record.fault.as_ref().map_or(0, |fault| fault.count) + 1;
-            row.record.fault = Some(Fault {
-                reason: reason.clone(),
-                count,
-                retry_at: write.now.saturating_add(FAULT_RETRY),
-                disabled: count >= FAULTS_MAX,
-            });
-        }
+    if let Some(missed) = firing.missed.take() {
+        let number = write.draw();
+        row.remember(write, number, &missed)?;
     }
+    for planned_at in std::mem::take(&mut firing.planned) {
+        let (number, made) = run(write, &firing, planned_at)?;
+        row.remember(write, number, &firing.made(planned_at, made))?;
+    }
+    row.record = firing.record;
     row.store(write)?;
     write.hint_work();
-    Ok(Fired::Applied { jobs })
+    Ok(Fired::Applied { jobs: firing.jobs })
 }
 
-/// The job of a run.
-fn job_of(definition: &NewRecurring, id: JobId, planned_at: Timestamp, triggered: bool) -> NewJob {
-    let mut job = definition.job(id);
-    let recurring = definition.id.clone();
-    job.ties.occurrence = Some(Occurrence { recurring, planned_at, triggered });
-    job
+/// Creates the run of an instant, or says why it is passed over. Also answers the number of the run.
+fn run(
+    write: &mut Write<'_>,
+    firing: &Firing,
+    planned_at: Timestamp,
+) -> Result<(i64, Result<JobId, String>), Failure> {
+    let id = firing.job_at(planned_at);
+    if Body::find(write.conn, id)?.is_some() {
+        return Ok((write.draw(), Ok(id)));
+    }
+    let before = match firing.looks_at() {
+        Some(last) => Body::find(write.conn, last)?,
+        None => None,
+    };
+    let state = match &before {
+        Some(body) => Some(Stand::find(write.conn, body)?.standing.state),
+        None => None,
+    };
+    let run = match firing.decide(planned_at, firing.looks_at().zip(state)) {
+        Ok(run) => run,
+        Err(reason) => return Ok((write.draw(), Err(reason))),
+    };
+    for cancelled in &run.cancels {
+        cancel(write, *cancelled)?;
+    }
+    match create_one(write, &run.job) {
+        Ok(Created { existing: false, .. }) => Ok((number_of(write, id)?, Ok(id))),
+        Ok(Created { id: holder, .. }) => Ok((write.draw(), Err(rule::key_held_by(holder)))),
+        // A run that cannot be stored holds up no other.
+        Err(Failure::Refused(refusal)) => Ok((write.draw(), Err(refusal.to_string()))),
+        Err(lost) => Err(lost),
+    }
+}
+
+/// Deletes a run for the next one.
+fn cancel(write: &mut Write<'_>, job: JobId) -> Result<(), Failure> {
+    let Some(body) = Body::find(write.conn, job)? else { return Ok(()) };
+    let stand = Stand::find(write.conn, &body)?;
+    let facts = Facts { reason: Some(rule::CANCELS), ..Facts::default() };
+    transit(write, &body, &stand, Event::Delete, &facts)?.map_err(corrupt)?;
+    if matches!(stand.at, At::Running { .. }) {
+        write.hint_control();
+    }
+    Ok(())
 }
 
 /// A recurring job with its number.
@@ -299,7 +290,8 @@ impl Row {
         let reason: Option<String> = row.get(11)?;
         let count: u32 = row.get(12)?;
         let retry_at = instant(row.get::<_, Option<i64>>(13)?.unwrap_or(0));
-        let fault = |reason| Fault { reason, count, retry_at, disabled: count >= FAULTS_MAX };
+        let fault =
+            |reason| Fault { reason, count, retry_at, disabled: rule::is_disabled_by(count) };
         let record = RecurringRecord {
             definition,
             revision: row.get::<_, i64>(6)?.cast_unsigned(),
@@ -335,112 +327,14 @@ impl Row {
         Ok(())
     }
 
-    /// Writes what an explicit change made of it, which may be due sooner now.
-    fn moved_on(&self, write: &mut Write<'_>) -> Result<RecurringChanged, Failure> {
-        self.store(write)?;
-        write.hint_work();
-        Ok(RecurringChanged::Applied { next_at: self.record.next_at })
-    }
-
-    /// Creates the run of an instant, or remembers why not.
-    fn run(&mut self, write: &mut Write<'_>, planned: Timestamp) -> Result<Option<JobId>, Failure> {
-        let id = JobId::of_occurrence(&self.record.definition.id, planned);
-        if Body::find(write.conn, id)?.is_some() {
-            // A job of this id is this run, whoever made it.
-            let number = write.draw();
-            return self.made(write, number, planned, id);
-        }
-        let mut job = job_of(&self.record.definition, id, planned, false);
-        if let Some(reason) = self.overlap(write, &mut job)? {
-            self.pass_over(write, planned, reason)?;
-            return Ok(None);
-        }
-        let jitter = self.record.definition.jitter;
-        if !jitter.is_zero() {
-            job.when = When::In(jitter_of(id, jitter));
-        }
-        match create_one(write, &job) {
-            Ok(Created { existing: false, .. }) => {
-                let number = number_of(write, id)?;
-                self.made(write, number, planned, id)
-            }
-            Ok(Created { id: holder, .. }) => {
-                let reason = format!("job {holder} holds its unique key");
-                self.pass_over(write, planned, reason)?;
-                Ok(None)
-            }
-            // A run that cannot be stored holds up no other.
-            Err(Failure::Refused(refusal)) => {
-                self.pass_over(write, planned, refusal.to_string())?;
-                Ok(None)
-            }
-            Err(lost) => Err(lost),
-        }
-    }
-
-    /// Remembers that the run of an instant is there.
-    fn made(
+    /// Remembers a run, and forgets the oldest of too many.
+    fn remember(
         &mut self,
         write: &mut Write<'_>,
         number: i64,
-        planned: Timestamp,
-        id: JobId,
-    ) -> Result<Option<JobId>, Failure> {
-        self.remember(write, Run::of_job(number, planned, id, false))?;
-        self.record.last_planned_at = Some(planned);
-        self.record.last_job = Some(id);
-        Ok(Some(id))
-    }
-
-    /// Looks at the run before: the reason to pass this one over, if it is one.
-    fn overlap(&self, write: &mut Write<'_>, job: &mut NewJob) -> Result<Option<String>, Failure> {
-        let overlap = self.record.definition.overlap;
-        let Some(last) = self.record.last_job.filter(|_| overlap != Overlap::Allow) else {
-            return Ok(None);
-        };
-        let Some(body) = Body::find(write.conn, last)? else { return Ok(None) };
-        let stand = Stand::find(write.conn, &body)?;
-        let state = stand.standing.state;
-        if state.is_final() {
-            return Ok(None);
-        }
-        match overlap {
-            Overlap::Allow => Ok(None),
-            Overlap::Skip => Ok(Some(format!("the run before, job {last}, is {state}"))),
-            Overlap::QueueOne if state == StateName::Awaiting => {
-                Ok(Some(format!("job {last} waits already")))
-            }
-            Overlap::QueueOne => {
-                job.ties.after = vec![Dependency::on(last).after(After::End)];
-                Ok(None)
-            }
-            Overlap::CancelPrevious => {
-                let reason = Some("its next occurrence is due");
-                let facts = Facts { reason, ..Facts::default() };
-                transit(write, &body, &stand, Event::Delete, &facts)?.map_err(corrupt)?;
-                if matches!(stand.at, At::Running { .. }) {
-                    write.hint_control();
-                }
-                Ok(None)
-            }
-        }
-    }
-
-    /// Remembers that there is no run at an instant, and why.
-    fn pass_over(
-        &mut self,
-        write: &mut Write<'_>,
-        planned_at: Timestamp,
-        reason: String,
+        run: &RunRecord,
     ) -> Result<(), Failure> {
-        let number = write.draw();
-        let skipped = Some(reason);
-        self.remember(write, Run { number, planned_at, job: None, skipped, triggered: false })
-    }
-
-    /// Remembers a run, and forgets the oldest of too many.
-    fn remember(&mut self, write: &mut Write<'_>, run: Run) -> Result<(), Failure> {
-        run.remember(write, self.number)?;
+        runs::remember(write, self.number, number, run)?;
         if self.runs < RUNS_KEPT {
             self.runs += 1;
         } else {

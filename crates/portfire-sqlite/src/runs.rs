@@ -1,6 +1,6 @@
 //! The runs of recurring jobs, remembered longer than their jobs.
 
-use portfire_core::{JobId, Occurrence, RecurringId, RunRecord, StateName, Timestamp};
+use portfire_core::{JobId, Occurrence, RecurringId, RunRecord, StateName};
 use rusqlite::{Connection, params};
 
 use crate::error::Failure;
@@ -22,35 +22,24 @@ const DELETE_OLDEST: &str = "DELETE FROM portfire_run WHERE recurring = ?1 AND r
     (SELECT min(run) FROM portfire_run WHERE recurring = ?1)";
 const DELETE_ALL: &str = "DELETE FROM portfire_run WHERE recurring = ?1";
 
-/// A run that is about to be remembered.
-pub(crate) struct Run {
-    /// Rises from run to run. That of its job, if it has one: by it the run is found when the job ends.
-    pub(crate) number: i64,
-    pub(crate) planned_at: Timestamp,
-    pub(crate) job: Option<JobId>,
-    pub(crate) skipped: Option<String>,
-    pub(crate) triggered: bool,
-}
-
-impl Run {
-    /// A run with a job.
-    pub(crate) fn of_job(number: i64, planned_at: Timestamp, job: JobId, triggered: bool) -> Run {
-        Run { number, planned_at, job: Some(job), skipped: None, triggered }
-    }
-
-    /// Stores it with the recurring job of this number.
-    pub(crate) fn remember(&self, write: &Write<'_>, recurring: i64) -> rusqlite::Result<()> {
-        write.conn.prepare_cached(INSERT)?.execute(params![
-            recurring,
-            self.number,
-            self.planned_at.as_micros(),
-            write.now.as_micros(),
-            self.job.map(|job| *job.as_bytes()),
-            self.skipped,
-            self.triggered
-        ])?;
-        Ok(())
-    }
+/// Remembers a run of the recurring job of this number. The number of the run rises from run to run; it is
+/// that of its job, if the run has just created one: by it the run is found when the job ends.
+pub(crate) fn remember(
+    write: &Write<'_>,
+    recurring: i64,
+    number: i64,
+    run: &RunRecord,
+) -> rusqlite::Result<()> {
+    write.conn.prepare_cached(INSERT)?.execute(params![
+        recurring,
+        number,
+        run.planned_at.as_micros(),
+        run.fired_at.as_micros(),
+        run.job.map(|job| *job.as_bytes()),
+        run.skipped,
+        run.triggered
+    ])?;
+    Ok(())
 }
 
 /// Forgets the oldest run of a recurring job.

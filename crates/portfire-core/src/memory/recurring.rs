@@ -1,26 +1,23 @@
 //! The recurring jobs with their runs. When they fire is decided outside; here each plan is applied once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
 use super::Data;
 use super::entries::Facts;
 use crate::clock::Timestamp;
-use crate::continuation::{After, Dependency};
+use crate::engine::recurring::{
+    CANCELS, Edit, Firing, applied, key_held_by, pause, resume, triggered, triggered_run,
+    undeclared, upsert,
+};
 use crate::error::StorageError;
-use crate::job::{JobId, Limits, NewJob, When};
+use crate::job::{JobId, Limits};
 use crate::monitor::{Cursor, PAGE_MAX};
 use crate::recurring::{
-    DueRecurring, FAULTS_MAX, Fault, Fire, FireAction, Fired, NewRecurring, Overlap, Paused,
-    RUNS_KEPT, RecurringChange, RecurringChanged, RecurringFilter, RecurringId, RecurringPage,
-    RecurringRecord, RunRecord, jitter_of,
+    DueRecurring, Fire, Fired, RUNS_KEPT, RecurringChange, RecurringChanged, RecurringFilter,
+    RecurringId, RecurringPage, RecurringRecord, RunRecord,
 };
 use crate::state::StateName;
-use crate::ties::Occurrence;
 use crate::transition::Event;
-
-/// How long after a fault the schedule is read again.
-const FAULT_RETRY: Duration = Duration::from_secs(60);
 
 /// One recurring job.
 struct Entry {
@@ -131,15 +128,25 @@ impl Data {
         limits: &Limits,
     ) -> Result<RecurringChanged, StorageError> {
         let changed = match change {
-            RecurringChange::Upsert(definition) => self.upsert(*definition, limits)?,
+            RecurringChange::Upsert(new) => {
+                let stored = self.recurring.get(&new.id);
+                let edit = upsert(stored, &new, limits, self.now)?;
+                self.edit(edit)
+            }
             RecurringChange::Remove(id) => match self.recurring.remove(&id) {
                 true => RecurringChanged::Applied { next_at: None },
                 false => RecurringChanged::Missing,
             },
             RecurringChange::Trigger { id, job } => self.trigger(&id, job),
-            RecurringChange::Pause { id, until } => self.pause(&id, until),
-            RecurringChange::Resume(id) => self.resume(&id)?,
-            RecurringChange::Prune { app, keep } => self.prune(&app, keep),
+            RecurringChange::Pause { id, until } => {
+                let edit = pause(self.recurring.get(&id), until);
+                self.edit(edit)
+            }
+            RecurringChange::Resume(id) => {
+                let edit = resume(self.recurring.get(&id), self.now)?;
+                self.edit(edit)
+            }
+            RecurringChange::Prune { app, keep } => self.prune(&app, &keep),
         };
         // Whoever schedules may have to look earlier than was known.
         self.jobs.hints.work |= matches!(changed, RecurringChanged::Applied { .. });
@@ -147,81 +154,25 @@ impl Data {
         Ok(changed)
     }
 
-    fn upsert(
-        &mut self,
-        definition: NewRecurring,
-        limits: &Limits,
-    ) -> Result<RecurringChanged, StorageError> {
-        definition.validate(limits)?;
-        let is_new = self.recurring.get(&definition.id).is_none();
-        let mut record = match self.recurring.get(&definition.id) {
-            Some(stored) => stored.clone(),
-            None => RecurringRecord {
-                definition: definition.clone(),
-                // Raised by one when it is stored.
-                revision: RecurringRecord::first_revision(self.now) - 1,
-                created_at: self.now,
-                next_at: None,
-                paused: None,
-                fault: None,
-                last_planned_at: None,
-                last_job: None,
-            },
-        };
-        if record.definition.app != definition.app {
-            return Ok(RecurringChanged::Owned { app: record.definition.app });
+    /// Does what was decided about a stored definition.
+    fn edit(&mut self, edit: Edit) -> RecurringChanged {
+        match edit {
+            Edit::Leave(answer) => answer,
+            Edit::Store(record) => {
+                let answer = applied(&record);
+                self.recurring.put(*record);
+                answer
+            }
         }
-        if !is_new && record.definition == definition && record.fault.is_none() {
-            return Ok(RecurringChanged::Unchanged);
-        }
-        let moves =
-            is_new || record.fault.is_some() || !record.definition.has_timing_of(&definition);
-        record.definition = definition;
-        if moves {
-            record.next_at = record.next_after(self.now)?;
-            record.fault = None;
-        }
-        Ok(self.store_changed(record))
     }
 
-    /// Stores a definition that was changed.
-    fn store_changed(&mut self, mut record: RecurringRecord) -> RecurringChanged {
-        record.revision += 1;
-        let next_at = record.next_at;
-        self.recurring.put(record);
-        RecurringChanged::Applied { next_at }
-    }
-
-    fn pause(&mut self, id: &RecurringId, until: Option<Timestamp>) -> RecurringChanged {
-        let Some(record) = self.recurring.get(id) else { return RecurringChanged::Missing };
-        let paused = Some(Paused { until });
-        if record.paused == paused {
-            return RecurringChanged::Unchanged;
-        }
-        let record = RecurringRecord { paused, ..record.clone() };
-        self.store_changed(record)
-    }
-
-    fn resume(&mut self, id: &RecurringId) -> Result<RecurringChanged, StorageError> {
-        let Some(record) = self.recurring.get(id) else { return Ok(RecurringChanged::Missing) };
-        if record.paused.is_none() && record.fault.is_none() {
-            return Ok(RecurringChanged::Unchanged);
-        }
-        let next_at = record.next_after(self.now)?;
-        let record = RecurringRecord { next_at, paused: None, fault: None, ..record.clone() };
-        Ok(self.store_changed(record))
-    }
-
-    fn prune(&mut self, app: &str, keep: Vec<RecurringId>) -> RecurringChanged {
-        let keep: BTreeSet<RecurringId> = keep.into_iter().collect();
+    fn prune(&mut self, app: &str, keep: &[RecurringId]) -> RecurringChanged {
         let stored = self.recurring.stored.values().map(|entry| &entry.record.definition);
-        let undeclared = stored.filter(|definition| {
-            definition.declared && definition.app == app && !keep.contains(&definition.id)
-        });
-        let undeclared: Vec<_> = undeclared.map(|definition| definition.id.clone()).collect();
-        undeclared.iter().for_each(|id| {
+        let declared = stored.filter(|definition| definition.declared && definition.app == app);
+        let undeclared = undeclared(declared.map(|definition| ((), definition.id.clone())), keep);
+        for (_, id) in &undeclared {
             self.recurring.remove(id);
-        });
+        }
         RecurringChanged::Pruned(undeclared.len() as u32)
     }
 
@@ -230,12 +181,12 @@ impl Data {
         if self.jobs.find(job).is_some() {
             return RecurringChanged::Triggered(job);
         }
-        let new = run(&record.definition, job, self.now, true);
+        let new = triggered(record, job, self.now);
         let record = RecurringRecord { last_job: Some(job), ..record.clone() };
         let created = self.store(new);
         if created.id == job {
             self.recurring.put(record);
-            self.remember(id, self.now, true, Ok(job));
+            self.recurring.remember(id, triggered_run(job, self.now));
         }
         RecurringChanged::Triggered(created.id)
     }
@@ -247,122 +198,40 @@ impl Data {
     }
 
     fn fire_one(&mut self, plan: Fire) -> Fired {
-        let stored = self.recurring.get(&plan.id);
-        let Some(stored) = stored.filter(|stored| stored.revision == plan.revision) else {
+        let id = plan.id.clone();
+        let stored = self.recurring.get(&id).cloned();
+        let Some(mut firing) = stored.and_then(|stored| Firing::of(stored, plan, self.now)) else {
             return Fired::Stale;
         };
-        let mut record = stored.clone();
-        let mut jobs = Vec::new();
-        match plan.action {
-            FireAction::Run { planned, next_at } => {
-                for planned_at in planned {
-                    let made = self.run_planned(&record, planned_at);
-                    if let Ok(job) = made {
-                        record.last_planned_at = Some(planned_at);
-                        record.last_job = Some(job);
-                        jobs.push(job);
-                    }
-                    self.remember(&plan.id, planned_at, false, made);
-                }
-                record.next_at = next_at;
-                record.fault = None;
-            }
-            FireAction::PassOver { planned, next_at } => {
-                let missed = "missed by more than 30 s".to_owned();
-                self.remember(&plan.id, planned, false, Err(missed));
-                record.next_at = next_at;
-            }
-            FireAction::Resume { next_at } => {
-                record.paused = None;
-                record.next_at = next_at;
-            }
-            FireAction::Fault { reason } => {
-                let count = record.fault.map_or(0, |fault| fault.count).saturating_add(1);
-                let retry_at = self.now.saturating_add(FAULT_RETRY);
-                let disabled = count >= FAULTS_MAX;
-                record.fault = Some(Fault { reason, count, retry_at, disabled });
-            }
+        if let Some(missed) = firing.missed.take() {
+            self.recurring.remember(&id, missed);
         }
-        record.revision += 1;
-        self.recurring.put(record);
-        Fired::Applied { jobs }
+        for planned_at in std::mem::take(&mut firing.planned) {
+            let made = self.run_planned(&firing, planned_at);
+            let run = firing.made(planned_at, made);
+            self.recurring.remember(&id, run);
+        }
+        self.recurring.put(firing.record);
+        Fired::Applied { jobs: firing.jobs }
     }
 
     /// Creates the run of an instant, or says why it is passed over.
-    fn run_planned(
-        &mut self,
-        record: &RecurringRecord,
-        planned_at: Timestamp,
-    ) -> Result<JobId, String> {
-        let definition = &record.definition;
-        let id = JobId::of_occurrence(&definition.id, planned_at);
+    fn run_planned(&mut self, firing: &Firing, planned_at: Timestamp) -> Result<JobId, String> {
+        let id = firing.job_at(planned_at);
         if self.jobs.find(id).is_some() {
             return Ok(id);
         }
-        let mut new = run(definition, id, planned_at, false);
-        if !definition.jitter.is_zero() {
-            new.when = When::In(jitter_of(id, definition.jitter));
-        }
-        if let Some(last) = record.last_job {
-            self.overlap(definition.overlap, last, &mut new)?;
-        }
-        let created = self.store(new);
-        if created.id == id {
-            Ok(id)
-        } else {
-            Err(format!("job {} holds its unique key", created.id))
-        }
-    }
-
-    /// Does what is asked for when the run before has not ended.
-    fn overlap(&mut self, overlap: Overlap, last: JobId, new: &mut NewJob) -> Result<(), String> {
-        let Some(number) = self.jobs.find(last) else { return Ok(()) };
-        let state = self.jobs[number].standing().state;
-        if state.is_final() {
-            return Ok(());
-        }
-        match overlap {
-            Overlap::Allow => {}
-            Overlap::Skip => return Err(format!("the run before, job {last}, is {state}")),
-            Overlap::QueueOne if state == StateName::Awaiting => {
-                return Err(format!("job {last} waits already"));
-            }
-            Overlap::QueueOne => new.ties.after = vec![Dependency::on(last).after(After::End)],
-            Overlap::CancelPrevious => {
-                self.must(number, Event::Delete, Facts::reason("its next occurrence is due"));
+        let before = firing.looks_at().and_then(|last| {
+            let number = self.jobs.find(last)?;
+            Some((last, self.jobs[number].standing().state))
+        });
+        let run = firing.decide(planned_at, before)?;
+        for cancelled in run.cancels {
+            if let Some(number) = self.jobs.find(cancelled) {
+                self.must(number, Event::Delete, Facts::reason(CANCELS));
             }
         }
-        Ok(())
+        let created = self.store(run.job);
+        if created.id == id { Ok(id) } else { Err(key_held_by(created.id)) }
     }
-
-    fn remember(
-        &mut self,
-        id: &RecurringId,
-        planned_at: Timestamp,
-        triggered: bool,
-        made: Result<JobId, String>,
-    ) {
-        let (job, skipped) = match made {
-            Ok(job) => (Some(job), None),
-            Err(reason) => (None, Some(reason)),
-        };
-        let run = RunRecord {
-            planned_at,
-            fired_at: self.now,
-            job,
-            skipped,
-            outcome: None,
-            ended_at: None,
-            triggered,
-        };
-        self.recurring.remember(id, run);
-    }
-}
-
-/// The job of a run.
-fn run(definition: &NewRecurring, job: JobId, planned_at: Timestamp, triggered: bool) -> NewJob {
-    let mut new = definition.job(job);
-    let recurring = definition.id.clone();
-    new.ties.occurrence = Some(Occurrence { recurring, planned_at, triggered });
-    new
 }

@@ -197,6 +197,27 @@ pub struct Progression {
 }
 
 impl Progression {
+    /// Counts a member that leaves one state and enters another; one that leaves none is new.
+    pub fn count(&mut self, from: Option<StateName>, to: StateName) {
+        match from {
+            Some(from) => {
+                let counter = self.of(from);
+                *counter = counter.saturating_sub(1);
+            }
+            None => self.total += 1,
+        }
+        *self.of(to) += 1;
+    }
+
+    fn of(&mut self, state: StateName) -> &mut u64 {
+        match state {
+            StateName::Succeeded => &mut self.succeeded,
+            StateName::Failed => &mut self.failed,
+            StateName::Deleted => &mut self.deleted,
+            _ => &mut self.pending,
+        }
+    }
+
     /// How a batch with these members ends once none is pending.
     pub const fn end(&self, cancelled: bool) -> BatchState {
         if cancelled {

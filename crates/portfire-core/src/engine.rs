@@ -2,18 +2,56 @@
 //!
 //! For those who write a storage. Most users never meet this module.
 //!
-//! A rule is a pure function over plain structs. It reads no clock and no storage: `now` comes in as an
-//! argument, and so do the rows that it looks at. It answers with what is to be stored, or with the answer to
-//! the caller. A storage reads the rows, asks, and writes what it is told, all in one commit. So a rule is the
-//! same under every storage, in the simulator and in the tests, and its bounds and texts stand beside it.
+//! There are two sorts of rules. A rule about one thing is a pure function over plain structs: `now` and the rows that it
+//! looks at are its arguments, and it answers with what is to be stored. A rule that leads from row to row (an end releases
+//! children, a child ends a batch, the batch releases its own children) is decided over the trait [`Rows`]: what a storage
+//! reads and writes inside one call. So a rule is the same under every storage, in the simulator and in the tests, and its
+//! bounds and texts stand beside it.
 //!
-//! Each submodule is a noun, and holds all rules about it. Rules that came before the engine stay where they
-//! are: the state machine in [`transition`](crate::transition), the plan of a recurring job in
-//! [`recurring::plan`](crate::recurring::plan), the arithmetic of rates in
-//! [`limit::RateWindow`](crate::limit::RateWindow), dependencies that bite their own tail in
+//! | file | decides |
+//! |---|---|
+//! | `moves` | what a transition of a job means for its run, its children, its unique key and its batch |
+//! | `create`, `admission` | what a call may store, and what new jobs and batches wait for and belong to |
+//! | `cycles` | which member would wait for its own batch |
+//! | `links` | what the end of a parent makes of its children |
+//! | `starts` | what the start of a batch makes of its members |
+//! | `batches` | when a batch starts, ends, goes on and is cancelled |
+//! | `sweeps` | how the members of a cancelled batch are deleted |
+//! | `due` | how much of all that one call does, and what is left to promotions |
+//! | [`recurring`] | what definitions, plans, runs and overlaps of recurring jobs come to |
+//!
+//! Rules that came before the engine stay where they are: the state machine in [`transition`](crate::transition), the plan
+//! of a recurring job in [`recurring::plan`](crate::recurring::plan), the arithmetic of rates in
+//! [`limit::RateWindow`](crate::limit::RateWindow), the search of dependencies that bite their own tail in
 //! [`circle`](crate::circle).
 //!
-//! To add a rule: write its sentence into the [contract](crate::storage), its function and a table of its
-//! cases here, its case into `portfire-conformance`, and call it from each storage.
+//! **To add a rule**: write its sentence into the [contract](crate::storage), find the file whose noun it is about, write it
+//! there with its table of cases, and add its case to `portfire-conformance`. When it needs a row that nobody reads yet, add
+//! a read or a [`RowChange`] to [`Rows`], with the sentence that says what a storage does for it.
 
+mod admission;
+mod batches;
+mod create;
+mod cycles;
+mod due;
+mod links;
+mod moves;
 pub mod recurring;
+mod rows;
+mod starts;
+mod sweeps;
+
+pub use batches::{NEVER_SEALED, cancel, cancellation, change_batch, end_emptied};
+pub use create::{check_new, create, is_alone};
+pub use due::{put_off, settle, work_off};
+pub use moves::{is_derived, must, transit};
+pub use rows::{
+    Agenda, Batch, Broken, Child, Due, Facts, Fault, FirstRow, Job, Move, Node, Number, Numbers,
+    Origin, Position, Ran, RowChange, Rows, Seq, Starter, StateRow, Sweep, Taken, Waiter, What,
+};
+pub use sweeps::{delete_member, sweep};
+
+/// What another row says to be there.
+fn must_be<T, E: From<Broken>>(found: Option<T>, what: impl FnOnce() -> String) -> Result<T, E> {
+    found.ok_or_else(|| Broken(what()).into())
+}

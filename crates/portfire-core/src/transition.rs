@@ -71,6 +71,13 @@ pub struct Standing {
     pub recoveries: u32,
 }
 
+impl Standing {
+    /// That of a job that was just created.
+    pub const fn created(state: StateName) -> Standing {
+        Standing { state, revision: 1, attempt: 0, failures: 0, recoveries: 0 }
+    }
+}
+
 /// What happens to a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

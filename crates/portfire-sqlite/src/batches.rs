@@ -1,21 +1,23 @@
-//! Batches: their rows, their members counted, and the states that follow from that.
+//! Batches: their rows, and which of them are cleaned.
 //!
 //! A row is read once in a transaction, changed in memory and written at its end, so a commit that ends a
 //! thousand members writes their batch once. What reads rows by statements calls [`flush`] first.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use portfire_core::batch::BATCH_OPEN_MAX;
-use portfire_core::{
-    BatchChange, BatchChanged, BatchId, BatchState, Dependency, Progression, StateName,
-};
-use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
+use portfire_core::engine::{self, Batch, NEVER_SEALED};
+use portfire_core::{BatchState, Dependency, InvalidJob, NewBatch, Progression, StateName};
+use rusqlite::{Connection, Row as SqlRow, params};
 
 use crate::error::{Failure, corrupt};
-use crate::outbox::{Due, What};
 use crate::write::Write;
 use crate::{links, members, outbox};
 
+const INSERT_BATCH: &str = "INSERT INTO portfire_batch (batch, id, parent, depth, description, \
+    after, retention, created_at, state, waits, start, followed, total, pending, succeeded, \
+    failed, deleted) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, 0, 0, 0, 0, 0)";
 const SELECT_BATCH: &str = "SELECT parent, depth, retention, state, waits, start, followed, \
     total, pending, succeeded, failed, deleted, ended_at, expires_at, clean_at, reason \
     FROM portfire_batch WHERE batch = ?1";
@@ -29,34 +31,20 @@ const SELECT_EXPIRED: &str = "SELECT batch FROM portfire_batch \
 const UPDATE_CLEAN_AT: &str = "UPDATE portfire_batch SET clean_at = NULL WHERE batch = ?1";
 const SELECT_AFTER: &str = "SELECT after FROM portfire_batch WHERE batch = ?1";
 const DELETE_BATCH: &str = "DELETE FROM portfire_batch WHERE batch = ?1";
-const INSERT_CANCELLED: &str = "INSERT INTO portfire_cancelled (batch, position) VALUES (?1, 0)";
 
 /// The rows that the transaction has read or made.
-pub(crate) type Batches = HashMap<i64, Batch>;
+pub(crate) type Batches = HashMap<i64, BatchRow>;
 
-/// A batch, but for what is written once and only shown.
+/// A batch as the transaction knows it.
 #[derive(Clone, Debug)]
-pub(crate) struct Batch {
-    pub(crate) parent: Option<i64>,
-    pub(crate) depth: u32,
-    /// In microseconds.
-    pub(crate) retention: i64,
-    pub(crate) state: BatchState,
-    /// What it waits for still, the start of its parent included.
-    pub(crate) waits: u32,
-    /// Whether the start of its parent is among that.
-    pub(crate) start: bool,
-    pub(crate) followed: bool,
+pub(crate) struct BatchRow {
+    pub(crate) batch: Batch,
     pub(crate) members: Progression,
-    pub(crate) ended_at: Option<i64>,
-    pub(crate) expires_at: Option<i64>,
-    pub(crate) clean_at: Option<i64>,
-    pub(crate) reason: Option<String>,
-    pub(crate) dirty: bool,
+    is_dirty: bool,
 }
 
-impl Batch {
-    fn read(row: &SqlRow<'_>) -> rusqlite::Result<Batch> {
+impl BatchRow {
+    fn read(row: &SqlRow<'_>) -> Result<BatchRow, Failure> {
         let count = |column: usize| row.get::<_, i64>(column).map(i64::unsigned_abs);
         let members = Progression {
             total: count(7)?,
@@ -65,7 +53,7 @@ impl Batch {
             failed: count(10)?,
             deleted: count(11)?,
         };
-        Ok(Batch {
+        let batch = Batch {
             parent: row.get(0)?,
             depth: row.get(1)?,
             retention: row.get(2)?,
@@ -73,104 +61,98 @@ impl Batch {
             waits: row.get(4)?,
             start: row.get(5)?,
             followed: row.get(6)?,
-            members,
             ended_at: row.get(12)?,
             expires_at: row.get(13)?,
             clean_at: row.get(14)?,
-            reason: row.get(15)?,
-            dirty: false,
-        })
-    }
-
-    /// Whether its members may run.
-    pub(crate) fn has_started(&self) -> bool {
-        !matches!(self.state, BatchState::Open | BatchState::Awaiting)
-    }
-
-    /// Whether it was cancelled.
-    pub(crate) fn is_cancelled(&self) -> bool {
-        matches!(self.state, BatchState::Cancelling | BatchState::Cancelled)
-    }
-
-    /// Moves a member from one state to another; `None` when it is new.
-    fn count(&mut self, from: Option<StateName>, to: StateName) {
-        self.dirty = true;
-        match from {
-            Some(from) => {
-                let slot = slot(&mut self.members, from);
-                *slot = slot.saturating_sub(1);
-            }
-            None => self.members.total += 1,
-        }
-        *slot(&mut self.members, to) += 1;
-    }
-
-    /// Ends it, if it can end and nothing is pending. Says between which states it moved by that, as a
-    /// member of another.
-    fn end(&mut self, now: i64) -> Option<(StateName, StateName)> {
-        if self.members.pending > 0 {
-            return None;
-        }
-        self.state = match self.state {
-            BatchState::Started => self.members.end(false),
-            BatchState::Cancelling => self.members.end(true),
-            _ => return None,
+            reason: row.get::<_, Option<String>>(15)?.map(Arc::from),
         };
-        self.dirty = true;
-        self.ended_at = Some(now);
-        self.expires_at = Some(now.saturating_add(self.retention));
-        self.clean_at = self.expires_at;
-        Some((PENDING, self.state.end()?))
-    }
-
-    /// An ended batch goes on when a member does.
-    fn reopen(&mut self) -> Option<(StateName, StateName)> {
-        let end = self.state.end()?;
-        self.dirty = true;
-        self.state = BatchState::Started;
-        (self.ended_at, self.expires_at, self.clean_at) = (None, None, None);
-        Some((end, PENDING))
+        Ok(BatchRow { batch, members, is_dirty: false })
     }
 }
 
-/// Stands for all states that are not final, where members are counted.
-const PENDING: StateName = StateName::Enqueued;
-
-fn slot(members: &mut Progression, state: StateName) -> &mut u64 {
-    match state {
-        StateName::Succeeded => &mut members.succeeded,
-        StateName::Failed => &mut members.failed,
-        StateName::Deleted => &mut members.deleted,
-        _ => &mut members.pending,
-    }
+/// Stores a batch, without members.
+pub(crate) fn insert(
+    write: &mut Write<'_>,
+    number: i64,
+    new: &NewBatch,
+    batch: &Batch,
+) -> Result<(), Failure> {
+    let after = match &new.after[..] {
+        [] => None,
+        after => Some(
+            serde_json::to_string(after)
+                .map_err(|error| InvalidJob::Encode { reason: error.to_string() })?,
+        ),
+    };
+    write.conn.prepare_cached(INSERT_BATCH)?.execute(params![
+        number,
+        new.id.as_bytes(),
+        batch.parent,
+        batch.depth,
+        new.description,
+        after,
+        batch.retention,
+        write.now.as_micros(),
+        state_code(batch.state),
+        batch.waits,
+        batch.start
+    ])?;
+    // The number that was the next one is its own.
+    write.draw();
+    let members = Progression::default();
+    let row = BatchRow { batch: batch.clone(), members, is_dirty: false };
+    write.batches.insert(number, row);
+    Ok(())
 }
 
-/// The batch with this number, to be changed; whoever does so marks it as dirty.
-pub(crate) fn get<'w>(write: &'w mut Write<'_>, number: i64) -> Result<&'w mut Batch, Failure> {
+/// The row of a batch that is stored.
+pub(crate) fn get<'w>(write: &'w mut Write<'_>, number: i64) -> Result<&'w mut BatchRow, Failure> {
     find(write, number)?.ok_or_else(|| corrupt(format!("batch number {number} is not stored")))
 }
 
-/// As [`get`], for a batch that may have been cleaned.
+/// The row of a batch, when it is stored.
 pub(crate) fn find<'w>(
     write: &'w mut Write<'_>,
     number: i64,
-) -> Result<Option<&'w mut Batch>, Failure> {
+) -> Result<Option<&'w mut BatchRow>, Failure> {
     if !write.batches.contains_key(&number) {
         let mut select = write.conn.prepare_cached(SELECT_BATCH)?;
-        let Some(found) = select.query_row([number], Batch::read).optional()? else {
-            return Ok(None);
-        };
-        write.batches.insert(number, found);
+        let mut rows = select.query([number])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        write.batches.insert(number, BatchRow::read(row)?);
     }
     Ok(write.batches.get_mut(&number))
+}
+
+/// Changes a batch.
+pub(crate) fn put(write: &mut Write<'_>, number: i64, batch: &Batch) -> Result<(), Failure> {
+    let row = get(write, number)?;
+    row.batch = batch.clone();
+    row.is_dirty = true;
+    Ok(())
+}
+
+/// Counts a member that moved, or was added. Answers how the members stand then.
+pub(crate) fn count(
+    write: &mut Write<'_>,
+    number: i64,
+    from: Option<StateName>,
+    to: StateName,
+) -> Result<Progression, Failure> {
+    write.touch();
+    let row = get(write, number)?;
+    row.members.count(from, to);
+    row.is_dirty = true;
+    Ok(row.members)
 }
 
 /// Writes what was changed.
 pub(crate) fn flush(write: &mut Write<'_>) -> rusqlite::Result<()> {
     let conn = write.conn;
-    for (&number, batch) in write.batches.iter_mut().filter(|(_, batch)| batch.dirty) {
-        let Progression { total, pending, succeeded, failed, deleted } = batch.members;
+    for (&number, row) in write.batches.iter_mut().filter(|(_, row)| row.is_dirty) {
+        let Progression { total, pending, succeeded, failed, deleted } = row.members;
         let count = u64::cast_signed;
+        let batch = &row.batch;
         conn.prepare_cached(UPDATE_BATCH)?.execute(params![
             number,
             state_code(batch.state),
@@ -185,168 +167,31 @@ pub(crate) fn flush(write: &mut Write<'_>) -> rusqlite::Result<()> {
             batch.ended_at,
             batch.expires_at,
             batch.clean_at,
-            batch.reason
+            batch.reason.as_deref()
         ])?;
-        batch.dirty = false;
+        row.is_dirty = false;
     }
-    Ok(())
-}
-
-/// Counts a member that moved, or was added, in its batch and, when that ends or goes on by it, in those
-/// above.
-pub(crate) fn member_moved(
-    write: &mut Write<'_>,
-    number: i64,
-    from: Option<StateName>,
-    to: StateName,
-) -> Result<(), Failure> {
-    if from.is_some_and(|from| !from.is_final() && !to.is_final()) {
-        return Ok(());
-    }
-    write.touch();
-    let batch = get(write, number)?;
-    batch.count(from, to);
-    if batch.members.pending > 0 {
-        let moved = batch.reopen();
-        return tell(write, number, moved);
-    }
-    end(write, number)
-}
-
-/// Ends a batch, if it can end and nothing is pending; not before all members are there that a call brings.
-/// One that stands in a cancelled batch was cancelled with that.
-fn end(write: &mut Write<'_>, number: i64) -> Result<(), Failure> {
-    if let Some(emptied) = &mut write.emptied {
-        emptied.push(number);
-        return Ok(());
-    }
-    let now = write.now.as_micros();
-    let above = get(write, number)?.parent;
-    let above = cancelled_above(write, above)?.map(|batch| batch.reason.clone());
-    let batch = get(write, number)?;
-    if let Some(reason) = above
-        && batch.state == BatchState::Started
-        && batch.members.pending == 0
-    {
-        batch.state = BatchState::Cancelling;
-        batch.reason = reason;
-    }
-    let moved = batch.end(now);
-    tell(write, number, moved)
-}
-
-/// From here on no batch ends, because members are being added.
-pub(crate) fn hold_open(write: &mut Write<'_>) {
-    write.emptied = Some(Vec::new());
-}
-
-/// Lets the batches take their course that a call has made, with why those can never start that cannot, and
-/// then those that lost their last pending member meanwhile.
-pub(crate) fn let_end(
-    write: &mut Write<'_>,
-    made: Vec<(i64, Option<String>)>,
-    emptied: Vec<i64>,
-) -> Result<(), Failure> {
-    for (number, unmet) in made {
-        match unmet {
-            Some(reason) => give_up(write, number, &reason)?,
-            None => end(write, number)?,
-        }
-    }
-    emptied.into_iter().try_for_each(|number| end(write, number))
-}
-
-/// Tells of a batch that has ended or goes on: to those who wait for it, and to the batches above.
-fn tell(
-    write: &mut Write<'_>,
-    number: i64,
-    moved: Option<(StateName, StateName)>,
-) -> Result<(), Failure> {
-    let Some((from, to)) = moved else { return Ok(()) };
-    write.touch();
-    let batch = get(write, number)?;
-    let (parent, followed) = (batch.parent, batch.followed);
-    if followed && to.is_final() {
-        outbox::push(write, Due::new(What::Batch(to), number))?;
-    }
-    match parent {
-        Some(parent) => member_moved(write, parent, Some(from), to),
-        None => Ok(()),
-    }
-}
-
-/// One thing less that a batch waits for; the last one starts it, when it is sealed.
-pub(crate) fn fulfil(write: &mut Write<'_>, number: i64, is_start: bool) -> Result<(), Failure> {
-    let batch = get(write, number)?;
-    if batch.has_started() {
-        return Ok(());
-    }
-    batch.dirty = true;
-    batch.waits = batch.waits.saturating_sub(1);
-    batch.start &= !is_start;
-    let starts = batch.waits == 0 && batch.state == BatchState::Awaiting;
-    write.touch();
-    if starts { start(write, number) } else { Ok(()) }
-}
-
-/// A batch can never start, because something that it waited for ended otherwise.
-pub(crate) fn give_up(write: &mut Write<'_>, number: i64, reason: &str) -> Result<(), Failure> {
-    if get(write, number)?.has_started() { Ok(()) } else { cancel(write, number, reason) }
-}
-
-fn start(write: &mut Write<'_>, number: i64) -> Result<(), Failure> {
-    let batch = get(write, number)?;
-    batch.dirty = true;
-    batch.state = BatchState::Started;
-    let is_empty = batch.members.pending == 0;
-    write.touch();
-    if is_empty {
-        return end(write, number);
-    }
-    Ok(outbox::push(write, Due::new(What::Start, number))?)
-}
-
-/// Cancels a batch that has not ended.
-pub(crate) fn cancel(write: &mut Write<'_>, number: i64, reason: &str) -> Result<(), Failure> {
-    let batch = get(write, number)?;
-    if batch.is_cancelled() || batch.state.end().is_some() {
-        return Ok(());
-    }
-    if batch.waits > 0 {
-        let after = waits_for(write.conn, number)?;
-        links::close_waits(write, number, &after)?;
-    }
-    let batch = get(write, number)?;
-    (batch.waits, batch.start) = (0, false);
-    batch.dirty = true;
-    batch.state = BatchState::Cancelling;
-    batch.reason = Some(reason.to_owned());
-    let is_empty = batch.members.pending == 0;
-    write.touch();
-    if is_empty {
-        return end(write, number);
-    }
-    write.conn.prepare_cached(INSERT_CANCELLED)?.execute([number])?;
-    write.hint_work();
     Ok(())
 }
 
 /// After a member was cleaned: a batch that has outlived its time can be cleaned with the last one.
 pub(crate) fn member_cleaned(write: &mut Write<'_>, number: i64) -> Result<(), Failure> {
     let conn = write.conn;
-    let batch = get(write, number)?;
+    let BatchRow { batch, is_dirty, .. } = get(write, number)?;
     if batch.expires_at.is_some() && batch.clean_at.is_none() && !members::has_any(conn, number)? {
         batch.clean_at = batch.expires_at;
-        batch.dirty = true;
+        *is_dirty = true;
     }
     Ok(())
 }
 
 /// Cancels the batches that have stood open for too long.
 pub(crate) fn give_up_open(write: &mut Write<'_>) -> Result<(), Failure> {
+    // A batch that this transaction has sealed is not open any more.
+    flush(write)?;
     let abandoned = write.now.saturating_sub(BATCH_OPEN_MAX).as_micros();
     let open = numbers(write.conn, SELECT_ABANDONED, [state_code(BatchState::Open), abandoned])?;
-    open.into_iter().try_for_each(|number| cancel(write, number, "it was never sealed"))
+    open.into_iter().try_for_each(|number| engine::cancel(write, number, NEVER_SEALED))
 }
 
 /// Removes up to `max` ended batches that have outlived their time and whose members are gone, the
@@ -377,8 +222,8 @@ pub(crate) fn clean(write: &mut Write<'_>, max: usize) -> Result<bool, Failure> 
 /// Leaves a batch alone until the last of its members is cleaned.
 fn look_no_more(write: &mut Write<'_>, number: i64) -> rusqlite::Result<()> {
     write.conn.prepare_cached(UPDATE_CLEAN_AT)?.execute([number])?;
-    if let Some(batch) = write.batches.get_mut(&number) {
-        batch.clean_at = None;
+    if let Some(row) = write.batches.get_mut(&number) {
+        row.batch.clean_at = None;
     }
     write.touch();
     Ok(())
@@ -391,7 +236,7 @@ fn numbers(conn: &Connection, sql: &str, values: [i64; 2]) -> rusqlite::Result<V
 fn remove(write: &mut Write<'_>, number: i64) -> Result<(), Failure> {
     let conn = write.conn;
     write.touch();
-    let batch = get(write, number)?;
+    let batch = &get(write, number)?.batch;
     let (parent, followed) = (batch.parent, batch.followed);
     links::forget_waits(conn, number, &waits_for(conn, number)?)?;
     if followed {
@@ -412,58 +257,6 @@ pub(crate) fn waits_for(conn: &Connection, number: i64) -> Result<Vec<Dependency
     let Some(text) = after else { return Ok(Vec::new()) };
     serde_json::from_str(&text)
         .map_err(|error| corrupt(format!("what batch number {number} waits for: {error}")))
-}
-
-/// Seals or cancels a batch.
-pub(crate) fn change(
-    write: &mut Write<'_>,
-    id: BatchId,
-    change: &BatchChange,
-) -> Result<BatchChanged, Failure> {
-    let Some(number) = links::batch_number(write.conn, id)? else {
-        return Ok(BatchChanged::Missing);
-    };
-    let batch = get(write, number)?;
-    match change {
-        BatchChange::Seal if batch.state == BatchState::Open && batch.waits == 0 => {
-            start(write, number)?;
-        }
-        BatchChange::Seal if batch.state == BatchState::Open => {
-            batch.dirty = true;
-            batch.state = BatchState::Awaiting;
-            write.touch();
-        }
-        BatchChange::Cancel { reason } if !batch.is_cancelled() && batch.state.end().is_none() => {
-            cancel(write, number, reason)?;
-        }
-        _ => return Ok(BatchChanged::Unchanged(batch.state)),
-    }
-    Ok(BatchChanged::Applied(get(write, number)?.state))
-}
-
-/// Why a member of this batch is given to nobody: the reason of the nearest batch that was cancelled.
-pub(crate) fn cancellation(
-    write: &mut Write<'_>,
-    batch: Option<i64>,
-) -> Result<Option<String>, Failure> {
-    let cancelled = cancelled_above(write, batch)?;
-    let reason = cancelled.map(|batch| batch.reason.as_deref().unwrap_or_default());
-    Ok(reason.map(|reason| format!("its batch was cancelled: {reason}")))
-}
-
-/// The nearest batch that was cancelled, from this one upwards.
-fn cancelled_above<'w>(
-    write: &'w mut Write<'_>,
-    mut batch: Option<i64>,
-) -> Result<Option<&'w Batch>, Failure> {
-    while let Some(number) = batch {
-        let found = get(write, number)?;
-        if found.is_cancelled() {
-            break;
-        }
-        batch = found.parent;
-    }
-    Ok(batch.and_then(|number| write.batches.get(&number)))
 }
 
 /// The state that is stored under this number.
@@ -488,5 +281,5 @@ pub(crate) const STATEMENTS: &[&str] = &[
     UPDATE_CLEAN_AT,
     SELECT_AFTER,
     DELETE_BATCH,
-    INSERT_CANCELLED,
+    INSERT_BATCH,
 ];

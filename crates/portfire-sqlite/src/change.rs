@@ -1,14 +1,15 @@
 //! Explicit changes of jobs, and of queues.
 
+use portfire_core::engine;
 use portfire_core::transition::next;
 use portfire_core::{
     Action, Change, Changed, Event, QueueName, Refusal, StateName, StorageError, Timestamp, When,
 };
 
 use crate::error::Failure;
-use crate::row::{At, Body, Facts, Stand, transit};
+use crate::row::{self, Body, Facts, Stand, transit};
+use crate::unique;
 use crate::write::Write;
-use crate::{batches, unique};
 
 const UPDATE_PAUSED: &str = "UPDATE portfire_queue SET paused = ?2 WHERE queue = ?1";
 
@@ -30,8 +31,8 @@ fn change_one(
     event: Event,
     reason: Option<&str>,
 ) -> Result<Changed, Failure> {
-    let Some(body) = Body::find(write.conn, change.job)? else { return Ok(Changed::Missing) };
-    let from = Stand::find(write.conn, &body)?;
+    let Some(body) = row::find_body(write.conn, change.job)? else { return Ok(Changed::Missing) };
+    let from = row::stand(write.conn, &body)?;
     let (state, revision) = (from.standing.state, from.standing.revision);
     if change.expect.as_ref().is_some_and(|expect| !expect.holds(state, revision)) {
         return Ok(Changed::Unexpected { state, revision });
@@ -45,12 +46,7 @@ fn change_one(
     let facts = Facts { reason, ..Facts::default() };
     match transit(write, &body, &from, event, &facts)? {
         Err(refusal) => Ok(Changed::Refused(refusal)),
-        Ok(to) => {
-            if matches!(from.at, At::Running { .. }) {
-                write.hint_control();
-            }
-            Ok(Changed::Applied { from: state, revision: to.revision })
-        }
+        Ok(to) => Ok(Changed::Applied { from: state, revision: to.revision }),
     }
 }
 
@@ -70,7 +66,7 @@ fn held_back(
         return Ok(Some(Changed::Refused(refusal)));
     }
     let state = from.standing.state;
-    if batches::cancellation(write, body.batch)?.is_some() {
+    if engine::cancellation(write, body.batch)?.is_some() {
         let verb = if event == Event::Requeue { "requeued" } else { "rescheduled" };
         return Ok(Some(Changed::Refused(Refusal { state, verb })));
     }

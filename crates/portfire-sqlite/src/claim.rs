@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use portfire_core::engine;
 use portfire_core::storage::BATCH_MAX;
 use portfire_core::transition::{Standing, next};
 use portfire_core::{
@@ -14,9 +15,9 @@ use rusqlite::{OptionalExtension, Row as SqlRow, params};
 use crate::error::{Failure, corrupt};
 use crate::lines::Waiter;
 use crate::names::Queue;
-use crate::row::{Body, Stand, instant, maybe_instant, options};
+use crate::row::{self, instant, maybe_instant, options};
 use crate::write::Write;
-use crate::{batches, limits, members, outbox, ties};
+use crate::{limits, ties};
 
 /// The columns of [`Ready::read`], up to the last two of a repeated claim.
 macro_rules! columns {
@@ -173,7 +174,7 @@ pub(crate) fn claim(
         write.count_held(server, claimed.len() as i64);
     }
     // What was deleted instead of claimed may have been waited for.
-    outbox::spill(write)?;
+    engine::put_off(write)?;
     Ok(claimed)
 }
 
@@ -252,10 +253,10 @@ impl Claiming {
     /// was cancelled.
     fn take(&mut self, write: &mut Write<'_>, queue: &Queue, from: Ready) -> Result<(), Failure> {
         let conn = write.conn;
-        if from.batch.is_some() && batches::cancellation(write, from.batch)?.is_some() {
-            let body = Body::of(conn, from.seq)?;
-            let stand = Stand::find(conn, &body)?;
-            members::delete(write, &body, &stand)?;
+        if from.batch.is_some() && engine::cancellation(write, from.batch)?.is_some() {
+            let body = row::body(conn, from.seq)?;
+            let stand = row::stand(conn, &body)?;
+            engine::delete_member(write, &body, &stand)?;
             self.turned_away += 1;
             return Ok(());
         }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use portfire_core::engine;
 use portfire_core::storage::BATCH_MAX;
 use portfire_core::{Bucket, Cleaned};
 
 use crate::error::Failure;
-use crate::row::{Body, Stand};
+use crate::row::{self};
 use crate::servers::processes;
 use crate::write::{Write, bucket_code};
 use crate::{batches, expiry, keys, locks, notes, outbox, ties, unique};
@@ -23,13 +24,13 @@ const DELETE_STATISTICS: &str = "DELETE FROM portfire_statistics WHERE bucket = 
 pub(crate) fn clean(write: &mut Write<'_>, max: u32) -> Result<Cleaned, Failure> {
     let max = (max as usize).min(BATCH_MAX);
     batches::give_up_open(write)?;
-    ties::settle(write)?;
+    engine::settle(write)?;
     let kept = outbox::ended(write.conn)?;
     let expired = expiry::take(write.conn, write.now, max, &kept)?;
     for &seq in &expired {
-        let body = Body::of(write.conn, seq)?;
-        let stand = Stand::find(write.conn, &body)?;
-        stand.remove(write, &body)?;
+        let body = row::body(write.conn, seq)?;
+        let stand = row::stand(write.conn, &body)?;
+        row::remove(write, &body, &stand)?;
         if stand.written > 0 {
             write.statement(DELETE_HISTORY)?.execute([seq])?;
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use portfire_core::engine;
 use portfire_core::transition::Standing;
 use portfire_core::{
     Annotation, Claim, Cycle, CycleRequest, ErrorRecord, Finish, JobId, Json, Outcome, ServerId,
@@ -10,10 +11,10 @@ use portfire_core::{
 
 use crate::claim::{claim, claimed_before};
 use crate::error::{Failure, corrupt};
-use crate::row::{At, Body, Facts, Stand, body_columns, instant, maybe_instant, transit};
+use crate::row::{self, At, Body, Facts, Stand, body_columns, instant, maybe_instant, transit};
 use crate::servers::alive;
 use crate::write::Write;
-use crate::{history, notes, ties};
+use crate::{history, notes};
 
 /// A held job by its number, when it is the one that the claim names.
 pub(crate) const SELECT_HELD: &str = concat!(
@@ -36,7 +37,7 @@ pub(crate) fn cycle(write: &mut Write<'_>, request: &CycleRequest) -> Result<Cyc
         };
         verdicts.push(finish(write, &request.server, server, done, found)?);
     }
-    ties::settle(write)?;
+    engine::settle(write)?;
     let claimed = match &request.claim {
         None => Vec::new(),
         Some(wish) => {
@@ -96,7 +97,7 @@ pub(crate) fn finish(
 }
 
 fn is_held(stand: &Stand, server: i64, attempt: u32) -> bool {
-    let held = matches!(stand.at, At::Running { server: holder, .. } if holder == server);
+    let held = matches!(stand.row, At::Running { server: holder, .. } if holder == server);
     held && stand.standing.attempt == attempt
 }
 
@@ -105,8 +106,8 @@ pub(crate) fn find(write: &mut Write<'_>, claim: Claim) -> Result<Option<(Body, 
     if let Some(held) = held(write, claim.locator, claim.job)? {
         return Ok(Some(held));
     }
-    let Some(body) = Body::find(write.conn, claim.job)? else { return Ok(None) };
-    let stand = Stand::find(write.conn, &body)?;
+    let Some(body) = row::find_body(write.conn, claim.job)? else { return Ok(None) };
+    let stand = row::stand(write.conn, &body)?;
     Ok(Some((body, stand)))
 }
 
@@ -118,7 +119,7 @@ fn held(write: &mut Write<'_>, seq: i64, id: JobId) -> Result<Option<(Body, Stan
     let select = write.statement(SELECT_HELD)?;
     let mut rows = select.query(rusqlite::params![seq, id.as_bytes()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let body = Body::read(row, 10)?;
+    let body = row::read_body(row, 10)?;
     let standing = Standing {
         state: StateName::Processing,
         revision: row.get(2)?,
@@ -128,12 +129,12 @@ fn held(write: &mut Write<'_>, seq: i64, id: JobId) -> Result<Option<(Body, Stan
     };
     let at = At::Running {
         server: row.get(0)?,
-        cycle: row.get(6)?,
+        exchange: row.get(6)?,
         claimed_at: instant(row.get(7)?),
         place: row.get(8)?,
         enqueued_at: maybe_instant(row, 9)?,
     };
-    Ok(Some((body, Stand { standing, written: row.get(5)?, at })))
+    Ok(Some((body, Stand { standing, written: row.get(5)?, row: at })))
 }
 
 /// What the history and the state say about a finish, beyond the transition.

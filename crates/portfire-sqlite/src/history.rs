@@ -33,15 +33,6 @@ struct Derived {
     run_at: Option<Timestamp>,
 }
 
-/// Whether the entry of a transition is derived rather than written.
-pub(crate) fn is_derived(made: &Transition) -> bool {
-    match made.cause {
-        Cause::Created | Cause::Promoted | Cause::Claimed | Cause::Succeeded => true,
-        Cause::Continued => made.to.state == StateName::Enqueued,
-        _ => false,
-    }
-}
-
 /// Writes the entry of a transition.
 pub(crate) fn insert(
     conn: &Connection,
@@ -200,7 +191,7 @@ fn derive(body: &Body, stand: &Stand) -> impl Iterator<Item = Derived> + use<> {
     let attempt = Some(stand.standing.attempt);
     let enqueued_at = |at: Option<Timestamp>| at.unwrap_or(body.created_at);
     // How the job left its queue, if it did: the claim, and the success.
-    let (queued_at, claim, success) = match stand.at {
+    let (queued_at, claim, success) = match stand.row {
         At::Ready { enqueued_at: at, .. } | At::InLine { enqueued_at: at, .. } => {
             (enqueued_at(at), None, None)
         }

@@ -7,10 +7,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use portfire_core::StorageError;
+use portfire_core::engine;
 use tokio::sync::oneshot;
 
 use crate::error::{Failure, Lost};
-use crate::ties;
 use crate::write::Write;
 
 /// Most operations in one commit.
@@ -76,7 +76,7 @@ where
 
     fn apply(&mut self, write: &mut Write<'_>) -> Result<(), Lost> {
         let done = (self.act)(write).and_then(|done| {
-            ties::settle(write)?;
+            engine::settle(write)?;
             Ok(done)
         });
         self.answer = Some(match done {

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use portfire_core::client::CreateIn;
+use portfire_core::engine;
 use portfire_core::{
     Annotation, Claim, Created, Finish, Json, Limits, NewJob, Notes, Outcome, Retention, ServerId,
     StorageError, Verdict, WakeupHub,
@@ -29,7 +30,7 @@ use crate::row::At;
 use crate::servers::alive;
 use crate::turns::Turn;
 use crate::write::{Book, Write};
-use crate::{SqliteStorage, UNANSWERED, ties};
+use crate::{SqliteStorage, UNANSWERED};
 
 /// Threads that are kept for the next transaction. One transaction is open at a time, so few are needed.
 const KEPT: usize = 2;
@@ -398,7 +399,7 @@ impl Desk {
         self.write(|write| {
             write.all_or_nothing(|write| {
                 let created = create(write, &[], jobs)?;
-                ties::settle(write)?;
+                engine::settle(write)?;
                 write.flush()?;
                 Ok(created)
             })
@@ -423,13 +424,13 @@ impl Desk {
         let verdict = self.write(|write| {
             let number = alive(write.conn, server)?;
             let found = find(write, claim)?;
-            let ran = match found.as_ref().map(|(_, stand)| stand.at) {
+            let ran = match found.as_ref().map(|(_, stand)| stand.row) {
                 Some(At::Running { claimed_at, .. }) => write.now.since(claimed_at),
                 _ => Duration::ZERO,
             };
             let done = Finish { claim, outcome: Outcome::Succeeded { result }, duration: ran };
             let verdict = finish(write, server, number, &done, found)?;
-            ties::settle(write)?;
+            engine::settle(write)?;
             write.flush()?;
             Ok(verdict)
         });

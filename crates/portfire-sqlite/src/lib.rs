@@ -34,12 +34,10 @@
 //! database open; a copy of the database needs the log too. `app.db-process-…` is the lock by which
 //! others notice at once that a process with servers has ended. All are readable by their owner alone.
 
-mod admission;
 mod batch_pages;
 mod batches;
 mod change;
 mod checkpoint;
-mod circles;
 mod claim;
 mod clean;
 mod connect;
@@ -72,6 +70,7 @@ mod promote;
 mod reader;
 mod recurring;
 mod row;
+mod rows;
 mod runs;
 mod servers;
 mod ties;
@@ -89,6 +88,7 @@ use std::sync::Arc;
 use std::thread::ThreadId;
 
 use portfire_core::client::block_on;
+use portfire_core::engine;
 use portfire_core::{
     Answer, Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage, BatchRecord,
     Bucket, Change, Changed, Claim, Cleaned, Continuation, Counts, Created, Cursor, Cycle,
@@ -286,7 +286,7 @@ impl Storage for SqliteStorage {
     }
 
     fn change_batch(&self, batch: BatchId, change: BatchChange) -> Answer<'_, BatchChanged> {
-        let act = move |write: &mut Write<'_>| batches::change(write, batch, &change);
+        let act = move |write: &mut Write<'_>| engine::change_batch(write, batch, &change);
         self.write(Line::Bulk, 1, Always, act)
     }
 

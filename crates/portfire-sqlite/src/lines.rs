@@ -90,7 +90,7 @@ pub(crate) fn find(conn: &Connection, body: &Body) -> Result<Option<Stand>, Fail
             recoveries: row.get(3)?,
         };
         let at = At::InLine { key: row.get(5)?, enqueued_at: maybe_instant(row, 6)? };
-        Ok(Stand { standing, written: row.get(4)?, at })
+        Ok(Stand { standing, written: row.get(4)?, row: at })
     });
     Ok(found.optional()?)
 }

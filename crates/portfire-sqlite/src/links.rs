@@ -1,20 +1,17 @@
-//! Links: who waits for the end of a job or batch, and what that end makes of them.
+//! Links: who waits for the end of a job or a batch.
 
-use portfire_core::{After, Antecedent, BatchId, Dependency, Event, JobId, StateName, Timestamp};
-use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
+use portfire_core::engine::{Child, Waiter};
+use portfire_core::{After, Antecedent, BatchId, Dependency, JobId};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::batches;
 use crate::error::{Failure, corrupt};
-use crate::outbox::{Due, Settled, What};
-use crate::outcomes::{self, Outcome};
-use crate::row::{At, Body, Facts, Stand, body_columns, transit};
+use crate::outcomes;
+use crate::row::{self, Body, body_columns};
 use crate::write::Write;
 
 const INSERT_LINK: &str = "INSERT INTO portfire_link (antecedent, follower, batch, after, pass, open) \
     VALUES (?1, ?2, ?3, ?4, ?5, 1)";
-const UPDATE_FOLLOWED: &str =
-    "UPDATE portfire_job SET followed = 1 WHERE seq = ?1 AND followed = 0";
-const UPDATE_UNFOLLOWED: &str = "UPDATE portfire_job SET followed = 0 WHERE seq = ?1";
+const UPDATE_FOLLOWED: &str = "UPDATE portfire_job SET followed = ?2 WHERE seq = ?1";
 pub(crate) const SELECT_FOLLOWERS: &str = concat!(
     "SELECT l.follower, l.batch, l.after, l.pass, a.pending, a.start, a.delay, a.run_at, ",
     body_columns!(),
@@ -24,6 +21,8 @@ pub(crate) const SELECT_FOLLOWERS: &str = concat!(
 );
 const CLOSE_LINK: &str =
     "UPDATE portfire_link SET open = 0 WHERE antecedent = ?1 AND follower = ?2";
+const SELECT_OPEN: &str =
+    "SELECT 1 FROM portfire_link WHERE antecedent = ?1 AND follower = ?2 AND open = 1";
 const UPDATE_PENDING: &str = "UPDATE portfire_awaiting SET pending = ?2, start = ?3 WHERE seq = ?1";
 const SELECT_JOB_ID: &str = "SELECT id FROM portfire_job WHERE seq = ?1";
 const SELECT_JOB: &str = "SELECT seq FROM portfire_job WHERE id = ?1";
@@ -31,176 +30,68 @@ const SELECT_BATCH: &str = "SELECT batch FROM portfire_batch WHERE id = ?1";
 const DELETE_LINKS: &str = "DELETE FROM portfire_link WHERE antecedent = ?1";
 const DELETE_LINK: &str = "DELETE FROM portfire_link WHERE antecedent = ?1 AND follower = ?2";
 
-/// Makes `follower` wait for an antecedent, which is known to be marked as one.
+/// Makes a child wait for a parent.
 pub(crate) fn open(
     write: &mut Write<'_>,
-    antecedent: i64,
-    follower: i64,
+    parent: i64,
+    child: i64,
     is_batch: bool,
     dependency: &Dependency,
     place: usize,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<usize> {
     let pass = dependency.pass.then_some(place as i64);
-    let values = params![antecedent, follower, is_batch, after_code(dependency.after), pass];
-    write.statement(INSERT_LINK)?.execute(values)?;
-    Ok(())
+    let values = params![parent, child, is_batch, after_code(dependency.after), pass];
+    write.statement(INSERT_LINK)?.execute(values)
 }
 
-/// Marks a job as one that something waits for, so that its end looks for links.
-pub(crate) fn mark_followed(conn: &Connection, seq: i64) -> rusqlite::Result<()> {
-    conn.prepare_cached(UPDATE_FOLLOWED)?.execute([seq])?;
-    Ok(())
+/// Lets a child wait no more.
+pub(crate) fn close(write: &mut Write<'_>, parent: i64, child: i64) -> rusqlite::Result<usize> {
+    write.statement(CLOSE_LINK)?.execute([parent, child])
 }
 
-/// Takes the mark back from a job that nothing has ever waited for.
-pub(crate) fn mark_unfollowed(conn: &Connection, seq: i64) -> rusqlite::Result<()> {
-    conn.prepare_cached(UPDATE_UNFOLLOWED)?.execute([seq])?;
-    Ok(())
+/// Whether one waits for the other still.
+pub(crate) fn is_open(conn: &Connection, parent: i64, child: i64) -> rusqlite::Result<bool> {
+    conn.prepare_cached(SELECT_OPEN)?.exists([parent, child])
 }
 
-/// Someone who waits for an end.
-struct Follower {
-    number: i64,
-    after: After,
-    /// Its place among what the follower waits for, when the outcome is passed on.
-    pass: Option<usize>,
-    who: Who,
+/// Marks whether something waits, or waited, for a job.
+pub(crate) fn mark_followed(conn: &Connection, seq: i64, is: bool) -> rusqlite::Result<usize> {
+    conn.prepare_cached(UPDATE_FOLLOWED)?.execute(params![seq, is])
 }
 
-enum Who {
-    Batch,
-    /// A job that is awaiting.
-    Job(Box<Body>, Stand),
-    /// A job that waits no more.
-    Gone,
+/// Writes what a job that is awaiting waits for still.
+pub(crate) fn set_pending(
+    write: &mut Write<'_>,
+    seq: i64,
+    pending: u32,
+    start: bool,
+) -> rusqlite::Result<usize> {
+    write.statement(UPDATE_PENDING)?.execute(params![seq, pending, start])
 }
 
-impl Follower {
-    fn read(row: &SqlRow<'_>) -> Result<Follower, Failure> {
+/// The first of those who wait for a parent still, each with what it needs to be moved.
+pub(crate) fn children(
+    write: &mut Write<'_>,
+    parent: i64,
+    after: i64,
+    max: usize,
+) -> Result<Vec<Child>, Failure> {
+    let select = write.statement(SELECT_FOLLOWERS)?;
+    let mut rows = select.query([parent, after, max as i64])?;
+    let mut children = Vec::new();
+    while let Some(row) = rows.next()? {
         let is_awaiting = row.get::<_, Option<i64>>(4)?.is_some();
         let who = match (row.get(1)?, is_awaiting) {
-            (true, _) => Who::Batch,
-            (false, false) => Who::Gone,
-            (false, true) => Who::Job(Box::new(Body::read(row, 8)?), Stand::read_awaiting(row, 4)?),
+            (true, _) => Waiter::Batch,
+            (false, false) => Waiter::Gone,
+            (false, true) => {
+                Waiter::Job(Box::new(row::read_body(row, 8)?), row::read_awaiting(row, 4)?)
+            }
         };
         let pass = row.get::<_, Option<i64>>(3)?.and_then(|place| usize::try_from(place).ok());
-        Ok(Follower { number: row.get(0)?, after: after(row.get(2)?), pass, who })
+        children.push(Child { seq: row.get(0)?, after: condition(row.get(2)?)?, pass, who });
     }
-}
-
-/// Tells an end to up to `room` of those who wait for it, in the order of their creation.
-pub(crate) fn settle(write: &mut Write<'_>, due: &Due, room: usize) -> Result<Settled, Failure> {
-    let mut followers = followers(write, due, room + 1)?;
-    let more = followers.len() > room;
-    followers.truncate(room);
-    let settled = Settled {
-        count: followers.len(),
-        position: followers.last().filter(|_| more).map(|last| last.number),
-    };
-    let mut ended = Ended { due, outcome: None };
-    for follower in followers {
-        let key = [due.number, follower.number];
-        write.statement(CLOSE_LINK)?.execute(key)?;
-        write.touch();
-        ended.tell(write, follower)?;
-    }
-    Ok(settled)
-}
-
-fn followers(write: &mut Write<'_>, due: &Due, limit: usize) -> Result<Vec<Follower>, Failure> {
-    let select = write.statement(SELECT_FOLLOWERS)?;
-    let mut rows = select.query([due.number, due.position, limit as i64])?;
-    let mut followers = Vec::new();
-    while let Some(row) = rows.next()? {
-        followers.push(Follower::read(row)?);
-    }
-    Ok(followers)
-}
-
-/// An end that is being told.
-struct Ended<'a> {
-    due: &'a Due,
-    /// Read once, when someone asks.
-    outcome: Option<Outcome>,
-}
-
-impl Ended<'_> {
-    fn state(&self) -> StateName {
-        match self.due.what {
-            What::Job(end) | What::Batch(end) => end,
-            What::Start => StateName::Deleted,
-        }
-    }
-
-    fn tell(&mut self, write: &mut Write<'_>, follower: Follower) -> Result<(), Failure> {
-        let Follower { number, after, pass, who } = follower;
-        let is_met = after.is_met_by(self.state());
-        match who {
-            Who::Gone => Ok(()),
-            Who::Batch if is_met => batches::fulfil(write, number, false),
-            Who::Batch => {
-                let reason = self.unmet_reason(write, after)?;
-                batches::give_up(write, number, &reason)
-            }
-            Who::Job(body, stand) if is_met => {
-                if let Some(place) = pass {
-                    self.outcome(write)?.keep(write.conn, number, place)?;
-                }
-                fulfil(write, &body, &stand, false)
-            }
-            Who::Job(body, stand) => {
-                let reason = self.unmet_reason(write, after)?;
-                let facts = Facts { reason: Some(&reason), ..Facts::default() };
-                transit(write, &body, &stand, Event::Delete, &facts)?.map_err(corrupt)?;
-                Ok(())
-            }
-        }
-    }
-
-    fn antecedent(&self, write: &mut Write<'_>) -> Result<Antecedent, Failure> {
-        let number = self.due.number;
-        Ok(match self.due.what {
-            What::Job(_) => Antecedent::Job(job_id(write.conn, number)?),
-            _ => Antecedent::Batch(write.names.batch(write.conn, number)?),
-        })
-    }
-
-    fn unmet_reason(&self, write: &mut Write<'_>, after: After) -> Result<String, Failure> {
-        let dependency = Dependency::on(self.antecedent(write)?).after(after);
-        Ok(dependency.unmet_reason(self.state()))
-    }
-
-    fn outcome(&mut self, write: &Write<'_>) -> Result<&mut Outcome, Failure> {
-        let outcome = match self.outcome.take() {
-            Some(outcome) => outcome,
-            None => {
-                let job = matches!(self.due.what, What::Job(_)).then_some(self.due.number);
-                Outcome::of(write.conn, job, self.state())?
-            }
-        };
-        Ok(self.outcome.insert(outcome))
-    }
-}
-
-/// One thing less that a job waits for, perhaps the start of its batch; the last one releases it.
-pub(crate) fn fulfil(
-    write: &mut Write<'_>,
-    body: &Body,
-    stand: &Stand,
-    is_start: bool,
-) -> Result<(), Failure> {
-    let At::Awaiting { pending, start, when } = stand.at else {
-        return Err(corrupt(format!("job number {} is released and was not awaiting", body.seq)));
-    };
-    if pending > 1 {
-        let values = params![body.seq, pending - 1, start && !is_start];
-        write.statement(UPDATE_PENDING)?.execute(values)?;
-        return Ok(());
-    }
-    // A delay that ends beyond the last instant waits for that one.
-    let at = when.resolve(write.now).unwrap_or(Some(Timestamp::MAX));
-    transit(write, body, stand, Event::Continue(at), &Facts::default())?.map_err(corrupt)?;
-    Ok(())
+    Ok(children)
 }
 
 /// Removes what is known of a job's links, as far as it is one of two.
@@ -208,49 +99,34 @@ pub(crate) fn forget(conn: &Connection, body: &Body) -> Result<(), Failure> {
     if body.followed {
         conn.prepare_cached(DELETE_LINKS)?.execute([body.seq])?;
     }
-    let Some(ties) = &body.ties else { return Ok(()) };
-    forget_waits(conn, body.seq, &ties.after)?;
-    if ties.after.iter().any(|dependency| dependency.pass) {
+    forget_waits(conn, body.seq, body.after())?;
+    if body.after().iter().any(|dependency| dependency.pass) {
         outcomes::forget(conn, body.seq)?;
     }
     Ok(())
 }
 
-/// Closes the links of a follower that waits for nothing any more, since it was moved by hand, or deleted.
-pub(crate) fn close_waits(
-    write: &mut Write<'_>,
-    follower: i64,
-    after: &[Dependency],
-) -> rusqlite::Result<()> {
-    for dependency in after {
-        if let Some(antecedent) = number(write.conn, dependency.on)? {
-            write.statement(CLOSE_LINK)?.execute([antecedent, follower])?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes the links of a follower to those antecedents that are still stored.
+/// Removes the links of a child to those parents that are still stored.
 pub(crate) fn forget_waits(
     conn: &Connection,
-    follower: i64,
+    child: i64,
     after: &[Dependency],
 ) -> rusqlite::Result<()> {
     for dependency in after {
-        if let Some(antecedent) = number(conn, dependency.on)? {
-            conn.prepare_cached(DELETE_LINK)?.execute([antecedent, follower])?;
+        if let Some(parent) = number(conn, dependency.on)? {
+            conn.prepare_cached(DELETE_LINK)?.execute([parent, child])?;
         }
     }
     Ok(())
 }
 
-/// Removes the links to an antecedent.
-pub(crate) fn forget_followers(conn: &Connection, antecedent: i64) -> rusqlite::Result<()> {
-    conn.prepare_cached(DELETE_LINKS)?.execute([antecedent])?;
+/// Removes the links to a parent.
+pub(crate) fn forget_followers(conn: &Connection, parent: i64) -> rusqlite::Result<()> {
+    conn.prepare_cached(DELETE_LINKS)?.execute([parent])?;
     Ok(())
 }
 
-/// The number of a job or batch, when it is stored.
+/// The number of a job or a batch, when it is stored.
 pub(crate) fn number(conn: &Connection, of: Antecedent) -> rusqlite::Result<Option<i64>> {
     let (sql, id) = match of {
         Antecedent::Job(id) => (SELECT_JOB, *id.as_bytes()),
@@ -259,7 +135,7 @@ pub(crate) fn number(conn: &Connection, of: Antecedent) -> rusqlite::Result<Opti
     conn.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()
 }
 
-/// The id of a batch that is stored under this number.
+/// The number of the batch with this id, when it is stored.
 pub(crate) fn batch_number(conn: &Connection, id: BatchId) -> rusqlite::Result<Option<i64>> {
     number(conn, Antecedent::Batch(id))
 }
@@ -280,13 +156,14 @@ fn after_code(after: After) -> i64 {
 }
 
 /// The condition that is stored under this number.
-pub(crate) fn after(code: i64) -> After {
-    match code {
+pub(crate) fn condition(code: i64) -> Result<After, Failure> {
+    Ok(match code {
         0 => After::Success,
         1 => After::Failure,
         2 => After::Deletion,
-        _ => After::End,
-    }
+        3 => After::End,
+        _ => return Err(corrupt(format!("a link waits for an end of the unknown sort {code}"))),
+    })
 }
 
 /// For the test that each of them finds its rows by an index.
@@ -294,9 +171,9 @@ pub(crate) fn after(code: i64) -> After {
 pub(crate) const STATEMENTS: &[&str] = &[
     INSERT_LINK,
     UPDATE_FOLLOWED,
-    UPDATE_UNFOLLOWED,
     SELECT_FOLLOWERS,
     CLOSE_LINK,
+    SELECT_OPEN,
     UPDATE_PENDING,
     SELECT_JOB_ID,
     SELECT_JOB,

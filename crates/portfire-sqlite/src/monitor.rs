@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow};
 
 use crate::clean::DEAD_SHOWN;
 use crate::error::{Failure, corrupt};
-use crate::row::{At, Body, Stand, body_columns, instant, maybe_instant, options};
+use crate::row::{self, At, Body, Stand, body_columns, instant, maybe_instant, options};
 use crate::servers::lease_until;
 use crate::write::{Tally, bucket_code};
 use crate::{history, links};
@@ -82,8 +82,8 @@ pub(crate) fn record(conn: &Connection, seq: i64) -> Result<JobRecord, Failure> 
         Some(text) => options(seq, text)?,
         None => JobOptions::default(),
     };
-    let body = Body::read(row, 7)?;
-    let stand = Stand::find(conn, &body)?;
+    let body = row::read_body(row, 7)?;
+    let stand = row::stand(conn, &body)?;
     let mut ties = body.ties.as_deref().cloned().unwrap_or_default();
     ties.batch = row.get::<_, Option<[u8; 16]>>(6)?.map(BatchId::from_bytes);
     Ok(JobRecord {
@@ -105,7 +105,7 @@ pub(crate) fn record(conn: &Connection, seq: i64) -> Result<JobRecord, Failure> 
 
 /// The state a job is in, with what the history knows of it.
 fn job_state(conn: &Connection, body: &Body, stand: &Stand) -> Result<JobState, Failure> {
-    Ok(match stand.at {
+    Ok(match stand.row {
         At::Awaiting { pending, .. } => JobState::Awaiting { pending },
         At::Ready { enqueued_at, .. } | At::InLine { enqueued_at, .. } => {
             JobState::Enqueued { enqueued_at: enqueued_at.unwrap_or(body.created_at) }
@@ -145,8 +145,8 @@ fn result(conn: &Connection, seq: i64) -> rusqlite::Result<Option<Json>> {
 
 /// The history of a job.
 pub(crate) fn history(conn: &Connection, id: JobId) -> Result<Vec<HistoryEntry>, Failure> {
-    let Some(body) = Body::find(conn, id)? else { return Ok(Vec::new()) };
-    let stand = Stand::find(conn, &body)?;
+    let Some(body) = row::find_body(conn, id)? else { return Ok(Vec::new()) };
+    let stand = row::stand(conn, &body)?;
     history::read(conn, &body, &stand)
 }
 
@@ -193,9 +193,9 @@ pub(crate) fn continuations(
     let mut rows = select.query([antecedent, i64::from(max.min(PAGE_MAX))])?;
     let mut continuations = Vec::new();
     while let Some(row) = rows.next()? {
-        let body = Body::of(conn, row.get(0)?)?;
-        let state = Stand::find(conn, &body)?.standing.state;
-        let after = links::after(row.get(1)?);
+        let body = row::body(conn, row.get(0)?)?;
+        let state = row::stand(conn, &body)?.standing.state;
+        let after = links::condition(row.get(1)?)?;
         continuations.push(Continuation { job: JobId::from_bytes(row.get(2)?), after, state });
     }
     Ok(continuations)

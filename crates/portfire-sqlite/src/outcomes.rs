@@ -8,8 +8,8 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
 use crate::error::Failure;
 use crate::history;
-use crate::row::{Body, Stand, state};
-use crate::write::code;
+use crate::row::{self, state};
+use crate::write::{Write, code};
 
 /// The most bytes of a result and an error that each job gets a copy of.
 const COPIED_MAX: usize = 256;
@@ -31,105 +31,82 @@ const DELETE_OUTCOMES: &str = "DELETE FROM portfire_parent WHERE seq = ?1";
 const DELETE_PASSED: &str = "DELETE FROM portfire_passed WHERE passed = ?1 \
     AND NOT EXISTS (SELECT 1 FROM portfire_parent o WHERE o.passed = ?1)";
 
-/// How a parent has ended, to be kept with those that asked for it.
-pub(crate) struct Outcome {
-    state: StateName,
-    said: Said,
+/// What a job said at its end, for those who are to get it: read once, and remembered while it is handed to many.
+#[derive(Debug)]
+pub(crate) struct Said {
+    seq: i64,
+    revision: u32,
+    what: What,
 }
 
-enum Said {
-    /// Nothing: the parent is a batch, or it has moved on since.
-    Nothing,
-    /// This, by the job with this number in this revision.
-    New { number: i64, revision: u32, result: Option<String>, error: Option<ErrorRecord> },
+#[derive(Debug)]
+enum What {
+    /// This, which each gets a copy of.
+    Short { result: Option<String>, error: Option<ErrorRecord> },
     /// What is stored under this number.
     Stored(i64),
 }
 
-impl Outcome {
-    /// How a parent is told of that ended in this state: with what it returned, or what went wrong, if it is
-    /// a job (with this number) and still stands there.
-    pub(crate) fn of(
-        conn: &Connection,
-        job: Option<i64>,
-        state: StateName,
-    ) -> Result<Outcome, Failure> {
-        let said = match job {
-            Some(number) => Said::by(conn, number, state)?,
-            None => Said::Nothing,
-        };
-        Ok(Outcome { state, said })
+/// Keeps the end of a parent with a job that waited for it at this place: with what the job of `of` said in that
+/// revision, in which it stands.
+pub(crate) fn keep(
+    write: &mut Write<'_>,
+    child: i64,
+    place: usize,
+    end: StateName,
+    of: Option<(i64, u32)>,
+) -> Result<(), Failure> {
+    if let Some((seq, revision)) = of
+        && write.said.as_ref().is_none_or(|said| (said.seq, said.revision) != (seq, revision))
+    {
+        write.said = Some(Said { seq, revision, what: What::of(write.conn, seq, revision)? });
     }
-
-    /// Keeps it with a job that waited for it at this place.
-    pub(crate) fn keep(
-        &mut self,
-        conn: &Connection,
-        seq: i64,
-        place: usize,
-    ) -> rusqlite::Result<()> {
-        self.said.share(conn)?;
-        let (result, error, passed) = match &self.said {
-            Said::Nothing => (None, None, None),
-            Said::New { result, error, .. } => (result.as_deref(), error.as_ref(), None),
-            Said::Stored(passed) => (None, None, Some(passed)),
-        };
-        conn.prepare_cached(INSERT_OUTCOME)?.execute(params![
-            seq,
-            place as i64,
-            code(self.state) as i64,
-            result,
-            error.map(|error| &error.class),
-            error.map(|error| &error.message),
-            passed
-        ])?;
-        Ok(())
-    }
+    let said = write.said.as_ref().filter(|_| of.is_some());
+    let (result, error, passed) = match said.map(|said| &said.what) {
+        None => (None, None, None),
+        Some(What::Short { result, error }) => (result.as_deref(), error.as_ref(), None),
+        Some(What::Stored(passed)) => (None, None, Some(passed)),
+    };
+    write.conn.prepare_cached(INSERT_OUTCOME)?.execute(params![
+        child,
+        place as i64,
+        code(end) as i64,
+        result,
+        error.map(|error| &error.class),
+        error.map(|error| &error.message),
+        passed
+    ])?;
+    write.touch();
+    Ok(())
 }
 
-impl Said {
-    fn by(conn: &Connection, number: i64, state: StateName) -> Result<Said, Failure> {
-        let body = Body::of(conn, number)?;
-        let stand = Stand::find(conn, &body)?;
-        if stand.standing.state != state {
-            return Ok(Said::Nothing);
+impl What {
+    fn of(conn: &Connection, seq: i64, revision: u32) -> Result<What, Failure> {
+        if let Some(stored) = stored(conn, seq, revision)? {
+            return Ok(What::Stored(stored));
         }
-        let revision = stand.standing.revision;
-        if let Some(stored) = stored(conn, number, revision)? {
-            return Ok(Said::Stored(stored));
-        }
-        let (mut result, mut error) = (None, None);
-        if state == StateName::Succeeded {
+        let body = row::body(conn, seq)?;
+        let stand = row::stand(conn, &body)?;
+        let (mut result, mut error): (Option<String>, _) = (None, None);
+        if stand.standing.state == StateName::Succeeded {
             let mut select = conn.prepare_cached(SELECT_RESULT)?;
-            result = select.query_row([number], |row| row.get(0)).optional()?;
+            result = select.query_row([seq], |row| row.get(0)).optional()?;
         } else {
             error = history::last(conn, &body, &stand)?.error;
         }
-        Ok(Said::New { number, revision, result, error })
-    }
-
-    /// Stores what is long, for all who get it.
-    fn share(&mut self, conn: &Connection) -> rusqlite::Result<()> {
-        let Said::New { number, revision, result, error } = self else { return Ok(()) };
-        let in_error = error.as_ref().map_or(0, |error| error.class.len() + error.message.len());
+        let in_error =
+            error.as_ref().map_or(0, |error: &ErrorRecord| error.class.len() + error.message.len());
         if result.as_ref().map_or(0, String::len) + in_error <= COPIED_MAX {
-            return Ok(());
+            return Ok(What::Short { result, error });
         }
-        let passed = match stored(conn, *number, *revision)? {
-            Some(passed) => passed,
-            None => {
-                conn.prepare_cached(INSERT_PASSED)?.execute(params![
-                    *number,
-                    *revision,
-                    &*result,
-                    error.as_ref().map(|error| &error.class),
-                    error.as_ref().map(|error| &error.message)
-                ])?;
-                conn.last_insert_rowid()
-            }
-        };
-        *self = Said::Stored(passed);
-        Ok(())
+        conn.prepare_cached(INSERT_PASSED)?.execute(params![
+            seq,
+            revision,
+            result,
+            error.as_ref().map(|error| &error.class),
+            error.as_ref().map(|error| &error.message)
+        ])?;
+        Ok(What::Stored(conn.last_insert_rowid()))
     }
 }
 

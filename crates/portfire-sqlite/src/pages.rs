@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow, Statement, params};
 use crate::error::{Failure, foreign_cursor};
 use crate::links::batch_number;
 use crate::monitor::record;
-use crate::row::{Body, Stand};
+use crate::row::{self};
 
 /// Most jobs that are looked at for one page.
 const SCANNED_MAX: usize = 10_000;
@@ -294,8 +294,8 @@ impl<'a> Page<'a> {
     /// Whether a job is in the wanted state, when its row does not tell.
     fn stands_right(&self, seq: i64) -> Result<bool, Failure> {
         let Some(state) = self.wanted.state else { return Ok(true) };
-        let body = Body::of(self.conn, seq)?;
-        Ok(Stand::find(self.conn, &body)?.standing.state == state)
+        let body = row::body(self.conn, seq)?;
+        Ok(row::stand(self.conn, &body)?.standing.state == state)
     }
 
     fn take_enqueued(&mut self, filter: &JobFilter, after: Option<Mark>) -> Result<(), Failure> {

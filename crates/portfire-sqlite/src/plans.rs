@@ -4,9 +4,9 @@ use rusqlite::Connection;
 
 use crate::migrate::migrations;
 use crate::{
-    admission, batch_pages, batches, change, circles, claim, clean, create, cycle, expiry, history,
-    keys, limits, lines, links, locks, members, monitor, names, notes, outbox, outcomes, pages,
-    promote, recurring, row, runs, servers, transaction, unique, waiting, write,
+    batch_pages, batches, change, claim, clean, create, cycle, expiry, history, keys, limits,
+    lines, links, locks, members, monitor, names, notes, outbox, outcomes, pages, promote,
+    recurring, row, runs, servers, transaction, unique, waiting, write,
 };
 
 /// Statements that look at a whole table, which is small by its nature.
@@ -36,7 +36,6 @@ fn every_statement_finds_its_rows_by_an_index() {
     let conn = Connection::open_in_memory().unwrap();
     migrations().iter().for_each(|step| conn.execute_batch(step.sql).unwrap());
     let modules = [
-        admission::STATEMENTS,
         batch_pages::STATEMENTS,
         batches::STATEMENTS,
         links::STATEMENTS,
@@ -46,7 +45,6 @@ fn every_statement_finds_its_rows_by_an_index() {
         unique::STATEMENTS,
         change::STATEMENTS,
         claim::STATEMENTS,
-        circles::STATEMENTS,
         clean::STATEMENTS,
         create::STATEMENTS,
         cycle::STATEMENTS,

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use portfire_core::engine;
 use portfire_core::storage::BATCH_MAX;
 use portfire_core::{Event, Promoted};
 use rusqlite::OptionalExtension;
 
 use crate::error::{Failure, corrupt};
-use crate::row::{Body, Facts, Stand, instant, transit};
+use crate::row::{self, Facts, instant, transit};
 use crate::write::Write;
 use crate::{keys, limits, members, outbox};
 
@@ -19,8 +20,8 @@ const SELECT_NEXT: &str = "SELECT run_at FROM portfire_scheduled ORDER BY run_at
 /// in all.
 pub(crate) fn promote(write: &mut Write<'_>, max: u32) -> Result<Promoted, Failure> {
     let max = (max as usize).min(BATCH_MAX);
-    let mut released = outbox::work_off(write, max)?;
-    released += members::delete_cancelled(write, max - released)?;
+    let mut released = engine::work_off(write, max)?;
+    released += engine::sweep(write, max - released)?;
     let due: Vec<i64> = {
         let mut select = write.conn.prepare_cached(SELECT_DUE)?;
         let room = (max - released) as i64;
@@ -29,8 +30,8 @@ pub(crate) fn promote(write: &mut Write<'_>, max: u32) -> Result<Promoted, Failu
     };
     let mut promoted = 0;
     for &seq in &due {
-        let body = Body::of(write.conn, seq)?;
-        let from = Stand::find(write.conn, &body)?;
+        let body = row::body(write.conn, seq)?;
+        let from = row::stand(write.conn, &body)?;
         let made = transit(write, &body, &from, Event::Promote, &Facts::default())?;
         made.map_err(corrupt)?;
         promoted += 1;
@@ -41,7 +42,7 @@ pub(crate) fn promote(write: &mut Write<'_>, max: u32) -> Result<Promoted, Failu
 
 /// Time until there is more to do.
 fn next_in(write: &mut Write<'_>) -> Result<Option<Duration>, Failure> {
-    if outbox::has_any(write.conn)? || members::has_cancelled(write.conn)? {
+    if outbox::has_any(write.conn)? || members::has_sweep(write.conn)? {
         return Ok(Some(Duration::ZERO));
     }
     let next: Option<i64> =

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::create::create_one;
 use crate::error::{Failure, corrupt, foreign_cursor};
-use crate::row::{At, Body, Facts, Stand, instant, maybe_instant, transit};
+use crate::row::{self, Facts, instant, maybe_instant, must};
 use crate::runs;
 use crate::write::Write;
 
@@ -177,7 +177,7 @@ fn trigger(
     job: JobId,
 ) -> Result<RecurringChanged, Failure> {
     let Some(mut row) = Row::find(write.conn, id)? else { return Ok(RecurringChanged::Missing) };
-    if Body::find(write.conn, job)?.is_some() {
+    if row::find_body(write.conn, job)?.is_some() {
         return Ok(RecurringChanged::Triggered(job));
     }
     let now = write.now;
@@ -222,15 +222,15 @@ fn run(
     planned_at: Timestamp,
 ) -> Result<(i64, Result<JobId, String>), Failure> {
     let id = firing.job_at(planned_at);
-    if Body::find(write.conn, id)?.is_some() {
+    if row::find_body(write.conn, id)?.is_some() {
         return Ok((write.draw(), Ok(id)));
     }
     let before = match firing.looks_at() {
-        Some(last) => Body::find(write.conn, last)?,
+        Some(last) => row::find_body(write.conn, last)?,
         None => None,
     };
     let state = match &before {
-        Some(body) => Some(Stand::find(write.conn, body)?.standing.state),
+        Some(body) => Some(row::stand(write.conn, body)?.standing.state),
         None => None,
     };
     let run = match firing.decide(planned_at, firing.looks_at().zip(state)) {
@@ -251,13 +251,10 @@ fn run(
 
 /// Deletes a run for the next one.
 fn cancel(write: &mut Write<'_>, job: JobId) -> Result<(), Failure> {
-    let Some(body) = Body::find(write.conn, job)? else { return Ok(()) };
-    let stand = Stand::find(write.conn, &body)?;
+    let Some(body) = row::find_body(write.conn, job)? else { return Ok(()) };
+    let stand = row::stand(write.conn, &body)?;
     let facts = Facts { reason: Some(rule::CANCELS), ..Facts::default() };
-    transit(write, &body, &stand, Event::Delete, &facts)?.map_err(corrupt)?;
-    if matches!(stand.at, At::Running { .. }) {
-        write.hint_control();
-    }
+    must(write, &body, &stand, Event::Delete, &facts)?;
     Ok(())
 }
 
@@ -347,7 +344,7 @@ impl Row {
 
 /// The number of a job that was just created.
 fn number_of(write: &Write<'_>, job: JobId) -> Result<i64, Failure> {
-    let body = Body::find(write.conn, job)?;
+    let body = row::find_body(write.conn, job)?;
     let missing = || corrupt(format!("job {job} was just created and is not there"));
     body.map(|body| body.seq).ok_or_else(missing)
 }

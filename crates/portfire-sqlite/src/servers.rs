@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::{Failure, corrupt};
 use crate::process::Process;
-use crate::row::{At, Body, Facts, Stand, transit};
+use crate::row::{self, At, Facts, must};
 use crate::write::Write;
 
 const SELECT_ALIVE: &str = "SELECT s.server FROM portfire_server_id i \
@@ -112,9 +112,9 @@ fn lost_reason(
     server: i64,
     claim: Claim,
 ) -> Result<Option<LostReason>, Failure> {
-    let Some(body) = Body::find(conn, claim.job)? else { return Ok(Some(LostReason::Missing)) };
-    let stand = Stand::find(conn, &body)?;
-    Ok(match stand.at {
+    let Some(body) = row::find_body(conn, claim.job)? else { return Ok(Some(LostReason::Missing)) };
+    let stand = row::stand(conn, &body)?;
+    Ok(match stand.row {
         At::Running { server: holder, .. }
             if holder == server && stand.standing.attempt == claim.attempt =>
         {
@@ -134,9 +134,9 @@ pub(crate) fn retire(write: &mut Write<'_>, id: &ServerId) -> Result<(), Failure
     };
     die(write, server)?;
     for seq in held_of(write.conn, server, i64::MAX)? {
-        let body = Body::of(write.conn, seq)?;
-        let from = Stand::find(write.conn, &body)?;
-        transit(write, &body, &from, Event::Release, &Facts::default())?.map_err(corrupt)?;
+        let body = row::body(write.conn, seq)?;
+        let from = row::stand(write.conn, &body)?;
+        must(write, &body, &from, Event::Release, &Facts::default())?;
     }
     Ok(())
 }
@@ -163,12 +163,12 @@ pub(crate) fn rescue(write: &mut Write<'_>, request: &RescueRequest) -> Result<R
         room -= taken.len() as i64;
         rescued.more |= (taken.len() as i64) < processing;
         for seq in taken {
-            let body = Body::of(write.conn, seq)?;
-            let from = Stand::find(write.conn, &body)?;
+            let body = row::body(write.conn, seq)?;
+            let from = row::stand(write.conn, &body)?;
             let error = ErrorRecord::poison(&id, from.standing.recoveries);
             let facts = Facts { server: Some(server), error: Some(&error), ..Facts::default() };
             let event = Event::Rescue { recoveries_max: request.recoveries_max };
-            match transit(write, &body, &from, event, &facts)?.map_err(corrupt)?.state {
+            match must(write, &body, &from, event, &facts)?.state {
                 StateName::Failed => rescued.poisoned += 1,
                 _ => rescued.returned += 1,
             }

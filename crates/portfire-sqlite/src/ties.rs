@@ -1,16 +1,11 @@
-//! What ties a job to others, beside its body: how it is stored, and what follows from a transition for
-//! those it is tied to.
-//!
-//! A plain job has no ties, and [`moved`] is done with it at once.
+//! What ties a job to others, beside its body: how it is stored, given out with a claim, and cleaned.
 
-use portfire_core::transition::Transition;
-use portfire_core::{Cause, ClaimedJob, InvalidJob, StateName, Ties};
+use portfire_core::{ClaimedJob, InvalidJob, Ties};
 
 use crate::error::{Failure, corrupt};
-use crate::outbox::{Due, What};
-use crate::row::{Body, Stand};
+use crate::row::Body;
 use crate::write::Write;
-use crate::{batches, limits, links, outbox, outcomes, runs, unique};
+use crate::{batches, links, outcomes, unique};
 
 /// The text that is stored for the ties of a job, its batch left out; `None` when there is nothing else.
 pub(crate) fn encode(ties: &Ties) -> Result<Option<String>, Failure> {
@@ -53,42 +48,6 @@ pub(crate) fn complete(
     Ok(())
 }
 
-/// What a transition means for those that the job is tied to, in the same commit.
-///
-/// Called after the job stands where it was moved to. Claims do not come here: they move many jobs
-/// at once, and have their own way.
-pub(crate) fn moved(
-    write: &mut Write<'_>,
-    body: &Body,
-    from: &Stand,
-    made: &Transition,
-) -> Result<(), Failure> {
-    if body.is_plain() {
-        return Ok(());
-    }
-    let occurrence = body.ties.as_ref().and_then(|ties| ties.occurrence.as_ref());
-    if let Some(occurrence) = occurrence
-        && made.to.state.is_final()
-    {
-        runs::ended(write, body.seq, occurrence, made.to.state)?;
-    }
-    let (was, is) = (from.standing.state, made.to.state);
-    if was == StateName::Awaiting
-        && made.cause != Cause::Continued
-        && let Some(ties) = &body.ties
-    {
-        links::close_waits(write, body.seq, &ties.after)?;
-    }
-    unique::moved(write, body, made)?;
-    if body.followed && is.is_final() && !was.is_final() {
-        outbox::push(write, Due::new(What::Job(is), body.seq))?;
-    }
-    match body.batch {
-        Some(batch) => batches::member_moved(write, batch, Some(was), is),
-        None => Ok(()),
-    }
-}
-
 /// What a claim means for those that the job is tied to.
 pub(crate) fn claimed(write: &mut Write<'_>, job: &ClaimedJob) -> Result<(), Failure> {
     unique::claimed(write, &job.ties, job.claim.locator)
@@ -105,10 +64,4 @@ pub(crate) fn cleaned(write: &mut Write<'_>, body: &Body) -> Result<(), Failure>
         Some(batch) => batches::member_cleaned(write, batch),
         None => Ok(()),
     }
-}
-
-/// What follows from all that a call has changed: the last thing in it, but for a cycle's claim.
-pub(crate) fn settle(write: &mut Write<'_>) -> Result<(), Failure> {
-    outbox::drain(write)?;
-    limits::settle(write)
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use portfire_core::client::CreateIn;
+use portfire_core::engine;
 use portfire_core::{Created, Limits, NewJob, Retention, StorageError, SystemClock};
 use rusqlite::{Connection, ErrorCode, Transaction};
 
@@ -11,7 +12,6 @@ use crate::create::create;
 use crate::error::{Failure, Lost};
 use crate::migrate;
 use crate::options::StorageClock;
-use crate::ties;
 use crate::write::{Book, Write};
 
 /// Jobs are created as [`Storage::create`](portfire_core::Storage::create) does, with the default
@@ -47,7 +47,7 @@ fn create_in(conn: &Connection, jobs: &[NewJob]) -> Result<Vec<Created>, Failure
     let mut write = Write::begin(conn, &mut book, true, &clock, retention, Limits::default())?;
     write.all_or_nothing(|write| {
         let created = create(write, &[], jobs)?;
-        ties::settle(write)?;
+        engine::settle(write)?;
         write.flush()?;
         Ok(created)
     })

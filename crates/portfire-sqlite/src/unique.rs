@@ -1,14 +1,14 @@
 //! Unique keys: taken in the commit that stores a job, given back in the one that ends its scope.
 
-use portfire_core::transition::Transition;
+use portfire_core::engine::Taken;
 use portfire_core::{
     Conflict, Event, JobId, NewJob, StateName, Ties, Timestamp, UniqueKey, UniqueScope,
 };
 use rusqlite::{OptionalExtension, params};
 
-use crate::error::{Failure, corrupt};
+use crate::error::Failure;
 use crate::links::job_id;
-use crate::row::{At, Body, Facts, Stand, transit};
+use crate::row::{self, At, Body, Facts, must};
 use crate::write::Write;
 
 const INSERT_KEY: &str = "INSERT INTO portfire_unique (key, seq, until) VALUES (?1, ?2, ?3) \
@@ -18,18 +18,6 @@ const UPDATE_HOLDER: &str = "UPDATE portfire_unique SET seq = ?2, until = ?3 WHE
 const DELETE_KEY: &str = "DELETE FROM portfire_unique WHERE key = ?1 AND seq = ?2";
 const DELETE_LAPSED: &str = "DELETE FROM portfire_unique WHERE until <= ?1";
 const SELECT_STORED: &str = "SELECT 1 FROM portfire_job WHERE id = ?1";
-
-/// What a new job that wants a key meets.
-pub(crate) enum Taken {
-    /// It holds the key now.
-    Free,
-    /// The job itself is stored already.
-    Existing,
-    /// This job holds the key, and stands for the new one.
-    Held(JobId),
-    /// It holds the key now, and another job was deleted for it.
-    Replaced,
-}
 
 /// Takes the key of a job that is to be stored under this number.
 pub(crate) fn take(
@@ -48,15 +36,15 @@ pub(crate) fn take(
         update(write, unique, seq)?;
         return Ok(Taken::Free);
     };
-    let body = Body::of(write.conn, holder)?;
-    let stand = Stand::find(write.conn, &body)?;
+    let body = row::body(write.conn, holder)?;
+    let stand = row::stand(write.conn, &body)?;
     let state = stand.standing.state;
     match unique.conflict {
         Conflict::Replace if state != StateName::Processing => {
             if !state.is_final() {
                 let reason = format!("replaced by job {}", job.id);
                 let facts = Facts { reason: Some(&reason), ..Facts::default() };
-                transit(write, &body, &stand, Event::Delete, &facts)?.map_err(corrupt)?;
+                must(write, &body, &stand, Event::Delete, &facts)?;
             }
             if !insert(write, unique, seq)? {
                 update(write, unique, seq)?;
@@ -65,10 +53,10 @@ pub(crate) fn take(
         }
         Conflict::Debounce if matches!(state, StateName::Scheduled | StateName::Enqueued) => {
             if let Some(run_at) = job.when.resolve(write.now)?
-                && !matches!(stand.at, At::Scheduled { run_at: at, .. } if at == run_at)
+                && !matches!(stand.row, At::Scheduled { run_at: at, .. } if at == run_at)
             {
                 let event = Event::Reschedule(run_at);
-                transit(write, &body, &stand, event, &Facts::default())?.map_err(corrupt)?;
+                must(write, &body, &stand, event, &Facts::default())?;
             }
         }
         _ => {}
@@ -90,16 +78,6 @@ pub(crate) fn take_again(write: &mut Write<'_>, body: &Body) -> Result<Option<Jo
             Ok(None)
         }
     }
-}
-
-/// Gives back the key of a job whose transition ends its scope.
-pub(crate) fn moved(write: &mut Write<'_>, body: &Body, made: &Transition) -> Result<(), Failure> {
-    let Some(unique) = of(body.ties.as_deref()) else { return Ok(()) };
-    let frees = match unique.scope {
-        UniqueScope::Within(_) => made.to.state == StateName::Deleted,
-        UniqueScope::UntilStarted | UniqueScope::UntilFinished => made.to.state.is_final(),
-    };
-    if frees { forget(write, unique, body.seq) } else { Ok(()) }
 }
 
 /// Gives back the key of a job that is claimed, when it was held until then.

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::error::Failure;
 use crate::keys::{self, Key};
 use crate::limits::{self, kind_of_key};
-use crate::row::{At, Body, Stand};
+use crate::row::{self, At};
 use crate::ties;
 
 const COUNT_BEFORE: &str = "SELECT count(*) FROM (SELECT 1 FROM portfire_ready \
@@ -36,13 +36,13 @@ pub(crate) fn waiting(
     now: Timestamp,
     id: JobId,
 ) -> Result<Option<WaitingRecord>, Failure> {
-    let Some(body) = Body::find(conn, id)? else { return Ok(None) };
+    let Some(body) = row::find_body(conn, id)? else { return Ok(None) };
     let count = |sql: &str, key: i64, place: i64| -> Result<u64, Failure> {
         let values = params![key, body.rank, place, AHEAD_MAX];
         let count: i64 = conn.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
         Ok(count.unsigned_abs())
     };
-    match Stand::find(conn, &body)?.at {
+    match row::stand(conn, &body)?.row {
         At::Ready { place, .. } => {
             let ahead = count(COUNT_BEFORE, body.queue, place)?;
             Ok(Some(WaitingRecord { ahead, limit: None, holders: Vec::new() }))

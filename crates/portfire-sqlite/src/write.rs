@@ -3,8 +3,7 @@
 //! Counters are summed up in memory while the transaction lasts and written once at its end, so a
 //! commit of a thousand jobs changes as few counter rows as a commit of one.
 
-use std::collections::VecDeque;
-
+use portfire_core::engine::Agenda;
 use portfire_core::transition::Transition;
 use portfire_core::{Bucket, Cause, Limits, Retention, StateName, Timestamp};
 use rusqlite::{CachedStatement, Connection};
@@ -14,9 +13,9 @@ use crate::error::Failure;
 use crate::keys::{self, Keys};
 use crate::names::Names;
 use crate::options::StorageClock;
-use crate::outbox::{self, Due};
+use crate::outcomes::Said;
 use crate::process::Process;
-use crate::{batches, expiry};
+use crate::{batches, expiry, outbox};
 
 /// The row of totals, as of the last commit that this connection knows of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -171,13 +170,13 @@ pub(crate) struct Write<'a> {
     pub(crate) keys: &'a mut Keys,
     /// This process as others see it; `None` in a transaction of the user's.
     pub(crate) process: Option<&'a mut Process>,
-    /// What the present operation has ended and started, and must still tell of.
-    pub(crate) due: VecDeque<Due>,
+    /// What the present operation must still do.
+    pub(crate) agenda: Agenda,
     /// Whether nothing is left of earlier operations to tell of, once that was asked.
     pub(crate) outbox_is_empty: Option<bool>,
     pub(crate) batches: Batches,
-    /// While members are being added: the batches that have none pending, and must not end yet.
-    pub(crate) emptied: Option<Vec<i64>>,
+    /// What the last parent said whose end was passed on.
+    pub(crate) said: Option<Said>,
     before: Tally,
     book_tally: &'a mut Tally,
     sums: Sums,
@@ -190,7 +189,7 @@ struct Mark {
     freed: Vec<String>,
     tally: Tally,
     sums: Sums,
-    due: VecDeque<Due>,
+    agenda: Agenda,
 }
 
 impl<'a> Write<'a> {
@@ -218,10 +217,10 @@ impl<'a> Write<'a> {
             names: &mut book.names,
             keys: &mut book.keys,
             process: None,
-            due: VecDeque::new(),
+            agenda: Agenda::default(),
             outbox_is_empty: None,
             batches: Batches::new(),
-            emptied: None,
+            said: None,
             before: book.tally,
             book_tally: &mut book.tally,
             sums: Sums::default(),
@@ -232,7 +231,7 @@ impl<'a> Write<'a> {
     /// Writes the counters. The last thing before the commit. Says whether the transaction has
     /// written anything at all.
     pub(crate) fn flush(&mut self) -> Result<bool, Failure> {
-        debug_assert!(self.due.is_empty(), "{:?} was told to nobody", self.due);
+        debug_assert!(self.agenda.is_empty(), "{:?} was told to nobody", self.agenda);
         keys::flush(self)?;
         if !self.sums.changed && self.tally == self.before {
             return Ok(false);
@@ -419,7 +418,7 @@ impl<'a> Write<'a> {
         batches::flush(self)?;
         let freed = self.keys.freed.clone();
         let mark =
-            Mark { freed, tally: self.tally, sums: self.sums.clone(), due: self.due.clone() };
+            Mark { freed, tally: self.tally, sums: self.sums.clone(), agenda: self.agenda.clone() };
         self.conn.prepare_cached("SAVEPOINT portfire_operation")?.execute([])?;
         let done = act(self);
         // SQLite may have rolled the whole transaction back by itself.
@@ -427,10 +426,10 @@ impl<'a> Write<'a> {
             self.conn.prepare_cached("ROLLBACK TO portfire_operation")?.execute([])?;
             self.tally = mark.tally;
             self.sums = mark.sums;
-            self.due = mark.due;
+            self.agenda = mark.agenda;
             self.outbox_is_empty = None;
             self.batches.clear();
-            self.emptied = None;
+            self.said = None;
             self.names.clear();
             self.keys.undo(mark.freed);
         }

@@ -20,6 +20,8 @@
 //! | `due` | how much of all that one call does, and what is left to promotions |
 //! | [`recurring`] | what definitions, plans, runs and overlaps of recurring jobs come to |
 //!
+//! A storage behind a network has its calls decided over a [`Workspace`] of loaded rows, in the loop of [`intent`].
+//!
 //! Rules that came before the engine stay where they are: the state machine in [`transition`](crate::transition), the plan
 //! of a recurring job in [`recurring::plan`](crate::recurring::plan), the arithmetic of rates in
 //! [`limit::RateWindow`](crate::limit::RateWindow), the search of dependencies that bite their own tail in
@@ -34,22 +36,29 @@ mod batches;
 mod create;
 mod cycles;
 mod due;
+mod intents;
+mod layer;
 mod links;
 mod moves;
 pub mod recurring;
 mod rows;
 mod starts;
 mod sweeps;
+mod workspace;
+mod writes;
 
 pub use batches::{NEVER_SEALED, cancel, cancellation, change_batch, end_emptied};
 pub use create::{check_new, create, is_alone};
 pub use due::{put_off, settle, work_off};
+pub use intents::{Applied, Remote, TURNS_MAX, WAVES_MAX, intent};
 pub use moves::{is_derived, must, transit};
 pub use rows::{
     Agenda, Batch, Broken, Child, Due, Facts, Fault, FirstRow, Job, Move, Node, Number, Numbers,
     Origin, Position, Ran, RowChange, Rows, Seq, Starter, StateRow, Sweep, Taken, Waiter, What,
 };
 pub use sweeps::{delete_member, sweep};
+pub use workspace::{Drawn, Setting, Workspace};
+pub use writes::{BatchRow, Footprint, Gap, JobRow, Key, Link, Loaded, OwnedFacts, Write};
 
 /// What another row says to be there.
 fn must_be<T, E: From<Broken>>(found: Option<T>, what: impl FnOnce() -> String) -> Result<T, E> {

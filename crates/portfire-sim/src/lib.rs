@@ -28,6 +28,7 @@
 //!   the handlers they run, and the log of what the handlers did.
 //! - `ties.rs`, `tied.rs`: who waits for whom, batches, limits and unique keys, as the ledger knows them
 //!   and as clients make them. `recurring.rs`: the instants of recurring jobs, by counting.
+//! - `torn.rs`: the engine over rows that are loaded in pieces while other calls commit; a world of its own.
 //! - `workload.rs`, `nemesis.rs`, `plan.rs`, `scenario.rs`: clients, disasters, what a seed draws, and
 //!   the run from its trouble to its end.
 //!
@@ -56,6 +57,7 @@ mod sync;
 mod tied;
 mod ties;
 mod timers;
+mod torn;
 mod trace;
 mod truth;
 mod workload;
@@ -65,3 +67,4 @@ pub use invariants::{Invariant, Violation};
 pub use marks::{Mark, Marks};
 pub use mutants::{Mutant, UnknownMutant};
 pub use scenario::{Options, Report, simulate};
+pub use torn::{TornMutant, TornReport, torn, torn_seeds};

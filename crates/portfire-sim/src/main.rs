@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use portfire_sim::{Mark, Marks, Mutant, Options, Report, Violation, simulate};
+use portfire_sim::{Mark, Marks, Mutant, Options, Report, Violation, simulate, torn_seeds};
 use serde_json::{Map, Value, json};
 
 /// Seeds from which on every coverage mark must have been hit.
@@ -36,6 +36,9 @@ struct Arguments {
     /// Plants a fault; the run succeeds when it is found.
     #[arg(long, value_name = "NAME")]
     mutant: Option<Mutant>,
+    /// Runs the engine over torn rows instead: loads and commits of several calls in any order.
+    #[arg(long, conflicts_with_all = ["mutant", "json", "threads"])]
+    torn: bool,
     /// Prints one JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -47,10 +50,27 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let succeeded = match arguments.seed {
+        _ if arguments.torn => run_torn(&arguments),
         Some(seed) => replay(seed, &arguments),
         None => run(&arguments),
     };
     if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs seeds over torn rows.
+fn run_torn(arguments: &Arguments) -> bool {
+    let began = Instant::now();
+    let (from, seeds) = match arguments.seed {
+        Some(seed) => (seed, 1),
+        None => (arguments.from, arguments.seeds),
+    };
+    let report = torn_seeds(from, seeds, None);
+    println!("{seeds} seeds over torn rows in {:.1?}: {report}", began.elapsed());
+    match &report.wrong {
+        Some(wrong) => println!("wrong: {wrong}"),
+        None => println!("every row is as if the calls had come one after the other"),
+    }
+    report.wrong.is_none()
 }
 
 /// Runs one seed with its trace.

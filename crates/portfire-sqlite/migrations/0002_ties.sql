@@ -55,7 +55,7 @@ CREATE UNIQUE INDEX portfire_passed_antecedent ON portfire_passed (antecedent, r
 -- What one commit was too small for: links of what has ended, members of what has started.
 CREATE TABLE portfire_outbox (
     turn INTEGER PRIMARY KEY,
-    what INTEGER NOT NULL,          -- 0 a job has ended, 1 a batch has ended, 2 a batch has started
+    what INTEGER NOT NULL,          -- 0 a job has ended, 1 a batch has ended, 2 a batch has started, 3 a batch ran empty
     number INTEGER NOT NULL,
     state INTEGER,                  -- how it ended
     position INTEGER NOT NULL       -- the last follower or member that was seen to

@@ -19,7 +19,7 @@ const DELETE_DUE: &str = "DELETE FROM portfire_outbox WHERE turn = ?1";
 const SELECT_ANY: &str = "SELECT 1 FROM portfire_outbox LIMIT 1";
 const SELECT_ENDED: &str = "SELECT number FROM portfire_outbox WHERE what = 0";
 const SELECT_NUMBER: &str = "SELECT 1 FROM portfire_outbox WHERE number = ?1";
-const SELECT_END: &str = "SELECT 1 FROM portfire_outbox WHERE number = ?1 AND what <> 2";
+const SELECT_END: &str = "SELECT 1 FROM portfire_outbox WHERE number = ?1 AND what < 2";
 
 /// Puts something behind what is left of earlier calls.
 pub(crate) fn push(write: &mut Write<'_>, due: &Due) -> rusqlite::Result<()> {
@@ -27,6 +27,7 @@ pub(crate) fn push(write: &mut Write<'_>, due: &Due) -> rusqlite::Result<()> {
         What::JobEnded(end) => (0, Some(code(end) as i64)),
         What::BatchEnded(end) => (1, Some(code(end) as i64)),
         What::BatchStarted => (2, None),
+        What::BatchEmptied => (3, None),
     };
     let values = params![what, due.seq, end, due.position];
     write.conn.prepare_cached(INSERT_DUE)?.execute(values)?;
@@ -46,6 +47,7 @@ pub(crate) fn first(conn: &Connection) -> Result<Option<(i64, Due)>, Failure> {
         0 => What::JobEnded(end),
         1 => What::BatchEnded(end),
         2 => What::BatchStarted,
+        3 => What::BatchEmptied,
         code => {
             return Err(corrupt(format!("entry {turn} of the outbox is of no known sort: {code}")));
         }

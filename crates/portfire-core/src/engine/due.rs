@@ -4,7 +4,7 @@
 //! promotions work off in the order in which things happened.
 
 use super::rows::{Due, Node, RowChange, Rows, Seq, What};
-use super::{links, starts};
+use super::{batches, links, starts};
 use crate::storage::RELEASE_MAX;
 
 /// How far something was told.
@@ -32,7 +32,7 @@ impl Settled {
 /// Gathers what has ended or started. The first end decides: while one waits in the outbox, another end of the same job
 /// or batch tells nobody anything.
 pub(super) fn push<R: Rows>(rows: &mut R, due: Due) -> Result<(), R::Error> {
-    let is_end = !matches!(due.what, What::BatchStarted);
+    let is_end = matches!(due.what, What::JobEnded(_) | What::BatchEnded(_));
     if is_end && rows.is_end_due(due.seq)? {
         return Ok(());
     }
@@ -95,5 +95,9 @@ fn tell<R: Rows>(rows: &mut R, due: &Due, room: usize) -> Result<Settled, R::Err
         What::JobEnded(end) => links::tell(rows, due, Node::Job(due.seq), end, room),
         What::BatchEnded(end) => links::tell(rows, due, Node::Batch(due.seq), end, room),
         What::BatchStarted => starts::tell(rows, due, room),
+        What::BatchEmptied => {
+            batches::end_emptied(rows, due.seq)?;
+            Ok(Settled { count: 1, position: None })
+        }
     }
 }

@@ -268,6 +268,8 @@ pub enum What {
     BatchEnded(StateName),
     /// A batch has started.
     BatchStarted,
+    /// The pending members of a batch came to 0 in a commit that could not end it: see [`Rows::count_member`].
+    BatchEmptied,
 }
 
 impl Due {
@@ -287,6 +289,19 @@ pub struct Agenda {
 }
 
 impl Agenda {
+    /// Names how much of it there is.
+    pub(super) fn mark(&self) -> (usize, usize) {
+        (self.due.len(), self.emptied.as_ref().map_or(0, Vec::len))
+    }
+
+    /// Takes back what was added since a mark.
+    pub(super) fn undo(&mut self, (due, emptied): (usize, usize)) {
+        self.due.truncate(due);
+        if let Some(known) = &mut self.emptied {
+            known.truncate(emptied);
+        }
+    }
+
     /// Whether nothing is left to do.
     pub fn is_empty(&self) -> bool {
         self.due.is_empty()
@@ -646,8 +661,9 @@ pub trait Rows: Sized {
     fn members(&mut self, batch: Seq) -> Result<Progression, Self::Error>;
 
     /// Counts a member that moved from one state to another, or (`None`) was added. Answers how the members stand then,
-    /// where that is known before the commit. A storage for which it is not looks itself, as it commits, whose pending
-    /// members came to 0, and then calls [`end_emptied`](super::end_emptied).
+    /// where that is known before the commit. A storage for which it is not looks itself, as it commits, which pending
+    /// members came to 0. It leaves [`BatchEmptied`](What::BatchEmptied) in the outbox in the same commit, and calls
+    /// [`end_emptied`](super::end_emptied) in a call that follows at once: should that never come, a promotion ends the batch.
     ///
     /// # Errors
     /// As every write.

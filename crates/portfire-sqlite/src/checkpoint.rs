@@ -17,11 +17,7 @@ use crate::options::{SqliteOptions, Synchronous};
 
 /// Pages in the log from which it is copied: 16 MiB, so that a page which changes with every commit
 /// is copied once for many of them.
-const PAGES_BEGIN: i64 = 4_000;
-/// Pages that the writer copies itself.
-const PAGES_LAST: i64 = 400;
-/// Pages in the log from which the writer waits until it is copied: it may not grow for ever.
-const PAGES_MAX: i64 = 40_000;
+pub(crate) const PAGES_BEGIN: u32 = 4_000;
 /// Commits between two looks at the size of the log.
 const COMMITS_BETWEEN: u32 = 8;
 /// Attempts of the thread to come close to the end of a log that grows meanwhile.
@@ -30,11 +26,30 @@ const ROUNDS: u32 = 4;
 const LOOK: &str = "PRAGMA wal_checkpoint(NOOP)";
 const COPY: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 
+/// Pages of the log at which something is done.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// From here on it is copied: [`PAGES_BEGIN`], unless a test wants to see it earlier.
+    begin: i64,
+    /// So many the writer copies itself.
+    last: i64,
+    /// From here on the writer waits until it is copied: it may not grow for ever.
+    max: i64,
+}
+
+impl Bounds {
+    fn from(begin: u32) -> Bounds {
+        let begin = i64::from(begin);
+        Bounds { begin, last: begin / 10, max: begin * 10 }
+    }
+}
+
 /// The writer's side.
 pub(crate) struct Checkpointer {
     path: PathBuf,
     busy_timeout: Duration,
     synchronous: Synchronous,
+    bounds: Bounds,
     commits: u32,
     thread: Option<Thread>,
 }
@@ -52,6 +67,7 @@ impl Checkpointer {
             path: options.path.clone(),
             busy_timeout: options.busy_timeout,
             synchronous: options.synchronous,
+            bounds: Bounds::from(options.log_pages),
             commits: 0,
             thread: None,
         }
@@ -68,8 +84,8 @@ impl Checkpointer {
         }
         self.commits = 0;
         match left_after(conn, LOOK) {
-            Ok(left) if left >= PAGES_MAX => self.log_error(left_after(conn, COPY)),
-            Ok(left) if left >= PAGES_BEGIN => self.request(conn),
+            Ok(left) if left >= self.bounds.max => self.log_error(left_after(conn, COPY)),
+            Ok(left) if left >= self.bounds.begin => self.request(conn),
             other => self.log_error(other),
         }
     }
@@ -97,9 +113,10 @@ impl Checkpointer {
         let nearly_done = std::sync::Arc::new(AtomicBool::new(false));
         let (path, busy_timeout, synchronous) =
             (self.path.clone(), self.busy_timeout, self.synchronous);
+        let last = self.bounds.last;
         let done = std::sync::Arc::clone(&nearly_done);
         let serve = move || match open_checkpointer(&path, busy_timeout) {
-            Ok(conn) => serve(&conn, synchronous, &requested, &done),
+            Ok(conn) => serve(&conn, synchronous, last, &requested, &done),
             Err(error) => tracing::warn!(%error, "the log cannot be copied beside the writer"),
         };
         let handle = std::thread::Builder::new().name("portfire-log".to_owned()).spawn(serve)?;
@@ -127,6 +144,7 @@ impl Drop for Checkpointer {
 fn serve(
     conn: &Connection,
     synchronous: Synchronous,
+    last: i64,
     requested: &Receiver<()>,
     nearly_done: &AtomicBool,
 ) {
@@ -137,7 +155,7 @@ fn serve(
     while requested.recv().is_ok() {
         for _ in 0..ROUNDS {
             match left_after(conn, COPY) {
-                Ok(left) if left <= PAGES_LAST => {
+                Ok(left) if left <= last => {
                     nearly_done.store(true, Ordering::Relaxed);
                     break;
                 }

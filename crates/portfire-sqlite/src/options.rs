@@ -8,6 +8,7 @@ use std::time::Duration;
 use portfire_core::{Clock, Limits, Retention, StorageError, SystemClock, Timestamp};
 
 use crate::SqliteStorage;
+use crate::checkpoint::PAGES_BEGIN;
 
 /// Largest args that [`Limits`] can allow.
 const ARGS_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -61,6 +62,7 @@ pub struct SqliteOptions {
     pub(crate) synchronous: Synchronous,
     pub(crate) busy_timeout: Duration,
     pub(crate) file_bytes_max: Option<u64>,
+    pub(crate) log_pages: u32,
     pub(crate) adopt: bool,
 }
 
@@ -75,6 +77,7 @@ impl SqliteOptions {
             synchronous: Synchronous::default(),
             busy_timeout: Duration::from_secs(30),
             file_bytes_max: None,
+            log_pages: PAGES_BEGIN,
             adopt: false,
         }
     }
@@ -115,6 +118,14 @@ impl SqliteOptions {
     /// answered [`Full`](StorageError::Full), as on a full disk. Default: as far as the disk reaches.
     pub fn file_bytes_max(mut self, bytes: u64) -> SqliteOptions {
         self.file_bytes_max = Some(bytes);
+        self
+    }
+
+    /// Copies the log into the database file from so many pages on, and bounds it by ten times as many.
+    /// For tests, which want to see within a short record how a log begins anew.
+    #[doc(hidden)]
+    pub fn log_pages(mut self, pages: u32) -> SqliteOptions {
+        self.log_pages = pages.max(10);
         self
     }
 

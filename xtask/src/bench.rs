@@ -164,6 +164,7 @@ fn row(name: &str, answers: &[Value]) -> String {
         ("done_seconds", 2),
         ("cpu_percent", 2),
         ("commits", 0),
+        ("log_mb", 1),
     ] {
         let median = cell(answers, field(key), decimals);
         if !median.is_empty() {

@@ -7,6 +7,7 @@ mod compare;
 mod enqueue;
 mod figures;
 mod latency;
+mod log_watch;
 mod occurrences;
 mod probe;
 mod raw;
@@ -30,6 +31,7 @@ use crate::jobs::BENCH_KINDS;
 use crate::location::{Location, Missing};
 use compare::Feature;
 use figures::{Figures, Percentiles};
+use log_watch::LogWatch;
 use scratch::Scratch;
 
 /// What a measurement found. A figure that does not apply, or cannot be had here, is null.
@@ -50,6 +52,8 @@ struct Report {
     commits: Option<u64>,
     /// Bytes that the process gave to its disks during the measurement (Linux).
     bytes_written: Option<u64>,
+    /// Longest that SQLite's log was, filling included.
+    log_mb: Option<f64>,
     /// One-row commits of SQLite itself, as durable, in the same run.
     #[serde(skip_serializing_if = "Option::is_none")]
     raw_commits_per_second: Option<f64>,
@@ -154,6 +158,7 @@ pub(crate) async fn run(
     if args.scenario != Scenario::Feed {
         refuse_foreign_jobs(&bench).await?;
     }
+    let log = location.file().map(LogWatch::of);
     let measured = match args.scenario {
         Scenario::EnqueueSerial => enqueue::serial(&bench).await?,
         Scenario::EnqueueConcurrent => enqueue::concurrent(&bench).await?,
@@ -172,7 +177,8 @@ pub(crate) async fn run(
         Scenario::Recurring => occurrences::due_at_once(&bench).await?,
         Scenario::Feed => return latency::feed(&bench).await,
     };
-    let report = report(args.scenario, location, &measured);
+    let mut report = report(args.scenario, location, &measured);
+    report.log_mb = log.map(|log| round(log.longest() as f64 / 1e6, 2));
     if json { answer::json(&report, out) } else { show(&report, out) }
 }
 
@@ -234,6 +240,7 @@ fn report(scenario: Scenario, location: &Location, measured: &Measured) -> Repor
         rss_mb: measured.figures.peak_bytes.map(|bytes| round(bytes as f64 / 1e6, 2)),
         commits: measured.figures.commits,
         bytes_written: measured.figures.bytes_written,
+        log_mb: None,
         raw_commits_per_second: measured.raw_commits_per_second.map(|raw| round(raw, 1)),
         plain_jobs_per_second: plain.map(|plain| round(plain, 1)),
         ratio: rate
@@ -275,6 +282,7 @@ fn show(report: &Report, out: &mut dyn Write) -> Result<(), Failure> {
         ("processor %", report.cpu_percent),
         ("commits", report.commits.map(|commits| commits as f64)),
         ("bytes written", report.bytes_written.map(|bytes| bytes as f64)),
+        ("longest log MB", report.log_mb),
     ];
     for (name, figure) in lines {
         if let Some(figure) = figure {

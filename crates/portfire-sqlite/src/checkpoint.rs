@@ -1,178 +1,320 @@
-//! Bringing the log into the database file, beside the writer instead of in its way.
+//! Bringing the log into the database file, so that it begins anew and stays short.
 //!
-//! A thread with a connection of its own copies what is committed while commits go on. Only when the
-//! whole log is copied can it begin anew from its start, so the writer copies the last few pages
-//! itself, between two commits.
+//! A pass copies the whole log, or nothing of it. SQLite's own passes may stop halfway: because commits
+//! go on, or because a reader still needs an old page. Such a pass takes its pages for done, and has not
+//! synced the file. When a later sync of the file fails, SQLite copies again only what came after it, and
+//! the rest is lost: Linux tells of a failed write once, takes the pages for clean, and the next sync
+//! succeeds. A whole pass takes nothing for done before its sync has succeeded, so the next pass, of
+//! whatever process, copies all of it again.
+//!
+//! A pass is whole because it holds the write lock, under which the log does not grow, and because it is
+//! interrupted before its first page when a reader does not make room in time.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
-use crate::connect::{open_checkpointer, set_synchronous};
-use crate::options::{SqliteOptions, Synchronous};
+use crate::connect::or_not_at_all;
+use crate::options::SqliteOptions;
 
-/// Pages in the log from which it is copied: 16 MiB, so that a page which changes with every commit
-/// is copied once for many of them.
-pub(crate) const PAGES_BEGIN: u32 = 4_000;
-/// Commits between two looks at the size of the log.
-const COMMITS_BETWEEN: u32 = 8;
-/// Attempts of the thread to come close to the end of a log that grows meanwhile.
-const ROUNDS: u32 = 4;
+const MIB: u64 = 1024 * 1024;
+/// Pages of the log from which it is copied, unless the database itself is shorter: 16 MiB, so that a page
+/// which changes with every commit is copied once for many of them.
+pub(crate) const PAGES_BEGIN: u32 = 4_096;
 
-const LOOK: &str = "PRAGMA wal_checkpoint(NOOP)";
-const COPY: &str = "PRAGMA wal_checkpoint(PASSIVE)";
-
-/// Pages of the log at which something is done.
+/// Lengths of the log, in bytes, at which something is done.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
-    /// From here on it is copied: [`PAGES_BEGIN`], unless a test wants to see it earlier.
-    begin: i64,
-    /// So many the writer copies itself.
-    last: i64,
-    /// From here on the writer waits until it is copied: it may not grow for ever.
-    max: i64,
+    /// From here on it is copied.
+    begin: u64,
+    /// The same beside a small database, which may lie on a small disk: when the log is as long as the
+    /// database, and not before this.
+    begin_min: u64,
+    /// From here on a pass is worth a wait of everybody who writes. Each process adds one commit at most
+    /// before it waits, so that the log ends far below 64 MiB.
+    long: u64,
+    /// Growth until the next try of a pass that was held up or failed.
+    step: u64,
 }
 
 impl Bounds {
-    fn from(begin: u32) -> Bounds {
-        let begin = i64::from(begin);
-        Bounds { begin, last: begin / 10, max: begin * 10 }
+    /// From the option, which tests lower. A page counts as one of 4 KiB, which nearly all are.
+    fn from(pages: u32) -> Bounds {
+        let begin = u64::from(pages) * 4_096;
+        Bounds { begin, begin_min: begin / 4, long: begin * 2, step: begin / 4 }
     }
 }
 
-/// The writer's side.
+/// How long a pass waits for the lock and for readers.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// The same when the log is long.
+const PATIENCE_LONG: Duration = Duration::from_secs(1);
+
+const LOOK: &str = "PRAGMA wal_checkpoint(NOOP)";
+/// Copies under the write lock, and waits until no reader needs the log: the next commit begins it anew.
+const COPY: &str = "PRAGMA wal_checkpoint(RESTART)";
+/// The same, and gives the room of the log back.
+const EMPTY: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+
+/// Keeps the log of one connection short.
 pub(crate) struct Checkpointer {
     path: PathBuf,
-    busy_timeout: Duration,
-    synchronous: Synchronous,
     bounds: Bounds,
-    commits: u32,
-    thread: Option<Thread>,
+    /// Bytes of a page.
+    page: u64,
+    /// Length of the log at the last look.
+    length: u64,
+    /// Length from which the next pass is tried, after one that has not done it.
+    next: u64,
+    /// Why the last pass failed. A log that is held up by readers has not failed.
+    failed: Option<String>,
+    warned: bool,
 }
 
-struct Thread {
-    requests: SyncSender<()>,
-    handle: JoinHandle<()>,
-    /// Set when so little is left that the writer can copy it.
-    nearly_done: std::sync::Arc<AtomicBool>,
+/// How far a pass came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// All of the log is in the file, and synced.
+    Whole,
+    /// Nothing was copied: someone held a lock or needed an old page.
+    HeldUp,
+}
+
+/// The log as SQLite sees it, in pages.
+struct Look {
+    busy: bool,
+    pages: i64,
+    copied: i64,
 }
 
 impl Checkpointer {
-    pub(crate) fn new(options: &SqliteOptions) -> Checkpointer {
-        Checkpointer {
+    pub(crate) fn new(
+        conn: &Connection,
+        options: &SqliteOptions,
+    ) -> rusqlite::Result<Checkpointer> {
+        let page: u32 = conn.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        Ok(Checkpointer {
             path: options.path.clone(),
-            busy_timeout: options.busy_timeout,
-            synchronous: options.synchronous,
             bounds: Bounds::from(options.log_pages),
-            commits: 0,
-            thread: None,
-        }
+            page: u64::from(page),
+            length: 0,
+            next: 0,
+            failed: None,
+            warned: false,
+        })
     }
 
-    /// Looks after the log; called by the writer after a commit.
-    pub(crate) fn after_commit(&mut self, conn: &Connection) {
-        if self.thread.as_ref().is_some_and(|t| t.nearly_done.swap(false, Ordering::Relaxed)) {
-            self.log_error(left_after(conn, COPY));
-        }
-        self.commits += 1;
-        if self.commits < COMMITS_BETWEEN {
-            return;
-        }
-        self.commits = 0;
-        match left_after(conn, LOOK) {
-            Ok(left) if left >= self.bounds.max => self.log_error(left_after(conn, COPY)),
-            Ok(left) if left >= self.bounds.begin => self.request(conn),
-            other => self.log_error(other),
-        }
-    }
-
-    /// Wakes the thread, which is started when it is needed first.
-    fn request(&mut self, conn: &Connection) {
-        if self.thread.is_none() {
-            match self.start() {
-                Ok(thread) => self.thread = Some(thread),
-                Err(error) => {
-                    tracing::warn!(%error, "no thread to copy the log; the writer does it");
-                    self.log_error(left_after(conn, COPY));
-                }
+    /// Looks after the log; called by the writer after a commit. `database` is the length of the file.
+    /// Says whether a pass met a failing disk.
+    pub(crate) fn after_commit(&mut self, conn: &Connection, database: u64) -> bool {
+        match look(conn, LOOK) {
+            Ok(log) => self.length = log.pages.max(0).cast_unsigned() * self.page,
+            Err(error) => {
+                tracing::debug!(%error, path = %self.path.display(), "looking at the log");
+                return false;
             }
         }
-        if let Some(thread) = &self.thread {
-            // A request that waits already, or a thread that has ended, changes nothing: the writer
-            // copies the log itself when it grows too long.
-            let _ = thread.requests.try_send(());
+        if self.length < database.clamp(self.bounds.begin_min, self.bounds.begin) {
+            self.next = 0;
+            return false;
+        }
+        self.length >= self.next && self.pass(conn, COPY).is_err()
+    }
+
+    /// Why nothing may be written: the log is long, and cannot be brought into the file.
+    pub(crate) fn before_commit(&mut self, conn: &Connection) -> Result<(), String> {
+        if self.failed.is_none() || self.length < self.bounds.long {
+            return Ok(());
+        }
+        match self.pass(conn, COPY) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!(
+                "{}: its log has grown to {} MiB and cannot be brought into the file ({error}); \
+                 see to its disk",
+                self.path.display(),
+                self.length / MIB
+            )),
         }
     }
 
-    fn start(&self) -> std::io::Result<Thread> {
-        let (requests, requested) = sync_channel(1);
-        let nearly_done = std::sync::Arc::new(AtomicBool::new(false));
-        let (path, busy_timeout, synchronous) =
-            (self.path.clone(), self.busy_timeout, self.synchronous);
-        let last = self.bounds.last;
-        let done = std::sync::Arc::clone(&nearly_done);
-        let serve = move || match open_checkpointer(&path, busy_timeout) {
-            Ok(conn) => serve(&conn, synchronous, last, &requested, &done),
-            Err(error) => tracing::warn!(%error, "the log cannot be copied beside the writer"),
-        };
-        let handle = std::thread::Builder::new().name("portfire-log".to_owned()).spawn(serve)?;
-        Ok(Thread { requests, handle, nearly_done })
+    /// Brings the log into the file and gives its room back, for a disk that is full. Says whether there
+    /// is room now that was not there before.
+    pub(crate) fn make_room(&mut self, conn: &Connection) -> bool {
+        let log = look(conn, LOOK);
+        log.is_ok_and(|log| log.pages > 0) && matches!(self.pass(conn, EMPTY), Ok(Pass::Whole))
     }
 
-    fn log_error(&self, done: rusqlite::Result<i64>) {
-        if let Err(error) = done {
-            // Nothing is lost: the log holds everything, and the next attempt comes soon.
-            tracing::debug!(%error, path = %self.path.display(), "copying the log");
-        }
-    }
-}
-
-impl Drop for Checkpointer {
-    fn drop(&mut self) {
-        if let Some(Thread { requests, handle, .. }) = self.thread.take() {
-            drop(requests);
-            // A thread that panicked has said so already.
-            let _ = handle.join();
-        }
-    }
-}
-
-fn serve(
-    conn: &Connection,
-    synchronous: Synchronous,
-    last: i64,
-    requested: &Receiver<()>,
-    nearly_done: &AtomicBool,
-) {
-    if let Err(error) = set_synchronous(conn, synchronous) {
-        tracing::warn!(%error, "copying the log");
-        return;
-    }
-    while requested.recv().is_ok() {
-        for _ in 0..ROUNDS {
-            match left_after(conn, COPY) {
-                Ok(left) if left <= last => {
-                    nearly_done.store(true, Ordering::Relaxed);
-                    break;
+    fn pass(&mut self, conn: &Connection, mode: &str) -> rusqlite::Result<Pass> {
+        let patience = if self.length < self.bounds.long { PATIENCE } else { PATIENCE_LONG };
+        let pass = or_not_at_all(conn, patience, || pass(conn, mode));
+        let path = self.path.display();
+        match &pass {
+            Ok(Pass::Whole) => {
+                if self.failed.take().is_some() {
+                    tracing::info!(%path, "the log is brought into the file again");
                 }
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::debug!(%error, "copying the log");
-                    break;
+                (self.next, self.warned) = (0, false);
+            }
+            Ok(Pass::HeldUp) => {
+                self.next = self.length + self.bounds.step;
+                if self.length >= self.bounds.long && !self.warned {
+                    self.warned = true;
+                    let mib = self.length / MIB;
+                    tracing::warn!(
+                        %path,
+                        "the log has grown to {mib} MiB, because another connection has been reading for long \
+                         (a backup, or a transaction that is left open); it ends growing when that ends"
+                    );
                 }
             }
+            Err(error) => {
+                self.next = self.length + self.bounds.step;
+                // Nothing is lost: the log holds everything, and the next pass copies all of it again.
+                if self.failed.is_none() {
+                    tracing::error!(%path, %error, "the log could not be brought into the file");
+                }
+                self.failed = Some(error.to_string());
+            }
         }
+        pass
     }
 }
 
-/// Runs a checkpoint of some kind; tells how many pages of the log are not copied yet.
-fn left_after(conn: &Connection, pragma: &str) -> rusqlite::Result<i64> {
+/// Copies all of the log, or nothing.
+fn pass(conn: &Connection, mode: &str) -> rusqlite::Result<Pass> {
+    match look(conn, mode) {
+        Ok(log) if !log.busy || log.pages >= 0 && log.pages == log.copied => Ok(Pass::Whole),
+        Ok(_) => Ok(Pass::HeldUp),
+        Err(error) if is_interrupted(&error) => Ok(Pass::HeldUp),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_interrupted(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted)
+}
+
+fn look(conn: &Connection, pragma: &str) -> rusqlite::Result<Look> {
     conn.prepare_cached(pragma)?.query_row([], |row| {
-        let (pages, copied): (i64, i64) = (row.get(1)?, row.get(2)?);
-        Ok(pages - copied)
+        Ok(Look { busy: row.get(0)?, pages: row.get(1)?, copied: row.get(2)? })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connect::open_writer;
+    use crate::options::Synchronous;
+
+    struct Scene {
+        _folder: tempfile::TempDir,
+        options: SqliteOptions,
+        conn: Connection,
+        checkpointer: Checkpointer,
+    }
+
+    fn scene() -> Scene {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteOptions::new(folder.path().join("jobs.db"));
+        let conn = open_writer(&options).unwrap();
+        crate::connect::set_synchronous(&conn, Synchronous::Off).unwrap();
+        conn.execute_batch("CREATE TABLE row (text TEXT); PRAGMA wal_checkpoint(TRUNCATE)")
+            .unwrap();
+        let checkpointer = Checkpointer::new(&conn, &options).unwrap();
+        Scene { _folder: folder, options, conn, checkpointer }
+    }
+
+    /// Adds about a mebibyte to the log.
+    fn write(conn: &Connection) {
+        conn.execute("INSERT INTO row VALUES (zeroblob(1000000))", []).unwrap();
+    }
+
+    fn reader(scene: &Scene) -> Connection {
+        let reader = Connection::open(&scene.options.path).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM row").unwrap();
+        reader
+    }
+
+    #[test]
+    fn a_pass_that_a_reader_holds_up_copies_nothing() {
+        let scene = scene();
+        write(&scene.conn);
+        let reader = reader(&scene);
+        write(&scene.conn);
+        let before = std::fs::metadata(&scene.options.path).unwrap().len();
+        let held = or_not_at_all(&scene.conn, Duration::ZERO, || pass(&scene.conn, COPY)).unwrap();
+        assert_eq!(held, Pass::HeldUp);
+        assert_eq!(look(&scene.conn, LOOK).unwrap().copied, 0, "nothing is taken for done");
+        assert_eq!(std::fs::metadata(&scene.options.path).unwrap().len(), before);
+        drop(reader);
+        let whole = or_not_at_all(&scene.conn, Duration::ZERO, || pass(&scene.conn, COPY)).unwrap();
+        assert_eq!(whole, Pass::Whole);
+        let log = look(&scene.conn, LOOK).unwrap();
+        assert!(log.pages > 400 && log.copied == log.pages);
+        write(&scene.conn);
+        assert!(look(&scene.conn, LOOK).unwrap().pages < 300, "the log has begun anew");
+    }
+
+    #[test]
+    fn a_pass_without_the_write_lock_copies_nothing() {
+        let scene = scene();
+        write(&scene.conn);
+        let other = Connection::open(&scene.options.path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let held = or_not_at_all(&scene.conn, Duration::ZERO, || pass(&scene.conn, COPY)).unwrap();
+        assert_eq!(held, Pass::HeldUp);
+        assert_eq!(look(&scene.conn, LOOK).unwrap().copied, 0);
+    }
+
+    #[test]
+    fn the_log_of_a_small_database_stays_short() {
+        let mut scene = scene();
+        let mut longest = 0;
+        for _ in 0..40 {
+            write(&scene.conn);
+            scene.conn.execute("DELETE FROM row", []).unwrap();
+            let file = std::fs::metadata(&scene.options.path).unwrap().len();
+            scene.checkpointer.after_commit(&scene.conn, file);
+            longest = longest.max(scene.checkpointer.length);
+        }
+        assert!(longest < 6 * MIB, "{longest}");
+    }
+
+    #[test]
+    fn a_log_that_a_reader_holds_up_is_tried_again_as_it_grows_and_shortened_when_it_ends() {
+        let mut scene = scene();
+        write(&scene.conn);
+        let reader = reader(&scene);
+        let mut tries = 0;
+        for _ in 0..20 {
+            write(&scene.conn);
+            let before = scene.checkpointer.next;
+            scene.checkpointer.after_commit(&scene.conn, 0);
+            tries += u32::from(scene.checkpointer.next != before);
+        }
+        assert!((3..=5).contains(&tries), "{tries} tries");
+        assert!(scene.checkpointer.failed.is_none(), "a reader is no failure");
+        drop(reader);
+        for _ in 0..5 {
+            write(&scene.conn);
+            scene.checkpointer.after_commit(&scene.conn, 0);
+        }
+        assert!(scene.checkpointer.length < 6 * MIB, "{}", scene.checkpointer.length);
+    }
+
+    #[test]
+    fn a_pass_that_failed_is_remembered_and_a_long_log_stops_the_writing() {
+        let mut scene = scene();
+        write(&scene.conn);
+        let no_disk = |scene: &mut Scene| scene.checkpointer.pass(&scene.conn, "PRAGMA no_such(1)");
+        no_disk(&mut scene).unwrap_err();
+        assert!(scene.checkpointer.failed.is_some());
+        scene.checkpointer.length = scene.checkpointer.bounds.long - 1;
+        scene.checkpointer.before_commit(&scene.conn).unwrap();
+        assert!(scene.checkpointer.failed.is_some(), "a short log is not looked at");
+        scene.checkpointer.length = scene.checkpointer.bounds.long;
+        scene.checkpointer.before_commit(&scene.conn).unwrap();
+        assert!(scene.checkpointer.failed.is_none(), "the disk works again");
+    }
 }

@@ -1,13 +1,13 @@
 //! Opening connections, with the checks that stand between a wrong file and its damage.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use portfire_core::StorageError;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, InterruptHandle, OpenFlags};
 
 use crate::error::storage_error;
 use crate::migrate;
@@ -24,8 +24,8 @@ const STATEMENTS_KEPT: usize = 400;
 const VERSION_MIN: i32 = 3_051_003;
 const VERSION_BAD: i32 = 3_052_000;
 
-/// The log is copied by `checkpoint.rs`; a file of 64 MiB at most stays when it begins anew.
-const WRITER: &str = "PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864; \
+/// The log is copied by `checkpoint.rs`; a file of 16 MiB at most stays when it begins anew.
+const WRITER: &str = "PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 16777216; \
     PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;";
 
 /// The log is left to the writer here, too.
@@ -87,14 +87,6 @@ pub(crate) fn open_hand(options: &SqliteOptions) -> Result<Connection, StorageEr
     Ok(conn)
 }
 
-/// Opens a connection that copies the log into the file.
-pub(crate) fn open_checkpointer(
-    path: &Path,
-    busy_timeout: Duration,
-) -> Result<Connection, StorageError> {
-    open(path, busy_timeout)
-}
-
 fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, StorageError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let fail = |error: rusqlite::Error| storage_error(&error, path);
@@ -122,6 +114,22 @@ thread_local! {
     // A connection stays on the thread that opened it, so the settings of its waits can stay there too.
     static BUSY_TIMEOUT: Cell<Duration> = const { Cell::new(Duration::from_secs(30)) };
     static WAITING_SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+    static INTERRUPT: RefCell<Option<InterruptHandle>> = const { RefCell::new(None) };
+}
+
+/// Runs a statement that waits this long for all its locks, and is interrupted when it has not got one of
+/// them. By itself SQLite would go on without it: a checkpoint copies what it can.
+pub(crate) fn or_not_at_all<T>(
+    conn: &Connection,
+    patience: Duration,
+    run: impl FnOnce() -> T,
+) -> T {
+    let usual = BUSY_TIMEOUT.replace(patience);
+    INTERRUPT.set(Some(conn.get_interrupt_handle()));
+    let done = run();
+    INTERRUPT.set(None);
+    BUSY_TIMEOUT.set(usual);
+    done
 }
 
 /// Waits while another connection holds a lock: shortly, as a commit takes about a millisecond, and by
@@ -135,7 +143,8 @@ fn wait_a_little(count: i32) -> bool {
         WAITING_SINCE.set(Some(Instant::now()));
     }
     let waited = WAITING_SINCE.get().map(|since| since.elapsed()).unwrap_or_default();
-    if waited > BUSY_TIMEOUT.get() {
+    if waited >= BUSY_TIMEOUT.get() {
+        INTERRUPT.with_borrow(|statement| statement.as_ref().map(InterruptHandle::interrupt));
         return false;
     }
     std::thread::sleep(Duration::from_micros(50 + crate::random() % 200));

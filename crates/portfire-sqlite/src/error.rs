@@ -23,6 +23,8 @@ pub(crate) enum Lost {
     Sql(rusqlite::Error),
     /// Something is stored that this version does not write.
     Corrupt(String),
+    /// The disk does not keep what is written, for a reason that is told.
+    Disk(String),
     /// A running job's transaction was open for too long.
     Waited(Held),
 }
@@ -81,6 +83,7 @@ impl Lost {
         match self {
             Lost::Sql(error) => storage_error(error, path),
             Lost::Corrupt(what) => StorageError::Corrupt(format!("{}: {what}", path.display())),
+            Lost::Disk(text) => StorageError::unavailable(text.clone()),
             Lost::Waited(Held { job, waited }) => {
                 let path = path.display();
                 let whose = job.map_or_else(|| "a job".to_owned(), |job| format!("job {job}"));
@@ -92,13 +95,21 @@ impl Lost {
         }
     }
 
+    /// Whether there was no room on the disk.
+    pub(crate) fn is_full(&self) -> bool {
+        match self {
+            Lost::Sql(error) => error.sqlite_error_code() == Some(ErrorCode::DiskFull),
+            _ => false,
+        }
+    }
+
     /// Whether doing the operations again, each on its own, is safe and sensible: it was something
     /// about one of them, and nothing is left of the transaction.
     pub(crate) fn is_about_one(&self) -> bool {
         let error = match self {
             Lost::Sql(error) => error,
             Lost::Corrupt(_) => return true,
-            Lost::Waited(_) => return false,
+            Lost::Disk(_) | Lost::Waited(_) => return false,
         };
         !matches!(
             error.sqlite_error_code(),

@@ -121,7 +121,8 @@ impl SqliteOptions {
         self
     }
 
-    /// Copies the log into the database file from so many pages on, and bounds it by ten times as many.
+    /// Copies the log into the database file from so many pages on, or from a quarter of them on beside a
+    /// small database.
     /// For tests, which want to see within a short record how a log begins anew.
     #[doc(hidden)]
     pub fn log_pages(mut self, pages: u32) -> SqliteOptions {

@@ -26,6 +26,8 @@ use crate::write::{Book, Write};
 pub(crate) struct Writer {
     conn: Connection,
     path: PathBuf,
+    /// The path as SQLite has it, without links.
+    file: PathBuf,
     inbox: Arc<Inbox>,
     hub: Arc<WakeupHub>,
     clock: Arc<StorageClock>,
@@ -49,8 +51,9 @@ impl Writer {
         turns: Arc<Turns>,
     ) -> Result<Writer, StorageError> {
         let conn = open_writer(options)?;
-        let disk = Disk::new(&conn, options.synchronous)
-            .map_err(|error| storage_error(&error, &options.path))?;
+        let fail = |error: rusqlite::Error| storage_error(&error, &options.path);
+        let disk = Disk::new(&conn, options.synchronous).map_err(fail)?;
+        let checkpointer = Checkpointer::new(&conn, options).map_err(fail)?;
         // As SQLite has it, without links, so that all processes look at the same lock files.
         let file = conn.path().map_or_else(|| options.path.clone(), PathBuf::from);
         Ok(Writer {
@@ -63,7 +66,8 @@ impl Writer {
             limits: options.limits,
             disk,
             process: Process::new(&file),
-            checkpointer: Checkpointer::new(options),
+            file,
+            checkpointer,
             turns,
             patience: options.busy_timeout,
         })
@@ -107,7 +111,7 @@ impl AtWork {
         if group.is_empty() {
             return;
         }
-        match self.commit(group) {
+        match self.commit_or_make_room(group) {
             Ok(changed) => self.answer(group, changed),
             Err(lost) if group.len() > 1 && lost.is_about_one() => {
                 for operation in group.drain(..) {
@@ -121,7 +125,20 @@ impl AtWork {
             Err(lost) => self.answer_lost(group, &lost),
         }
         self.foreign.announce(&self.writer.hub);
-        self.writer.checkpointer.after_commit(&self.writer.conn);
+        let Writer { conn, checkpointer, file, .. } = &mut self.writer;
+        let length = std::fs::metadata(file).map_or(0, |about| about.len());
+        checkpointer.after_commit(conn, length);
+    }
+
+    /// Does the operations in one commit. When the disk is full the log is brought into the file, which
+    /// may make room enough, and they are done again.
+    fn commit_or_make_room(&mut self, group: &mut [Box<dyn Operation>]) -> Result<bool, Lost> {
+        let done = self.commit(group);
+        let Writer { conn, checkpointer, .. } = &mut self.writer;
+        match done {
+            Err(lost) if lost.is_full() && checkpointer.make_room(conn) => self.commit(group),
+            done => done,
+        }
     }
 
     /// Answers those who were not promised a sync, then syncs and answers the others. Listeners are
@@ -156,8 +173,9 @@ impl AtWork {
 
     /// Does the operations in one commit. Says whether anything was written.
     fn commit(&mut self, group: &mut [Box<dyn Operation>]) -> Result<bool, Lost> {
-        let Writer { conn, disk, turns, patience, .. } = &mut self.writer;
+        let Writer { conn, disk, checkpointer, turns, patience, .. } = &mut self.writer;
         let _turn = turns.of_writer(*patience)?;
+        checkpointer.before_commit(conn).map_err(Lost::Disk)?;
         disk.prepare(conn, group.iter().any(|op| op.durability() != Durability::Never))?;
         if !conn.is_autocommit() {
             // An earlier rollback failed, as it may on a disk that fails.

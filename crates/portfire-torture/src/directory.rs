@@ -36,6 +36,11 @@ impl Directory {
         format!("sqlite://{}", self.database().display())
     }
 
+    /// How long SQLite's log is, in bytes.
+    pub(crate) fn log_length(&self) -> u64 {
+        std::fs::metadata(self.path.join("torture.db-wal")).map_or(0, |about| about.len())
+    }
+
     /// What the processes warned of. Where servers are killed their death may be spoken of; a busy
     /// database never is.
     pub(crate) fn warnings(&self, kills: u64) -> Result<Vec<String>, AnyError> {

@@ -15,6 +15,9 @@ use crate::{AnyError, checker, effects};
 /// Between two looks at the processes and the counters.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
+/// Longest that SQLite's log may get, in bytes, however many processes write.
+const LOG_MAX: u64 = 64 * 1024 * 1024;
+
 /// What is done to the storage.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Plan {
@@ -49,6 +52,10 @@ pub(crate) async fn run(plan: &Plan) -> Result<(), AnyError> {
     let counts = outcome?;
     let mut faults = field.end()?;
     let kills = field.fleet.kills();
+    let log_longest = field.log_longest;
+    if log_longest > LOG_MAX {
+        faults.push(format!("the log grew to {log_longest} bytes, and {LOG_MAX} are its bound"));
+    }
     drop(field);
     let numbers = effects::numbers(directory.path())?;
     faults.extend(checker::check(plan.jobs, kills, &numbers, &counts));
@@ -56,9 +63,10 @@ pub(crate) async fn run(plan: &Plan) -> Result<(), AnyError> {
     let Plan { jobs, clients, servers, .. } = plan;
     println!(
         "torture processes: {jobs} jobs, {clients} clients, {servers} servers, {kills} kills, \
-         {} effects, {} recovered, {:.1} s",
+         {} effects, {} recovered, longest log {:.1} MB, {:.1} s",
         numbers.len(),
         counts.recovered_total,
+        log_longest as f64 / 1e6,
         time.as_secs_f64(),
     );
     directory.close("processes", &faults)
@@ -71,6 +79,8 @@ struct Field<'a> {
     fleet: Fleet,
     storage: Arc<dyn Storage>,
     clients: Vec<Child>,
+    /// The longest that the log was seen, in bytes.
+    log_longest: u64,
 }
 
 impl<'a> Field<'a> {
@@ -81,7 +91,7 @@ impl<'a> Field<'a> {
             .map(|number| client(plan, &fleet, number))
             .collect::<Result<_, _>>()?;
         let storage = portfire::open(&directory.url()).await?;
-        Ok(Field { plan, directory, fleet, storage, clients })
+        Ok(Field { plan, directory, fleet, storage, clients, log_longest: 0 })
     }
 
     /// Waits until all jobs have succeeded, killing as planned: after equal shares of the jobs, so
@@ -91,6 +101,7 @@ impl<'a> Field<'a> {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         loop {
             look.tick().await;
+            self.log_longest = self.log_longest.max(self.directory.log_length());
             self.fail_if_one_died()?;
             let counts = self.storage.counts().await?;
             let (done, kills) = (counts.succeeded_total, self.fleet.kills());

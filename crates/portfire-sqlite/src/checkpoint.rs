@@ -201,6 +201,11 @@ fn look(conn: &Connection, pragma: &str) -> rusqlite::Result<Look> {
     })
 }
 
+/// Pages in the log.
+pub(crate) fn pages(conn: &Connection) -> rusqlite::Result<u64> {
+    look(conn, LOOK).map(|log| log.pages.max(0).cast_unsigned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

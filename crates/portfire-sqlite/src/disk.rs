@@ -5,16 +5,103 @@
 //! the whole log, so an answered commit never depends on one that may still be lost. Elsewhere SQLite
 //! syncs.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rusqlite::{Connection, ErrorCode, ffi};
+use rusqlite::{Connection, ErrorCode};
 
+use crate::checkpoint;
 use crate::connect::set_synchronous;
+use crate::error::Lost;
+use crate::log::write_again;
 use crate::options::Synchronous;
 
-const COPY_ALL: &str = "PRAGMA wal_checkpoint(FULL)";
+/// How often the log may begin anew while it is to be written again.
+const TRIES: usize = 5;
 
-/// The disk below one connection.
+/// Whether what lies in the log is on the disk as well, for all connections of a storage.
+///
+/// Nobody knows when a sync has failed, nor at first: a process that was there before may have met a
+/// failing sync and died. Then the log is written again before anything more is committed.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    log: PathBuf,
+    synchronous: Synchronous,
+    /// Failures, the unknown past included, and how many of them a writing again has mended.
+    doubts: AtomicU64,
+    mended: AtomicU64,
+}
+
+impl Trust {
+    /// For the file that this connection has open.
+    pub(crate) fn new(conn: &Connection, synchronous: Synchronous) -> Trust {
+        let log = PathBuf::from(format!("{}-wal", conn.path().unwrap_or_default()));
+        Trust { log, synchronous, doubts: AtomicU64::new(1), mended: AtomicU64::new(0) }
+    }
+
+    /// A sync of the log may have failed.
+    pub(crate) fn lose(&self) {
+        self.doubts.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Loses the trust after an error that a failing disk may have caused.
+    pub(crate) fn hear(&self, error: &rusqlite::Error) {
+        if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
+            self.lose();
+        }
+    }
+
+    /// Whether the log may be copied into the file: what is lost from the log must not be half in it.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.synchronous == Synchronous::Off
+            || self.mended.load(Ordering::Acquire) >= self.doubts.load(Ordering::Acquire)
+    }
+
+    /// Writes the log again when it may not be on the disk.
+    pub(crate) fn restore(&self, conn: &Connection) -> Result<(), Lost> {
+        let doubts = self.doubts.load(Ordering::Acquire);
+        if self.is_whole() {
+            return Ok(());
+        }
+        self.write_again(conn)?;
+        self.mended.fetch_max(doubts, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn write_again(&self, conn: &Connection) -> Result<(), Lost> {
+        for _ in 0..TRIES {
+            // Asked before the transaction, in which SQLite does not tell.
+            let pages = checkpoint::pages(conn)?;
+            conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            let written = open(&self.log).and_then(|mut log| write_again(&mut log));
+            conn.prepare_cached("ROLLBACK")?.execute([])?;
+            let written = written.map_err(|error| {
+                Lost::Disk(format!(
+                    "{}: a sync of the log has failed, and what it holds cannot be written again ({error}): \
+                     a power failure may take it; see to its disk",
+                    self.log.display()
+                ))
+            })?;
+            if written >= pages {
+                return Ok(());
+            }
+            // Another process has begun the log anew, unless this goes on.
+        }
+        Err(Lost::Corrupt(format!(
+            "{}: a sync of the log has failed, and the log no longer reads as it was written; end every \
+             program that has the database open, and look at the file with `PRAGMA integrity_check`",
+            self.log.display()
+        )))
+    }
+}
+
+fn open(log: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(log)
+}
+
+/// The disk below the connection that writes.
 #[derive(Debug)]
 pub(crate) struct Disk {
     synchronous: Synchronous,
@@ -22,28 +109,28 @@ pub(crate) struct Disk {
     log: Option<File>,
     /// What SQLite is set to do at a commit, when that changes.
     set: Synchronous,
-    /// A sync has failed: what is in the log may not be on the disk, and no later sync would tell.
-    suspect: bool,
+    trust: Arc<Trust>,
 }
 
 impl Disk {
-    /// For the connection that writes.
     pub(crate) fn new(conn: &Connection, synchronous: Synchronous) -> rusqlite::Result<Disk> {
+        let trust = Arc::new(Trust::new(conn, synchronous));
         let log = match synchronous {
-            Synchronous::Full => open_log(conn),
+            Synchronous::Full => open_log(&trust.log),
             _ => None,
         };
         let set = if log.is_some() { Synchronous::Normal } else { synchronous };
         set_synchronous(conn, set)?;
-        Ok(Disk { synchronous, log, set, suspect: false })
+        Ok(Disk { synchronous, log, set, trust })
+    }
+
+    pub(crate) fn trust(&self) -> &Arc<Trust> {
+        &self.trust
     }
 
     /// Readies the connection for a commit with or without a sync.
-    pub(crate) fn prepare(&mut self, conn: &Connection, durable: bool) -> rusqlite::Result<()> {
-        if self.suspect {
-            copy_all(conn)?;
-            self.suspect = false;
-        }
+    pub(crate) fn prepare(&mut self, conn: &Connection, durable: bool) -> Result<(), Lost> {
+        self.trust.restore(conn)?;
         if self.synchronous != Synchronous::Full || self.log.is_some() {
             return Ok(());
         }
@@ -55,52 +142,48 @@ impl Disk {
         Ok(())
     }
 
-    /// Syncs what was committed, unless SQLite has done it. When that fails nobody knows what is on the
-    /// disk; from then on SQLite syncs.
-    pub(crate) fn sync(&mut self) -> std::io::Result<()> {
+    /// Syncs what was committed, unless SQLite has done it. When that fails it is written again at once:
+    /// this process may die, and no other one would hear of the failure.
+    pub(crate) fn sync(&mut self, conn: &Connection) -> Result<(), Lost> {
         let Some(log) = &self.log else { return Ok(()) };
-        let synced = log.sync_data();
-        if synced.is_err() {
-            self.suspect = true;
-            self.log = None;
+        let Err(error) = log.sync_data() else { return Ok(()) };
+        self.trust.lose();
+        let restored = self.trust.restore(conn);
+        let path = self.trust.log.display();
+        match &restored {
+            Ok(()) => {
+                tracing::error!(%path, %error, "a sync of the log failed; it was written again")
+            }
+            Err(_) => tracing::error!(%path, %error, "a sync of the log failed"),
         }
-        synced
+        restored
+    }
+
+    /// Before the connection is closed, whose end brings the log into the file when it is the last one.
+    /// Says whether that may be.
+    pub(crate) fn may_close(&self, conn: &Connection) -> bool {
+        self.trust.restore(conn).is_ok()
     }
 }
 
-/// SQLite's log, which lies beside the file that it has opened. It stays the same file as long as a
-/// connection is open.
+/// SQLite's log, which stays the same file as long as a connection is open.
 #[cfg(target_os = "linux")]
-fn open_log(conn: &Connection) -> Option<File> {
-    let path = format!("{}-wal", conn.path()?);
+fn open_log(path: &Path) -> Option<File> {
     File::open(path)
         .inspect_err(|error| tracing::debug!(%error, "SQLite syncs its log itself"))
         .ok()
 }
 
 #[cfg(not(target_os = "linux"))]
-fn open_log(_conn: &Connection) -> Option<File> {
+fn open_log(_path: &Path) -> Option<File> {
     None
-}
-
-/// Copies the whole log into the file and syncs that: then nothing depends on the log.
-fn copy_all(conn: &Connection) -> rusqlite::Result<()> {
-    let (busy, pages, copied): (bool, i64, i64) = conn
-        .prepare_cached(COPY_ALL)?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    if !busy && pages == copied {
-        return Ok(());
-    }
-    let code = ffi::Error { code: ErrorCode::DatabaseBusy, extended_code: ffi::SQLITE_BUSY };
-    let text = "the log could not be copied after its sync had failed".to_owned();
-    Err(rusqlite::Error::SqliteFailure(code, Some(text)))
 }
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
-    fn open() -> (tempfile::TempDir, Connection) {
+    fn file() -> (tempfile::TempDir, Connection) {
         let folder = tempfile::tempdir().unwrap();
         let conn = Connection::open(folder.path().join("jobs.db")).unwrap();
         conn.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE row (number INTEGER)").unwrap();
@@ -113,17 +196,17 @@ mod tests {
 
     #[test]
     fn the_log_is_synced_here_and_not_by_sqlite() {
-        let (_folder, conn) = open();
+        let (_folder, conn) = file();
         let mut disk = Disk::new(&conn, Synchronous::Full).unwrap();
         assert!(disk.log.is_some());
         disk.prepare(&conn, true).unwrap();
         assert_eq!(synchronous(&conn), 1, "NORMAL");
-        disk.sync().unwrap();
+        disk.sync(&conn).unwrap();
     }
 
     #[test]
     fn without_the_log_sqlite_syncs_what_is_promised() {
-        let (_folder, conn) = open();
+        let (_folder, conn) = file();
         let mut disk = Disk::new(&conn, Synchronous::Full).unwrap();
         disk.log = None;
         disk.prepare(&conn, true).unwrap();
@@ -133,25 +216,64 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failed_sync_the_log_is_copied_and_sqlite_syncs() {
-        let (_folder, conn) = open();
+    fn whoever_opens_a_log_writes_it_again_before_the_first_commit() {
+        let (_folder, conn) = file();
         let mut disk = Disk::new(&conn, Synchronous::Full).unwrap();
+        assert!(!disk.trust.is_whole(), "nobody knows what others have met");
+        disk.prepare(&conn, false).unwrap();
+        assert!(disk.trust.is_whole());
+    }
+
+    #[test]
+    fn after_a_failed_sync_the_log_is_written_again_at_once() {
+        let (_folder, conn) = file();
+        let mut disk = Disk::new(&conn, Synchronous::Full).unwrap();
+        disk.prepare(&conn, true).unwrap();
         // A device that cannot be synced.
         disk.log = Some(File::open("/dev/null").unwrap());
         conn.execute_batch("INSERT INTO row VALUES (1)").unwrap();
-        disk.sync().unwrap_err();
+        disk.sync(&conn).unwrap();
+        assert!(disk.trust.is_whole(), "on the disk, by another way");
+    }
+
+    #[test]
+    fn nothing_is_committed_while_the_log_cannot_be_written_again() {
+        let (folder, conn) = file();
+        let mut disk = Disk::new(&conn, Synchronous::Full).unwrap();
         disk.prepare(&conn, true).unwrap();
-        assert_eq!(synchronous(&conn), 2, "FULL");
-        let log = "PRAGMA wal_checkpoint(NOOP)";
-        let read = |row: &rusqlite::Row<'_>| Ok((row.get(1)?, row.get(2)?));
-        let (pages, copied): (i64, i64) = conn.query_row(log, [], read).unwrap();
-        assert_eq!(pages, copied, "nothing depends on the log that failed");
-        disk.sync().unwrap();
+        let (log, away) = (folder.path().join("jobs.db-wal"), folder.path().join("away"));
+        disk.log = Some(File::open("/dev/null").unwrap());
+        std::fs::rename(&log, &away).unwrap();
+        let lost = disk.sync(&conn).unwrap_err().to_storage(Path::new("jobs.db")).to_string();
+        assert!(
+            lost.contains("a sync of the log has failed") && !lost.contains("locked"),
+            "{lost}"
+        );
+        disk.prepare(&conn, false).unwrap_err();
+        assert!(!disk.trust.is_whole());
+        std::fs::rename(&away, &log).unwrap();
+        disk.prepare(&conn, false).unwrap();
+    }
+
+    #[test]
+    fn a_log_that_lost_what_was_written_is_told() {
+        let (folder, conn) = file();
+        let mut disk = Disk::new(&conn, Synchronous::Full).unwrap();
+        let log = folder.path().join("jobs.db-wal");
+        let mut bytes = std::fs::read(&log).unwrap();
+        // As a page reads that was dropped from the cache, and never came to the disk.
+        bytes[4_096..].fill(0);
+        std::fs::write(&log, bytes).unwrap();
+        let lost = disk.prepare(&conn, true).unwrap_err();
+        assert!(
+            matches!(&lost, Lost::Corrupt(text) if text.contains("integrity_check")),
+            "{lost:?}"
+        );
     }
 
     #[test]
     fn a_weaker_setting_is_left_to_sqlite() {
-        let (_folder, conn) = open();
+        let (_folder, conn) = file();
         let mut disk = Disk::new(&conn, Synchronous::Off).unwrap();
         disk.prepare(&conn, true).unwrap();
         assert_eq!(synchronous(&conn), 0, "OFF");

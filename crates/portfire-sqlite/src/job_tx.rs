@@ -24,6 +24,7 @@ use tokio::sync::{oneshot, watch};
 use crate::connect::open_hand;
 use crate::create::create;
 use crate::cycle::{annotate, find, finish};
+use crate::disk::Trust;
 use crate::error::{Failure, storage_error};
 use crate::options::{SqliteOptions, StorageClock};
 use crate::row::At;
@@ -249,6 +250,7 @@ pub(crate) struct Hands {
     options: SqliteOptions,
     hub: Arc<WakeupHub>,
     clock: Arc<StorageClock>,
+    trust: Arc<Trust>,
     idle: Mutex<Idle>,
 }
 
@@ -263,8 +265,9 @@ impl Hands {
         options: SqliteOptions,
         hub: Arc<WakeupHub>,
         clock: Arc<StorageClock>,
+        trust: Arc<Trust>,
     ) -> Hands {
-        Hands { options, hub, clock, idle: Mutex::default() }
+        Hands { options, hub, clock, trust, idle: Mutex::default() }
     }
 
     /// An idle thread, or a new one; `running` is subscribed to for as long as it lives.
@@ -280,9 +283,10 @@ impl Hands {
         let (commands, asked) = mpsc::channel();
         let (options, keep) = (self.options.clone(), running.subscribe());
         let (hub, clock) = (Arc::clone(&self.hub), Arc::clone(&self.clock));
+        let trust = Arc::clone(&self.trust);
         let serve = move || {
             IS_HAND.set(true);
-            serve(&options, &hub, &clock, &asked);
+            serve(&options, &hub, &clock, &trust, &asked);
             drop(keep);
         };
         std::thread::Builder::new()
@@ -325,6 +329,7 @@ fn serve(
     options: &SqliteOptions,
     hub: &Arc<WakeupHub>,
     clock: &Arc<StorageClock>,
+    trust: &Arc<Trust>,
     asked: &mpsc::Receiver<Command>,
 ) {
     let mut open = None;
@@ -332,7 +337,7 @@ fn serve(
         if open.is_none() {
             // The connection is opened on the thread that uses it.
             match open_hand(options) {
-                Ok(conn) => open = Some(Desk::new(conn, options, hub, clock)),
+                Ok(conn) => open = Some(Desk::new(conn, options, hub, clock, trust)),
                 Err(error) => {
                     command(Err(error));
                     continue;
@@ -351,6 +356,7 @@ struct Desk {
     path: PathBuf,
     hub: Arc<WakeupHub>,
     clock: Arc<StorageClock>,
+    trust: Arc<Trust>,
     retention: Retention,
     limits: Limits,
     book: Book,
@@ -364,12 +370,14 @@ impl Desk {
         options: &SqliteOptions,
         hub: &Arc<WakeupHub>,
         clock: &Arc<StorageClock>,
+        trust: &Arc<Trust>,
     ) -> Desk {
         Desk {
             conn,
             path: options.path.clone(),
             hub: Arc::clone(hub),
             clock: Arc::clone(clock),
+            trust: Arc::clone(trust),
             retention: options.retention,
             limits: options.limits,
             book: Book::default(),
@@ -379,6 +387,7 @@ impl Desk {
 
     fn begin(&mut self) -> Result<(), StorageError> {
         self.hints = (false, false);
+        self.trust.restore(&self.conn).map_err(|lost| lost.to_storage(&self.path))?;
         let begun = self.conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut sql| sql.execute([]));
         begun.map(drop).map_err(|error| storage_error(&error, &self.path))
     }
@@ -462,7 +471,10 @@ impl Desk {
 
     fn commit(&mut self) -> Result<(), StorageError> {
         let committed = self.conn.prepare_cached("COMMIT").and_then(|mut sql| sql.execute([]));
-        committed.map_err(|error| storage_error(&error, &self.path))?;
+        committed.map_err(|error| {
+            self.trust.hear(&error);
+            storage_error(&error, &self.path)
+        })?;
         let (work, control) = std::mem::take(&mut self.hints);
         if control {
             self.hub.control();

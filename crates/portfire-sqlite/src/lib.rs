@@ -54,6 +54,7 @@ mod limits;
 mod lines;
 mod links;
 mod locks;
+mod log;
 mod members;
 mod migrate;
 mod monitor;
@@ -193,13 +194,13 @@ impl SqliteStorage {
         let turns = Arc::new(Turns::default());
         let parts = (Arc::clone(&inbox), Arc::clone(&hub), Arc::clone(&clock));
         let of_writer = Arc::clone(&turns);
-        let hands = Hands::new(options.clone(), Arc::clone(&hub), Arc::clone(&clock));
+        let of_hands = options.clone();
         // The connection is opened on the thread that uses it, which also keeps the caller's free.
         let serve = move || {
             let _keep = keep;
             match Writer::open(&options, parts.0, parts.1, parts.2, of_writer) {
                 Ok(writer) => {
-                    if opened.send(Ok(())).is_ok() {
+                    if opened.send(Ok(writer.trust())).is_ok() {
                         writer.run();
                     }
                 }
@@ -210,7 +211,8 @@ impl SqliteStorage {
             .name("portfire-write".to_owned())
             .spawn(serve)
             .map_err(StorageError::unavailable)?;
-        ready.await.unwrap_or(Err(StorageError::Closed))?;
+        let trust = ready.await.unwrap_or(Err(StorageError::Closed))?;
+        let hands = Hands::new(of_hands, Arc::clone(&hub), Arc::clone(&clock), trust);
         let writer = writer.thread().id();
         let inner = Inner { path, inbox, readers, hands, turns, hub, clock, info, writer, running };
         Ok(SqliteStorage { inner: Arc::new(inner) })

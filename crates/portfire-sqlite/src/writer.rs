@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use portfire_core::{Limits, Retention, StorageError, WakeupHub};
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use crate::checkpoint::Checkpointer;
-use crate::connect::open_writer;
-use crate::disk::Disk;
+use crate::connect::{open_writer, or_not_at_all};
+use crate::disk::{Disk, Trust};
 use crate::error::{Failure, Lost, storage_error};
 use crate::inbox::{Durability, Inbox, LastOut, Operation, Woken};
 use crate::options::{SqliteOptions, StorageClock};
@@ -73,6 +74,11 @@ impl Writer {
         })
     }
 
+    /// Whether the log is on the disk, for other connections of this storage.
+    pub(crate) fn trust(&self) -> Arc<Trust> {
+        Arc::clone(self.disk.trust())
+    }
+
     /// Serves until the inbox is closed and empty.
     pub(crate) fn run(self) {
         let _last_out = LastOut(Arc::clone(&self.inbox));
@@ -90,8 +96,20 @@ impl Writer {
                     }
                 }
                 Woken::Tick => at_work.look_around(),
-                Woken::Closed => return,
+                Woken::Closed => return at_work.writer.close(),
             }
+        }
+    }
+
+    /// The last connection to a file brings the log into it at its end. A log that may not be on the disk
+    /// is left to whoever opens the file next; who holds the write lock then is not waited for.
+    fn close(self) {
+        let Writer { conn, disk, path, .. } = &self;
+        if or_not_at_all(conn, Duration::ZERO, || disk.may_close(conn)) {
+            return;
+        }
+        if let Err(error) = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
+            tracing::warn!(%error, path = %path.display(), "closing the file");
         }
     }
 }
@@ -125,9 +143,11 @@ impl AtWork {
             Err(lost) => self.answer_lost(group, &lost),
         }
         self.foreign.announce(&self.writer.hub);
-        let Writer { conn, checkpointer, file, .. } = &mut self.writer;
+        let Writer { conn, disk, checkpointer, file, .. } = &mut self.writer;
         let length = std::fs::metadata(file).map_or(0, |about| about.len());
-        checkpointer.after_commit(conn, length);
+        if disk.trust().is_whole() && checkpointer.after_commit(conn, length) {
+            disk.trust().lose();
+        }
     }
 
     /// Does the operations in one commit. When the disk is full the log is brought into the file, which
@@ -155,13 +175,9 @@ impl AtWork {
             return;
         }
         self.foreign.announce(&self.writer.hub);
-        let synced = self.writer.disk.sync();
+        let synced = self.writer.disk.sync(&self.writer.conn);
         for operation in waiting {
-            let lost = synced.as_ref().err().map(|error| {
-                let path = self.writer.path.display();
-                StorageError::unavailable(format!("{path}: the log could not be synced: {error}"))
-            });
-            operation.answer(lost);
+            operation.answer(synced.as_ref().err().map(|lost| lost.to_storage(&self.writer.path)));
         }
     }
 
@@ -175,8 +191,8 @@ impl AtWork {
     fn commit(&mut self, group: &mut [Box<dyn Operation>]) -> Result<bool, Lost> {
         let Writer { conn, disk, checkpointer, turns, patience, .. } = &mut self.writer;
         let _turn = turns.of_writer(*patience)?;
-        checkpointer.before_commit(conn).map_err(Lost::Disk)?;
         disk.prepare(conn, group.iter().any(|op| op.durability() != Durability::Never))?;
+        checkpointer.before_commit(conn).map_err(Lost::Disk)?;
         if !conn.is_autocommit() {
             // An earlier rollback failed, as it may on a disk that fails.
             conn.execute_batch("ROLLBACK")?;
@@ -193,7 +209,10 @@ impl AtWork {
                 self.writer.process.remove_ended();
                 self.writer.inbox.count_commit();
             }
-            Err(_) => {
+            Err(lost) => {
+                if let Lost::Sql(error) = lost {
+                    self.writer.disk.trust().hear(error);
+                }
                 self.book.forget();
                 self.foreign.forget();
                 // SQLite may have rolled back by itself.

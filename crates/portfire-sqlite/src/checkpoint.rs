@@ -201,6 +201,11 @@ fn look(conn: &Connection, pragma: &str) -> rusqlite::Result<Look> {
     })
 }
 
+/// Pages in the log that are not in the file yet, at least so many as differ.
+pub(crate) fn uncopied(conn: &Connection) -> rusqlite::Result<u64> {
+    look(conn, LOOK).map(|log| (log.pages - log.copied).max(0).cast_unsigned())
+}
+
 /// Pages in the log.
 pub(crate) fn pages(conn: &Connection) -> rusqlite::Result<u64> {
     look(conn, LOOK).map(|log| log.pages.max(0).cast_unsigned())

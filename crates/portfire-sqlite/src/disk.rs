@@ -15,6 +15,7 @@ use rusqlite::{Connection, ErrorCode};
 use crate::checkpoint;
 use crate::connect::set_synchronous;
 use crate::error::Lost;
+use crate::files::Files;
 use crate::log::write_again;
 use crate::options::Synchronous;
 
@@ -27,6 +28,7 @@ const TRIES: usize = 5;
 /// failing sync and died. Then the log is written again before anything more is committed.
 #[derive(Debug)]
 pub(crate) struct Trust {
+    files: Files,
     log: PathBuf,
     synchronous: Synchronous,
     /// Failures, the unknown past included, and how many of them a writing again has mended.
@@ -36,9 +38,20 @@ pub(crate) struct Trust {
 
 impl Trust {
     /// For the file that this connection has open.
-    pub(crate) fn new(conn: &Connection, synchronous: Synchronous) -> Trust {
+    pub(crate) fn new(
+        conn: &Connection,
+        path: &Path,
+        synchronous: Synchronous,
+    ) -> rusqlite::Result<Trust> {
+        let files = Files::new(conn, path)?;
         let log = PathBuf::from(format!("{}-wal", conn.path().unwrap_or_default()));
-        Trust { log, synchronous, doubts: AtomicU64::new(1), mended: AtomicU64::new(0) }
+        let (doubts, mended) = (AtomicU64::new(1), AtomicU64::new(0));
+        Ok(Trust { files, log, synchronous, doubts, mended })
+    }
+
+    /// The files, which may be removed or replaced.
+    pub(crate) fn files(&self) -> &Files {
+        &self.files
     }
 
     /// A sync of the log may have failed.
@@ -59,8 +72,10 @@ impl Trust {
             || self.mended.load(Ordering::Acquire) >= self.doubts.load(Ordering::Acquire)
     }
 
-    /// Writes the log again when it may not be on the disk.
+    /// Refuses when the files are no longer those that were opened, and writes the log again when it may
+    /// not be on the disk.
     pub(crate) fn restore(&self, conn: &Connection) -> Result<(), Lost> {
+        self.files.check(conn)?;
         let doubts = self.doubts.load(Ordering::Acquire);
         if self.is_whole() {
             return Ok(());
@@ -113,8 +128,12 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    pub(crate) fn new(conn: &Connection, synchronous: Synchronous) -> rusqlite::Result<Disk> {
-        let trust = Arc::new(Trust::new(conn, synchronous));
+    pub(crate) fn new(
+        conn: &Connection,
+        path: &Path,
+        synchronous: Synchronous,
+    ) -> rusqlite::Result<Disk> {
+        let trust = Arc::new(Trust::new(conn, path, synchronous)?);
         let log = match synchronous {
             Synchronous::Full => open_log(&trust.log),
             _ => None,
@@ -142,11 +161,12 @@ impl Disk {
         Ok(())
     }
 
-    /// Syncs what was committed, unless SQLite has done it. When that fails it is written again at once:
+    /// Syncs what was committed, unless SQLite has done it, and makes sure that it is in the files that
+    /// others find. When the sync fails the log is written again at once:
     /// this process may die, and no other one would hear of the failure.
     pub(crate) fn sync(&mut self, conn: &Connection) -> Result<(), Lost> {
-        let Some(log) = &self.log else { return Ok(()) };
-        let Err(error) = log.sync_data() else { return Ok(()) };
+        let synced = self.log.as_ref().map_or(Ok(()), File::sync_data);
+        let Err(error) = synced else { return self.trust.files.check(conn) };
         self.trust.lose();
         let restored = self.trust.restore(conn);
         let path = self.trust.log.display();
@@ -190,6 +210,10 @@ mod tests {
         (folder, conn)
     }
 
+    fn new(conn: &Connection, synchronous: Synchronous) -> rusqlite::Result<Disk> {
+        Disk::new(conn, Path::new(conn.path().unwrap()), synchronous)
+    }
+
     fn synchronous(conn: &Connection) -> i64 {
         conn.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap()
     }
@@ -197,7 +221,7 @@ mod tests {
     #[test]
     fn the_log_is_synced_here_and_not_by_sqlite() {
         let (_folder, conn) = file();
-        let mut disk = Disk::new(&conn, Synchronous::Full).unwrap();
+        let mut disk = new(&conn, Synchronous::Full).unwrap();
         assert!(disk.log.is_some());
         disk.prepare(&conn, true).unwrap();
         assert_eq!(synchronous(&conn), 1, "NORMAL");
@@ -207,7 +231,7 @@ mod tests {
     #[test]
     fn without_the_log_sqlite_syncs_what_is_promised() {
         let (_folder, conn) = file();
-        let mut disk = Disk::new(&conn, Synchronous::Full).unwrap();
+        let mut disk = new(&conn, Synchronous::Full).unwrap();
         disk.log = None;
         disk.prepare(&conn, true).unwrap();
         assert_eq!(synchronous(&conn), 2, "FULL");
@@ -218,7 +242,7 @@ mod tests {
     #[test]
     fn whoever_opens_a_log_writes_it_again_before_the_first_commit() {
         let (_folder, conn) = file();
-        let mut disk = Disk::new(&conn, Synchronous::Full).unwrap();
+        let mut disk = new(&conn, Synchronous::Full).unwrap();
         assert!(!disk.trust.is_whole(), "nobody knows what others have met");
         disk.prepare(&conn, false).unwrap();
         assert!(disk.trust.is_whole());
@@ -227,7 +251,7 @@ mod tests {
     #[test]
     fn after_a_failed_sync_the_log_is_written_again_at_once() {
         let (_folder, conn) = file();
-        let mut disk = Disk::new(&conn, Synchronous::Full).unwrap();
+        let mut disk = new(&conn, Synchronous::Full).unwrap();
         disk.prepare(&conn, true).unwrap();
         // A device that cannot be synced.
         disk.log = Some(File::open("/dev/null").unwrap());
@@ -239,16 +263,13 @@ mod tests {
     #[test]
     fn nothing_is_committed_while_the_log_cannot_be_written_again() {
         let (folder, conn) = file();
-        let mut disk = Disk::new(&conn, Synchronous::Full).unwrap();
+        let mut disk = new(&conn, Synchronous::Full).unwrap();
         disk.prepare(&conn, true).unwrap();
         let (log, away) = (folder.path().join("jobs.db-wal"), folder.path().join("away"));
         disk.log = Some(File::open("/dev/null").unwrap());
         std::fs::rename(&log, &away).unwrap();
         let lost = disk.sync(&conn).unwrap_err().to_storage(Path::new("jobs.db")).to_string();
-        assert!(
-            lost.contains("a sync of the log has failed") && !lost.contains("locked"),
-            "{lost}"
-        );
+        assert!(lost.contains("jobs.db-wal") && lost.contains("removed"), "{lost}");
         disk.prepare(&conn, false).unwrap_err();
         assert!(!disk.trust.is_whole());
         std::fs::rename(&away, &log).unwrap();
@@ -258,7 +279,7 @@ mod tests {
     #[test]
     fn a_log_that_lost_what_was_written_is_told() {
         let (folder, conn) = file();
-        let mut disk = Disk::new(&conn, Synchronous::Full).unwrap();
+        let mut disk = new(&conn, Synchronous::Full).unwrap();
         let log = folder.path().join("jobs.db-wal");
         let mut bytes = std::fs::read(&log).unwrap();
         // As a page reads that was dropped from the cache, and never came to the disk.
@@ -274,7 +295,7 @@ mod tests {
     #[test]
     fn a_weaker_setting_is_left_to_sqlite() {
         let (_folder, conn) = file();
-        let mut disk = Disk::new(&conn, Synchronous::Off).unwrap();
+        let mut disk = new(&conn, Synchronous::Off).unwrap();
         disk.prepare(&conn, true).unwrap();
         assert_eq!(synchronous(&conn), 0, "OFF");
         assert!(disk.log.is_none());

@@ -476,6 +476,8 @@ impl Desk {
             storage_error(&error, &self.path)
         })?;
         let (work, control) = std::mem::take(&mut self.hints);
+        let files = self.trust.files().check(&self.conn);
+        files.map_err(|lost| lost.to_storage(&self.path))?;
         if control {
             self.hub.control();
         }

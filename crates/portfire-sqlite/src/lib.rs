@@ -46,6 +46,7 @@ mod cycle;
 mod disk;
 mod error;
 mod expiry;
+mod files;
 mod history;
 mod inbox;
 mod job_tx;
@@ -108,6 +109,7 @@ pub use migrate::{Migration, migrations};
 pub use options::{SqliteOptions, Synchronous};
 pub use rusqlite;
 
+use disk::Trust;
 use error::Failure;
 use inbox::Durability::{self, Always, IfChanged, Never};
 use inbox::{Inbox, Line};
@@ -136,6 +138,7 @@ struct Inner {
     hub: Arc<WakeupHub>,
     clock: Arc<StorageClock>,
     info: StorageInfo,
+    trust: Arc<Trust>,
     writer: ThreadId,
     /// Each thread holds a receiver; when all are gone the file is closed.
     running: watch::Sender<()>,
@@ -212,9 +215,10 @@ impl SqliteStorage {
             .spawn(serve)
             .map_err(StorageError::unavailable)?;
         let trust = ready.await.unwrap_or(Err(StorageError::Closed))?;
-        let hands = Hands::new(of_hands, Arc::clone(&hub), Arc::clone(&clock), trust);
+        let hands = Hands::new(of_hands, Arc::clone(&hub), Arc::clone(&clock), Arc::clone(&trust));
         let writer = writer.thread().id();
-        let inner = Inner { path, inbox, readers, hands, turns, hub, clock, info, writer, running };
+        let inner =
+            Inner { path, inbox, readers, hands, turns, hub, clock, info, trust, writer, running };
         Ok(SqliteStorage { inner: Arc::new(inner) })
     }
 
@@ -252,6 +256,7 @@ impl SqliteStorage {
         Box::pin(async move {
             // Whoever reads has seen the present, and nobody is told of an earlier one afterwards.
             self.inner.clock.now(0);
+            self.inner.trust.files().refuse_changed()?;
             let answer = self.inner.readers.read(&self.inner.running, act)?;
             answer.await.unwrap_or_else(|_| Err(StorageError::unavailable(UNANSWERED)))
         })

@@ -27,8 +27,6 @@ use crate::write::{Book, Write};
 pub(crate) struct Writer {
     conn: Connection,
     path: PathBuf,
-    /// The path as SQLite has it, without links.
-    file: PathBuf,
     inbox: Arc<Inbox>,
     hub: Arc<WakeupHub>,
     clock: Arc<StorageClock>,
@@ -53,7 +51,7 @@ impl Writer {
     ) -> Result<Writer, StorageError> {
         let conn = open_writer(options)?;
         let fail = |error: rusqlite::Error| storage_error(&error, &options.path);
-        let disk = Disk::new(&conn, options.synchronous).map_err(fail)?;
+        let disk = Disk::new(&conn, &options.path, options.synchronous).map_err(fail)?;
         let checkpointer = Checkpointer::new(&conn, options).map_err(fail)?;
         // As SQLite has it, without links, so that all processes look at the same lock files.
         let file = conn.path().map_or_else(|| options.path.clone(), PathBuf::from);
@@ -67,7 +65,6 @@ impl Writer {
             limits: options.limits,
             disk,
             process: Process::new(&file),
-            file,
             checkpointer,
             turns,
             patience: options.busy_timeout,
@@ -143,10 +140,10 @@ impl AtWork {
             Err(lost) => self.answer_lost(group, &lost),
         }
         self.foreign.announce(&self.writer.hub);
-        let Writer { conn, disk, checkpointer, file, .. } = &mut self.writer;
-        let length = std::fs::metadata(file).map_or(0, |about| about.len());
-        if disk.trust().is_whole() && checkpointer.after_commit(conn, length) {
-            disk.trust().lose();
+        let Writer { conn, disk, checkpointer, .. } = &mut self.writer;
+        let trust = disk.trust();
+        if trust.is_whole() && checkpointer.after_commit(conn, trust.files().length()) {
+            trust.lose();
         }
     }
 

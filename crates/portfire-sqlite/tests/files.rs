@@ -390,3 +390,84 @@ fn a_long_log_is_brought_into_the_file_while_commits_go_on() {
     let file = std::fs::metadata(&path).unwrap().len();
     assert!(file > 20_000_000, "{file} bytes in the file");
 }
+
+/// The storage, its file, and where the file is moved to.
+#[cfg(unix)]
+fn moved_file() -> (tempfile::TempDir, SqliteStorage, [std::path::PathBuf; 2]) {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, away] = ["jobs.db", "away.db"].map(|name| folder.path().join(name));
+    let storage = open(&path).unwrap();
+    block_on(storage.create(vec![job(1)])).unwrap();
+    std::fs::rename(&path, &away).unwrap();
+    (folder, storage, [path, away])
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_was_removed_takes_no_jobs_until_it_is_back() {
+    let (_folder, storage, [path, away]) = moved_file();
+    let refused = block_on(storage.create(vec![job(2)])).unwrap_err();
+    let text = refused.to_string();
+    assert!(refused.is_transient() && text.contains("jobs.db was removed"), "{text}");
+    let unread = block_on(storage.counts()).unwrap_err().to_string();
+    assert!(unread.contains("jobs.db was removed"), "{unread}");
+
+    std::fs::rename(&away, &path).unwrap();
+    block_on(storage.create(vec![job(3)])).unwrap();
+    assert_eq!(block_on(storage.counts()).unwrap().created_total, 2, "nothing of what was refused");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_was_replaced_takes_no_jobs() {
+    let (_folder, storage, [path, away]) = moved_file();
+    std::fs::copy(&away, &path).unwrap();
+    let text = block_on(storage.create(vec![job(2)])).unwrap_err().to_string();
+    assert!(text.contains("replaced by another file") && text.contains("restart"), "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_log_that_was_removed_takes_no_jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    let storage = open(&path).unwrap();
+    block_on(storage.create(vec![job(1)])).unwrap();
+    std::fs::remove_file(path.with_extension("db-wal")).unwrap();
+    let text = block_on(storage.create(vec![job(2)])).unwrap_err().to_string();
+    assert!(text.contains("jobs.db-wal, the log of the database, was removed"), "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_was_cut_short_takes_no_jobs() {
+    for left in [0, 4_096] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("jobs.db");
+        let storage = open(&path).unwrap();
+        block_on(storage.create(vec![job(1)])).unwrap();
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        block_on(storage.create(vec![job(2)])).unwrap();
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(left).unwrap();
+        let text = block_on(storage.create(vec![job(3)])).unwrap_err().to_string();
+        assert!(text.contains("cut short") && text.contains("restore a copy"), "{text}");
+    }
+}
+
+#[test]
+fn a_file_that_a_vacuum_has_shortened_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    let storage = open(&path).unwrap();
+    let other = Connection::open(&path).unwrap();
+    let add = "CREATE TABLE large (text TEXT); INSERT INTO large VALUES (zeroblob(1000000)); \
+               PRAGMA wal_checkpoint(TRUNCATE)";
+    other.execute_batch(add).unwrap();
+    block_on(storage.create(vec![job(1)])).unwrap();
+    let long = std::fs::metadata(&path).unwrap().len();
+    other.execute_batch("DROP TABLE large; VACUUM; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    assert!(std::fs::metadata(&path).unwrap().len() + 900_000 < long);
+    block_on(storage.create(vec![job(2)])).unwrap();
+    assert_eq!(block_on(storage.counts()).unwrap().created_total, 2);
+}

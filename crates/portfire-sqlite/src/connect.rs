@@ -44,9 +44,10 @@ pub(crate) fn open_writer(options: &SqliteOptions) -> Result<Connection, Storage
     let conn = open(path, options.busy_timeout)?;
     let fail = |error: rusqlite::Error| storage_error(&error, path);
     check_owner(&conn, path, options.adopt)?;
-    let mode: String = conn
-        .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
-        .map_err(fail)?;
+    let mode: String = patiently(options.busy_timeout, || {
+        conn.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
+    })
+    .map_err(fail)?;
     if !mode.eq_ignore_ascii_case("wal") {
         return Err(StorageError::Unsupported(format!(
             "{}: the write-ahead log cannot be used here (journal mode is `{mode}`); \
@@ -147,8 +148,36 @@ fn wait_a_little(count: i32) -> bool {
         INTERRUPT.with_borrow(|statement| statement.as_ref().map(InterruptHandle::interrupt));
         return false;
     }
-    std::thread::sleep(Duration::from_micros(50 + crate::random() % 200));
+    pause();
     true
+}
+
+fn pause() {
+    std::thread::sleep(Duration::from_micros(50 + crate::random() % 200));
+}
+
+/// Repeats what SQLite refuses at once when another connection is in its way. Several that make a new file
+/// at the same time all read it first, and of those who read SQLite lets nobody wait for the lock to write,
+/// as they would wait for each other.
+fn patiently<T>(
+    patience: Duration,
+    mut ask: impl FnMut() -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let since = Instant::now();
+    loop {
+        match ask() {
+            Err(error) if is_in_the_way(&error) && since.elapsed() < patience => pause(),
+            done => return done,
+        }
+    }
+}
+
+fn is_in_the_way(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, FileLockingProtocolFailed};
+    matches!(
+        error.sqlite_error_code(),
+        Some(DatabaseBusy | DatabaseLocked | FileLockingProtocolFailed)
+    )
 }
 
 fn check_version(number: i32, text: &str) -> Result<(), StorageError> {

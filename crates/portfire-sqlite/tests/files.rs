@@ -471,3 +471,17 @@ fn a_file_that_a_vacuum_has_shortened_is_whole() {
     block_on(storage.create(vec![job(2)])).unwrap();
     assert_eq!(block_on(storage.counts()).unwrap().created_total, 2);
 }
+
+#[test]
+fn an_open_waits_as_long_as_it_says_for_others_that_make_the_same_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE; CREATE TABLE note (text TEXT)").unwrap();
+    let patience = Duration::from_millis(100);
+    let begin = std::time::Instant::now();
+    let refused = block_on(SqliteOptions::new(&path).busy_timeout(patience).open()).unwrap_err();
+    assert!(begin.elapsed() >= patience, "refused after {:?}: {refused}", begin.elapsed());
+    other.execute_batch("ROLLBACK").unwrap();
+    open(&path).unwrap();
+}

@@ -82,6 +82,10 @@ impl JobContext {
 
     /// The number of this attempt, from 1: how often the job was claimed. It rises with every claim,
     /// so other systems can use it as a fencing token.
+    ///
+    /// One case is excepted: SQLite does not sync a claim by itself, so a power failure of the host may undo
+    /// the last claims with the processes that held them. Such a job is claimed again under the same number.
+    /// An outside system that survived the power failure must take the same number twice.
     pub fn attempt(&self) -> u32 {
         self.inner.job.claim.attempt
     }

@@ -39,7 +39,7 @@ pub(crate) fn open_writer(options: &SqliteOptions) -> Result<Connection, Storage
     check_version(rusqlite::version_number(), rusqlite::version())?;
     let path = &options.path;
     check_path(path)?;
-    refuse_network(path)?;
+    refuse_filesystem(path)?;
     make_file(path)?;
     let conn = open(path, options.busy_timeout)?;
     let fail = |error: rusqlite::Error| storage_error(&error, path);
@@ -238,6 +238,12 @@ fn check_path(path: &Path) -> Result<(), StorageError> {
             path.display()
         )));
     }
+    if fs::metadata(path).is_ok_and(|about| !about.is_file()) {
+        return Err(StorageError::Unsupported(format!(
+            "{} is a pipe, a socket or a device, and a database is a plain file; give another path",
+            path.display()
+        )));
+    }
     if fs::metadata(path).is_ok_and(|about| about.permissions().readonly()) {
         return Err(StorageError::ReadOnly(
             format!("{} takes no writes; allow writing to the file", path.display()).into(),
@@ -296,36 +302,59 @@ fn check_owner(conn: &Connection, path: &Path, adopt: bool) -> Result<(), Storag
     )))
 }
 
-/// Refuses filesystems of the network: their locks and shared memory do not hold what the log needs.
+/// Refuses filesystems that take no writes, and those of the network: their locks and shared memory do not
+/// hold what the log needs.
 #[cfg(target_os = "linux")]
-fn refuse_network(path: &Path) -> Result<(), StorageError> {
+fn refuse_filesystem(path: &Path) -> Result<(), StorageError> {
     let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else { return Ok(()) };
     let Ok(folder) = fs::canonicalize(folder_of(path)) else { return Ok(()) };
+    let path = path.display();
     match filesystem_of(&folder, &mounts) {
-        Some(kind) if is_network(kind) => Err(StorageError::Unsupported(format!(
-            "{} lies on a network filesystem ({kind}), where SQLite's log does not work; \
-             put the database on a local disk, or use a storage with a server",
-            path.display()
+        Some(Filesystem { kind, .. }) if is_network(kind) => Err(StorageError::Unsupported(format!(
+            "{path} lies on a network filesystem ({kind}), where SQLite's log does not work; \
+             put the database on a local disk, or use a storage with a server"
         ))),
+        Some(Filesystem { read_only: true, point, .. }) => Err(StorageError::ReadOnly(
+            format!(
+                "{path} lies on a filesystem that is mounted read-only, at {point}; put the database \
+                 elsewhere, or mount that for writing"
+            )
+            .into(),
+        )),
         _ => Ok(()),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn refuse_network(_path: &Path) -> Result<(), StorageError> {
+fn refuse_filesystem(_path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// The kind of the filesystem that a folder lies on, out of the text of `/proc/self/mountinfo`.
 #[cfg(any(target_os = "linux", test))]
-fn filesystem_of<'a>(folder: &Path, mounts: &'a str) -> Option<&'a str> {
+#[derive(Debug, PartialEq, Eq)]
+struct Filesystem<'a> {
+    kind: &'a str,
+    read_only: bool,
+    /// Where it is mounted.
+    point: String,
+}
+
+/// The filesystem that a folder lies on, out of the text of `/proc/self/mountinfo`.
+#[cfg(any(target_os = "linux", test))]
+fn filesystem_of<'a>(folder: &Path, mounts: &'a str) -> Option<Filesystem<'a>> {
     let mount = |line: &'a str| {
         let (before, after) = line.split_once(" - ")?;
         let point = before.split(' ').nth(4)?.replace("\\040", " ");
-        folder.starts_with(&point).then_some((point.len(), after.split(' ').next()?))
+        let takes_no_writes = |options: Option<&str>| {
+            options.is_some_and(|options| options.split(',').any(|option| option == "ro"))
+        };
+        let read_only =
+            takes_no_writes(before.split(' ').nth(5)) || takes_no_writes(after.split(' ').nth(2));
+        let kind = after.split(' ').next()?;
+        folder.starts_with(&point).then_some(Filesystem { kind, read_only, point })
     };
     // Of mounts at the same point the later one covers the earlier.
-    mounts.lines().filter_map(mount).max_by_key(|(length, _)| *length).map(|(_, kind)| kind)
+    mounts.lines().filter_map(mount).max_by_key(|found| found.point.len())
 }
 
 #[cfg(any(target_os = "linux", test))]
@@ -369,12 +398,19 @@ mod tests {
         let mounts = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
                       30 22 0:40 / /srv/data rw,relatime shared:1 - nfs4 host:/data rw\n\
                       31 30 8:2 / /srv/data/local rw - xfs /dev/sdb1 rw\n\
-                      32 22 0:41 / /mnt/my\\040share rw - cifs //host/share rw\n";
-        let kind = |path: &str| filesystem_of(Path::new(path), mounts);
+                      32 22 0:41 / /mnt/my\\040share rw - cifs //host/share rw\n\
+                      33 22 8:3 / /usr/share ro,relatime - ext4 /dev/sdc1 rw\n\
+                      34 22 8:4 / /media/disc rw,relatime - iso9660 /dev/sr0 ro,nojoliet\n";
+        let found = |path: &str| filesystem_of(Path::new(path), mounts);
+        let kind = |path: &str| found(path).map(|found| found.kind);
         assert_eq!(kind("/srv"), Some("ext4"));
         assert_eq!(kind("/srv/data/jobs"), Some("nfs4"));
         assert_eq!(kind("/srv/data/local"), Some("xfs"));
         assert_eq!(kind("/mnt/my share/jobs"), Some("cifs"));
+        let read_only = |path: &str| found(path).map(|found| found.read_only);
+        assert_eq!(read_only("/srv/data/local"), Some(false));
+        assert_eq!(read_only("/usr/share/jobs"), Some(true));
+        assert_eq!(read_only("/media/disc/jobs"), Some(true), "the whole of it is");
         assert!(is_network("nfs4") && is_network("cifs") && !is_network("ext4"));
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use portfire_core::{Cursor, InvalidJob, StorageError};
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 use crate::turns::Held;
 
@@ -139,6 +139,25 @@ pub(crate) fn foreign_cursor(cursor: &Cursor) -> Failure {
     StorageError::Unsupported(refusal).into()
 }
 
+/// In words, what the operating system refused.
+fn failed_call(error: &rusqlite::Error) -> Option<&'static str> {
+    match error.sqlite_error()?.extended_code {
+        ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC => {
+            Some("what was written could not be synced to the disk")
+        }
+        ffi::SQLITE_IOERR_READ | ffi::SQLITE_IOERR_SHORT_READ => Some("the file could not be read"),
+        ffi::SQLITE_IOERR_WRITE => Some("the file could not be written"),
+        ffi::SQLITE_IOERR_TRUNCATE => Some("the file could not be shortened"),
+        ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_SHMMAP | ffi::SQLITE_IOERR_SHMOPEN => {
+            Some("the index of the log could not be made or enlarged")
+        }
+        ffi::SQLITE_IOERR_LOCK | ffi::SQLITE_IOERR_RDLOCK | ffi::SQLITE_IOERR_SHMLOCK => {
+            Some("the file could not be locked")
+        }
+        _ => None,
+    }
+}
+
 /// Sorts an error of SQLite's. Takes it by reference, because one error answers a whole group.
 pub(crate) fn storage_error(error: &rusqlite::Error, path: &Path) -> StorageError {
     let at = path.display();
@@ -148,7 +167,10 @@ pub(crate) fn storage_error(error: &rusqlite::Error, path: &Path) -> StorageErro
             let text = format!("{at}: no room to write; free some space on its disk ({error})");
             StorageError::Full(text.into())
         }
-        Some(ErrorCode::ReadOnly) => StorageError::ReadOnly(text.into()),
+        Some(ErrorCode::ReadOnly) => StorageError::ReadOnly(
+            format!("{text}; allow writing to the file, to its folder and to its filesystem")
+                .into(),
+        ),
         Some(ErrorCode::NotADatabase) => StorageError::Unsupported(format!(
             "{at} is not an SQLite database; give another path or move the file away"
         )),
@@ -159,10 +181,13 @@ pub(crate) fn storage_error(error: &rusqlite::Error, path: &Path) -> StorageErro
         Some(ErrorCode::CannotOpen) => StorageError::unavailable(format!(
             "{at} cannot be opened; check that its folder exists and may be written ({error})"
         )),
+        Some(ErrorCode::SystemIoFailure) => StorageError::unavailable(match failed_call(error) {
+            Some(what) => format!("{at}: {what} ({error}); see to its disk"),
+            None => format!("{text}; see to its disk"),
+        }),
         Some(ErrorCode::PermissionDenied) => StorageError::ReadOnly(text.into()),
         Some(
-            ErrorCode::SystemIoFailure
-            | ErrorCode::OutOfMemory
+            ErrorCode::OutOfMemory
             | ErrorCode::OperationInterrupted
             | ErrorCode::FileLockingProtocolFailed
             | ErrorCode::SchemaChanged,
@@ -171,5 +196,31 @@ pub(crate) fn storage_error(error: &rusqlite::Error, path: &Path) -> StorageErro
             "{text}; restore a copy, or save what can be read with `sqlite3 {at} .recover`"
         )),
         _ => StorageError::Corrupt(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(extended_code: i32) -> String {
+        let error = rusqlite::Error::SqliteFailure(ffi::Error::new(extended_code), None);
+        storage_error(&error, Path::new("jobs.db")).to_string()
+    }
+
+    #[test]
+    fn an_error_of_the_disk_says_what_failed_and_never_speaks_of_a_lock() {
+        for (code, what) in [
+            (ffi::SQLITE_IOERR_FSYNC, "synced"),
+            (ffi::SQLITE_IOERR_WRITE, "written"),
+            (ffi::SQLITE_IOERR_READ, "read"),
+            (ffi::SQLITE_IOERR_SHMMAP, "index of the log"),
+            (ffi::SQLITE_IOERR_CLOSE, "see to its disk"),
+        ] {
+            let text = text(code);
+            assert!(text.contains(what) && text.contains("jobs.db"), "{text}");
+            assert!(text.contains("see to its disk") && !text.contains("locked"), "{text}");
+        }
+        assert!(text(ffi::SQLITE_BUSY).contains("locked"));
     }
 }

@@ -48,6 +48,10 @@ const KEPT: usize = 2;
 /// also heartbeats and claims, so keep it short; and enqueue through it, never through a client of the
 /// same file while it is open: that would wait for itself.
 ///
+/// A process that is stopped while it holds the lock (by `SIGSTOP`, a debugger or a frozen container) stops
+/// everybody: other processes wait for the [busy timeout](SqliteOptions::busy_timeout), and are then answered
+/// [`Unavailable`](StorageError::Unavailable), until it goes on or is killed. Its death frees the lock.
+///
 /// ```no_run
 /// # use portfire_core::{Claim, ServerId, StorageError};
 /// # use portfire_sqlite::SqliteStorage;

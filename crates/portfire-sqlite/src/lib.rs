@@ -31,8 +31,14 @@
 //!
 //! # Files
 //! Beside `app.db` SQLite keeps its log, `app.db-wal` and `app.db-shm`, while any process has the
-//! database open; a copy of the database needs the log too. `app.db-process-…` is the lock by which
-//! others notice at once that a process with servers has ended. All are readable by their owner alone.
+//! database open; a copy of the database needs the log too. The log is brought into the database when it is
+//! 16 MiB long, or as long as a smaller database. It grows further only while a connection keeps a read
+//! transaction open (a backup, a forgotten `BEGIN`), and by a single commit that is larger than that. A
+//! connection of your own may set `PRAGMA wal_autocheckpoint = 0`: what it copies by itself is copied in
+//! parts, which a failing disk can lose.
+//!
+//! `app.db-process-…` is the lock by which others notice at once that a process with servers has ended. All
+//! files are readable by their owner alone.
 
 mod batch_pages;
 mod batches;

@@ -142,9 +142,9 @@ impl SqliteOptions {
     ///
     /// # Errors
     /// [`Unsupported`](StorageError::Unsupported) when the file is not a database, belongs to another
-    /// application, has a newer schema, lies on a network filesystem, or SQLite itself has the WAL
-    /// defect that was fixed in 3.51.3; [`ReadOnly`](StorageError::ReadOnly) when file or folder take
-    /// no writes; [`Unavailable`](StorageError::Unavailable) when the file cannot be opened. Each
+    /// application, has a newer schema, is a pipe or a device, lies on a network filesystem, or SQLite
+    /// itself has the WAL defect that was fixed in 3.51.3; [`ReadOnly`](StorageError::ReadOnly) when file,
+    /// folder or filesystem take no writes; [`Unavailable`](StorageError::Unavailable) when the file cannot be opened. Each
     /// names the path and what to do.
     ///
     /// # Cancel safety

@@ -485,3 +485,13 @@ fn an_open_waits_as_long_as_it_says_for_others_that_make_the_same_file() {
     other.execute_batch("ROLLBACK").unwrap();
     open(&path).unwrap();
 }
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_or_a_device_is_told_from_a_file() {
+    for path in ["/dev/null", "/dev/zero"] {
+        let (error, text) = refusal(Path::new(path));
+        assert!(matches!(error, StorageError::Unsupported(_)), "{error:?}");
+        assert!(text.contains("is a pipe, a socket or a device"), "{text}");
+    }
+}

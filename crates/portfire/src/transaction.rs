@@ -20,7 +20,9 @@ pub trait TransactionExt {
     /// instead, nothing is written, and the handler goes on as if it had never been.
     ///
     /// It holds the file's only write lock: everything else that writes waits, so keep it short, and
-    /// enqueue through it, never through a client of the same file while it is open.
+    /// enqueue through it, never through a client of the same file while it is open. A process that is
+    /// stopped meanwhile (by `SIGSTOP`, a debugger or a frozen container) keeps the lock: every process on
+    /// the file waits until it goes on or is killed, and is answered `Unavailable` after the busy timeout.
     ///
     /// # Errors
     /// A permanent error when the job is not in an SQLite file, or runs outside of a server;

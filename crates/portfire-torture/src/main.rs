@@ -12,6 +12,7 @@ mod client;
 mod directory;
 mod effects;
 mod fleet;
+mod power;
 mod processes;
 mod recurring;
 mod rules;
@@ -41,12 +42,18 @@ enum Command {
     /// Chains, diamonds, batches with callbacks, unique keys and limits, while two servers are killed and
     /// replaced all the time.
     Rules(rules::Plan),
+    /// Power losses: every write and sync of real processes is recorded, and whatever a power loss may leave at any
+    /// point is opened and held against what was acknowledged. On Linux, with `strace`.
+    Power(power::Plan),
     /// One of the processes that enqueue.
     #[command(hide = true)]
     Client(client::Share),
     /// One of the processes that work.
     #[command(hide = true)]
     Server(server::Post),
+    /// One of the processes whose writes are recorded.
+    #[command(hide = true)]
+    PowerActor(power::actor::Role),
 }
 
 fn main() -> ExitCode {
@@ -67,6 +74,9 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<(), AnyError> {
+    if let Command::Power(plan) = &command {
+        return power::run(plan);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match command {
@@ -75,6 +85,8 @@ fn run(command: Command) -> Result<(), AnyError> {
             Command::Rules(plan) => rules::run(&plan).await,
             Command::Client(share) => client::run(share).await,
             Command::Server(post) => server::run(post).await,
+            Command::PowerActor(role) => power::actor::run(role).await,
+            Command::Power(_) => unreachable!("it needs no runtime"),
         }
     })
 }

@@ -91,7 +91,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     Layer {
         name: "portfire-torture",
         shipped: false,
-        inner: &["portfire", "portfire-core"],
+        inner: &["portfire", "portfire-core", "portfire-conformance"],
         outer: None,
     },
     Layer { name: "shop", shipped: false, inner: &["portfire"], outer: None },

@@ -49,3 +49,14 @@ fn a_directory_that_is_in_use_is_refused() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("is not empty"));
 }
+
+#[test]
+fn without_strace_the_torture_of_power_says_what_to_install() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portfire-torture"));
+    let output = command.args(["power", "--small"]).env("PATH", "").output().expect("it starts");
+    assert_eq!(output.status.code(), Some(1));
+    let complained = String::from_utf8_lossy(&output.stderr);
+    let wanted =
+        if cfg!(target_os = "linux") { "apt-get install strace" } else { "runs on Linux only" };
+    assert!(complained.contains(wanted), "{complained}");
+}

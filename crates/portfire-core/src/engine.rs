@@ -38,6 +38,7 @@ mod cycles;
 mod due;
 mod intents;
 mod layer;
+pub mod limits;
 mod links;
 mod moves;
 pub mod recurring;

@@ -1,7 +1,7 @@
 //! The nouns of a job: its id, kind, queue, arguments and options, and [`NewJob`], the input of
 //! [`create`](crate::Storage::create). What becomes of a job afterwards is in `state.rs`.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -180,6 +180,11 @@ macro_rules! name_traits {
             type Err = InvalidJob;
             fn from_str(text: &str) -> Result<$name, InvalidJob> {
                 $name::new(text.to_owned())
+            }
+        }
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
             }
         }
         impl TryFrom<&str> for $name {

@@ -17,6 +17,7 @@
 //!
 //! A **rate** counts claims, also those that are given back. [`RateWindow`] is the arithmetic, shared by all storages.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::time::Duration;
 
@@ -68,6 +69,12 @@ impl TryFrom<String> for LimitName {
 impl From<LimitName> for String {
     fn from(name: LimitName) -> String {
         name.0.into()
+    }
+}
+
+impl Borrow<str> for LimitName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 
@@ -241,6 +248,11 @@ pub struct RateWindow {
 }
 
 impl RateWindow {
+    /// Whether it remembers no start.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
     /// How many may start now.
     pub fn available(&self, rate: &Rate, now: Timestamp) -> u32 {
         let taken: u64 = self.counted(rate, now).map(|&(_, count)| u64::from(count)).sum();

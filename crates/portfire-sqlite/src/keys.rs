@@ -5,9 +5,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use portfire_core::engine::limits::{KeyState, Look, Scope, forget_at, scope};
 use portfire_core::limit::RateWindow;
 use portfire_core::storage::BATCH_MAX;
-use portfire_core::{LimitRule, Rate, Timestamp};
+use portfire_core::{LimitRule, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
 use crate::error::{Failure, corrupt};
@@ -32,10 +33,19 @@ const UPDATE_STARTS: &str = "UPDATE portfire_key SET forget_at = 0 \
 const SELECT_FORGOTTEN: &str = "SELECT name FROM portfire_key \
     WHERE forget_at <= ?1 AND running = 0 AND waiting = 0 LIMIT ?2";
 
-/// A line that has no rule any more: it may move at once.
+/// How [`Look::Unruled`] and [`Look::AtOnce`] are stored; at any time they are due.
 const UNRULED: i64 = -1;
-/// A line whose key has room: its first may move, if it is not claimed sooner.
 const AT_ONCE: i64 = 0;
+
+/// When a promotion has to look, as it is stored.
+fn stored(look: Look) -> Option<i64> {
+    match look {
+        Look::Never => None,
+        Look::AtOnce => Some(AT_ONCE),
+        Look::Unruled => Some(UNRULED),
+        Look::At(at) => Some(at.as_micros()),
+    }
+}
 
 /// Most keys that are remembered from one transaction to the next; then all are forgotten.
 const KNOWN_MAX: usize = 10_000;
@@ -106,6 +116,18 @@ impl Key {
     }
 }
 
+impl Key {
+    /// What a rule looks at. Of a whole kind the running jobs are counted elsewhere.
+    pub(crate) fn state(&self, of_kind: Option<i64>) -> KeyState<'_> {
+        let count = |jobs: i64| u64::try_from(jobs).unwrap_or(0);
+        KeyState {
+            running: count(of_kind.unwrap_or(self.running)),
+            waiting: count(self.waiting),
+            starts: &self.starts,
+        }
+    }
+}
+
 /// What a key is at, as it was read once.
 pub(crate) fn key<'w>(write: &'w mut Write<'_>, name: &str) -> Result<&'w mut Key, Failure> {
     if !write.keys.known.contains_key(name) {
@@ -170,7 +192,7 @@ pub(crate) fn flush(write: &mut Write<'_>) -> Result<(), Failure> {
     for name in names {
         let wake_at = wake_at(write, &name)?;
         let (conn, now) = (write.conn, write.now);
-        let has_starts = key(write, &name)?.starts != RateWindow::default();
+        let has_starts = !key(write, &name)?.starts.is_empty();
         let rate = match has_starts {
             true => write.names.rules(conn)?.of_key(&name).and_then(|rule| rule.rate),
             false => None,
@@ -197,33 +219,17 @@ pub(crate) fn flush(write: &mut Write<'_>) -> Result<(), Failure> {
 
 /// When `promote` has to look at the line of a key, or at a queue whose rate is used up.
 fn wake_at(write: &mut Write<'_>, name: &str) -> Result<Option<i64>, Failure> {
-    let (rule, now) = (write.names.rules(write.conn)?.of_key(name), write.now);
-    let key = key(write, name)?;
-    let next_at = rule.and_then(|rule| key.starts.next_at(&rule.rate?, now));
-    let next_at = next_at.map(Timestamp::as_micros);
-    if limits::is_of_queue(name) {
-        return Ok(next_at);
+    let now = write.now;
+    if matches!(scope(name), Scope::Queue(_)) {
+        let rule = write.names.rules(write.conn)?.of_key(name);
+        let next_at = key(write, name)?.state(None).next_at(rule, now);
+        return Ok(next_at.map(Timestamp::as_micros));
     }
-    if key.waiting == 0 {
+    if key(write, name)?.waiting == 0 {
         return Ok(None);
     }
-    let Some(rule) = rule else { return Ok(Some(UNRULED)) };
-    if next_at.is_some() {
-        return Ok(next_at);
-    }
-    if let Some(most) = rule.concurrency
-        && limits::running(write, name)? >= i64::from(most)
-    {
-        return Ok(None);
-    }
-    Ok(Some(AT_ONCE))
-}
-
-/// When none of the starts counts any more.
-fn forget_at(starts: &RateWindow, rate: Option<Rate>, now: Timestamp) -> Timestamp {
-    // When a single start would be allowed.
-    let last = rate.and_then(|rate| starts.next_at(&Rate { count: 1, ..rate }, now));
-    last.unwrap_or(now)
+    let (state, rule) = limits::of_key(write, name)?;
+    Ok(stored(state.look(rule, now)))
 }
 
 /// The keys whose lines `promote` has to look at, by name; and those of queues that have something left of
@@ -263,7 +269,7 @@ pub(crate) fn look_again(
     rule: Option<LimitRule>,
 ) -> Result<(), Failure> {
     // Keys that this transaction has changed are written behind this anyway.
-    let wake_at = if rule.is_some() { AT_ONCE } else { UNRULED };
+    let wake_at = stored(Look::after_change(rule));
     // What begins with the name and a colon: a semicolon comes next to that.
     let (first, end) = (format!("{limit}:"), format!("{limit};"));
     write.conn.prepare_cached(UPDATE_LINES)?.execute(params![limit, first, end, wake_at])?;

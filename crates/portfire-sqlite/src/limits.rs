@@ -3,9 +3,11 @@
 //!
 //! What a key is at is in `keys.rs`, the lines are in `lines.rs`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use portfire_core::engine::limits::{
+    self as rule, KeyState, Rule, Rules, Scope, Use, key_of, key_of_queue, scope,
+};
 use portfire_core::storage::RELEASE_MAX;
 use portfire_core::{KindName, LimitName, LimitRecord, LimitRule, LimitTarget, QueueName, Ties};
 use rusqlite::{Connection, Row as SqlRow, params};
@@ -29,189 +31,88 @@ const NAMED: i64 = 0;
 const QUEUE: i64 = 1;
 const KIND: i64 = 2;
 
-/// The rules of one limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Rule {
-    by_hand: Option<LimitRule>,
-    declared: Option<LimitRule>,
-}
-
-impl Rule {
-    fn in_force(self) -> Option<LimitRule> {
-        let rule = self.by_hand.or(self.declared)?;
-        (rule != LimitRule::default()).then_some(rule)
-    }
-
-    fn read(row: &SqlRow<'_>) -> Result<Rule, Failure> {
-        let rule = |column: usize| -> Result<Option<LimitRule>, Failure> {
-            let text = row.get_ref(column)?.as_str_or_null().map_err(rusqlite::Error::from)?;
-            let rule = text.map(serde_json::from_str).transpose();
-            rule.map_err(|error| corrupt(format!("the rule of a limit: {error}")))
-        };
-        Ok(Rule { by_hand: rule(2)?, declared: rule(3)? })
-    }
-
-    fn store(self, conn: &Connection, target: i64, name: &str) -> Result<(), Failure> {
-        if self == Rule::default() {
-            conn.prepare_cached(DELETE_RULE)?.execute(params![target, name])?;
-            return Ok(());
-        }
-        let text = |rule: Option<LimitRule>| rule.map(|rule| serde_json::to_string(&rule));
-        let encode = |rule| {
-            let encoded = text(rule).transpose();
-            encoded.map_err(|error| corrupt(format!("the rule of limit {name}: {error}")))
-        };
-        let values = params![target, name, encode(self.by_hand)?, encode(self.declared)?];
-        conn.prepare_cached(UPSERT_RULE)?.execute(values)?;
-        Ok(())
+/// How a target is stored.
+fn stored(target: &LimitTarget) -> (i64, &str) {
+    match target {
+        LimitTarget::Named(limit) => (NAMED, limit.as_str()),
+        LimitTarget::Queue(queue) => (QUEUE, queue.as_str()),
+        LimitTarget::Kind(kind) => (KIND, kind.as_str()),
     }
 }
 
-/// All rules, by name; remembered with the names.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Rules {
-    named: HashMap<String, Rule>,
-    queues: HashMap<String, Rule>,
-    kinds: HashMap<String, Rule>,
+fn read_target(row: &SqlRow<'_>) -> Result<LimitTarget, Failure> {
+    let name: String = row.get(1)?;
+    Ok(match row.get(0)? {
+        NAMED => LimitTarget::Named(LimitName::new(name).map_err(corrupt)?),
+        QUEUE => LimitTarget::Queue(QueueName::stored(name)),
+        KIND => LimitTarget::Kind(KindName::stored(name)),
+        unknown => return Err(corrupt(format!("a limit of the target {unknown}"))),
+    })
 }
 
-impl Rules {
-    pub(crate) fn read(conn: &Connection) -> Result<Rules, Failure> {
-        let mut rules = Rules::default();
-        let mut select = conn.prepare_cached(SELECT_RULES)?;
-        let mut rows = select.query([])?;
-        while let Some(row) = rows.next()? {
-            rules.set(row.get(0)?, row.get(1)?, Rule::read(row)?);
-        }
-        Ok(rules)
-    }
-
-    fn set(&mut self, target: i64, name: String, rule: Rule) {
-        let of_target = match target {
-            NAMED => &mut self.named,
-            QUEUE => &mut self.queues,
-            _ => &mut self.kinds,
-        };
-        if rule == Rule::default() {
-            of_target.remove(&name);
-        } else {
-            of_target.insert(name, rule);
-        }
-    }
-
-    /// Whether jobs without limits of their own may be limited by their kind.
-    pub(crate) fn limit_kinds(&self) -> bool {
-        !self.kinds.is_empty()
-    }
-
-    fn limit_queues(&self) -> bool {
-        !self.queues.is_empty()
-    }
-
-    fn named(&self, limit: &str) -> Option<LimitRule> {
-        self.named.get(limit).and_then(|rule| rule.in_force())
-    }
-
-    fn of_queue(&self, queue: &QueueName) -> Option<LimitRule> {
-        self.queues.get(queue.as_str()).and_then(|rule| rule.in_force())
-    }
-
-    /// The rule that a key is under.
-    pub(crate) fn of_key(&self, key: &str) -> Option<LimitRule> {
-        if let Some(kind) = key.strip_prefix(KIND_KEY) {
-            return self.kinds.get(kind).and_then(|rule| rule.in_force());
-        }
-        if let Some(queue) = key.strip_prefix(QUEUE_KEY) {
-            return self.queues.get(queue).and_then(|rule| rule.in_force());
-        }
-        self.named(key.split(':').next().unwrap_or_default())
-    }
+fn read_rule(row: &SqlRow<'_>) -> Result<Rule, Failure> {
+    let rule = |column: usize| -> Result<Option<LimitRule>, Failure> {
+        let text = row.get_ref(column)?.as_str_or_null().map_err(rusqlite::Error::from)?;
+        let rule = text.map(serde_json::from_str).transpose();
+        rule.map_err(|error| corrupt(format!("the rule of a limit: {error}")))
+    };
+    Ok(Rule { set: rule(2)?, declared: rule(3)? })
 }
 
-// No limit has a space in its name, so these are nobody's keys but theirs.
-const KIND_KEY: &str = "kind ";
-const QUEUE_KEY: &str = "queue ";
-
-/// The key of all jobs of a kind.
-pub(crate) fn kind_key(kind: &KindName) -> String {
-    format!("{KIND_KEY}{kind}")
+fn store_rule(conn: &Connection, target: &LimitTarget, rule: Rule) -> Result<(), Failure> {
+    let (target, name) = stored(target);
+    if rule == Rule::default() {
+        conn.prepare_cached(DELETE_RULE)?.execute(params![target, name])?;
+        return Ok(());
+    }
+    let text = |rule: Option<LimitRule>| rule.map(|rule| serde_json::to_string(&rule));
+    let encode = |rule| {
+        let encoded = text(rule).transpose();
+        encoded.map_err(|error| corrupt(format!("the rule of limit {name}: {error}")))
+    };
+    let values = params![target, name, encode(rule.set)?, encode(rule.declared)?];
+    conn.prepare_cached(UPSERT_RULE)?.execute(values)?;
+    Ok(())
 }
 
-/// The kind whose key this is.
-pub(crate) fn kind_of_key(key: &str) -> Option<KindName> {
-    key.strip_prefix(KIND_KEY).map(|kind| KindName::stored(kind.to_owned()))
+/// Reads all rules; they are remembered with the names.
+pub(crate) fn rules(conn: &Connection) -> Result<Rules, Failure> {
+    let mut rules = Rules::default();
+    let mut select = conn.prepare_cached(SELECT_RULES)?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        rules.put(read_target(row)?, read_rule(row)?);
+    }
+    Ok(rules)
 }
 
-/// Whether this is the key of a queue, at which nobody stands in line.
-pub(crate) fn is_of_queue(key: &str) -> bool {
-    key.starts_with(QUEUE_KEY)
-}
-
-fn queue_key(queue: &QueueName) -> String {
-    format!("{QUEUE_KEY}{queue}")
-}
-
-/// A key that a job is counted under.
-struct Use {
-    key: String,
-    rule: Option<LimitRule>,
-    /// The number of the kind, for the key of a whole kind.
-    kind: Option<i64>,
-}
-
-/// The keys of a job in the order in which they are looked at. A key that is named twice is one.
+/// The keys of a job in the order in which they are looked at.
 fn uses(write: &mut Write<'_>, ties: Option<&Ties>, kind: i64) -> Result<Vec<Use>, Failure> {
     let limits = ties.map_or(&[][..], |ties| &ties.limits);
-    let mut uses: Vec<Use> = Vec::new();
     let rules = write.names.rules(write.conn)?;
     if limits.is_empty() && !rules.limit_kinds() {
-        return Ok(uses);
+        return Ok(Vec::new());
     }
     let rules = Arc::clone(rules);
-    for limit in limits {
-        let key = limit.key();
-        if uses.iter().all(|known| known.key != key) {
-            uses.push(Use { key, rule: rules.named(limit.limit.as_str()), kind: None });
-        }
-    }
-    if rules.limit_kinds() {
-        let name = write.names.kind(write.conn, kind)?;
-        // The line of a kind that has no rule any more is emptied by `promote`.
-        let rule = rules.kinds.get(name.as_str()).and_then(|rule| rule.in_force());
-        if rule.is_some() {
-            uses.push(Use { key: kind_key(&name), rule, kind: Some(kind) });
-        }
-    }
-    Ok(uses)
+    let kind = match rules.limit_kinds() {
+        true => Some(write.names.kind(write.conn, kind)?),
+        false => None,
+    };
+    Ok(rule::uses(&rules, limits, kind.as_ref()))
 }
 
-impl Use {
-    fn running(&self, write: &mut Write<'_>) -> Result<i64, Failure> {
-        match self.kind {
-            Some(kind) => Ok(write.processing_of_kind(kind)?),
-            None => Ok(keys::key(write, &self.key)?.running),
-        }
-    }
+/// What a key of a job of this kind is at, as far as its rule asks.
+fn state<'w>(write: &'w mut Write<'_>, used: &Use, kind: i64) -> Result<KeyState<'w>, Failure> {
+    let counts = used.is_kind && used.rule.is_some_and(|rule| rule.concurrency.is_some());
+    let of_kind = if counts { Some(write.processing_of_kind(kind)?) } else { None };
+    Ok(keys::key(write, &used.key)?.state(of_kind))
+}
 
-    /// Whether no further job of the key may start.
-    fn is_full(&self, write: &mut Write<'_>) -> Result<bool, Failure> {
-        let Some(rule) = self.rule else { return Ok(false) };
-        if let Some(most) = rule.concurrency
-            && self.running(write)? >= i64::from(most)
-        {
-            return Ok(true);
-        }
-        let Some(rate) = rule.rate else { return Ok(false) };
-        let now = write.now;
-        Ok(keys::key(write, &self.key)?.starts.available(&rate, now) == 0)
-    }
-
-    /// The job goes into the line. Answers the number of the key.
-    fn line_up(&self, write: &mut Write<'_>) -> Result<i64, Failure> {
-        let number = keys::number(write, &self.key)?;
-        keys::change(write, &self.key, |key| key.waiting += 1)?;
-        Ok(number)
-    }
+/// The job goes into the line of a key. Answers the number of the key.
+fn line_up(write: &mut Write<'_>, key: &str) -> Result<i64, Failure> {
+    let number = keys::number(write, key)?;
+    keys::change(write, key, |key| key.waiting += 1)?;
+    Ok(number)
 }
 
 /// Whether a job that comes to the end of its queue has to stand in a line instead: in that of which
@@ -221,12 +122,10 @@ pub(crate) fn entry(
     ties: Option<&Ties>,
     kind: i64,
 ) -> Result<Option<i64>, Failure> {
+    let now = write.now;
     for used in uses(write, ties, kind)? {
-        if used.rule.is_none() {
-            continue;
-        }
-        if keys::key(write, &used.key)?.waiting > 0 || used.is_full(write)? {
-            return used.line_up(write).map(Some);
+        if used.rule.is_some() && state(write, &used, kind)?.is_closed(used.rule, now) {
+            return line_up(write, &used.key).map(Some);
         }
     }
     Ok(None)
@@ -239,18 +138,18 @@ pub(crate) fn admit(
     ties: Option<&Ties>,
     kind: i64,
 ) -> Result<Option<i64>, Failure> {
+    let now = write.now;
     let uses = uses(write, ties, kind)?;
     for used in &uses {
-        if used.is_full(write)? {
+        if used.rule.is_some() && state(write, used, kind)?.is_full(used.rule, now) {
             let others = uses.iter().filter(|other| other.key != used.key);
             write.keys.freed.extend(others.map(|other| other.key.clone()));
-            return used.line_up(write).map(Some);
+            return line_up(write, &used.key).map(Some);
         }
     }
-    let now = write.now;
     for used in &uses {
         keys::change(write, &used.key, |key| {
-            key.running += i64::from(used.kind.is_none());
+            key.running += i64::from(!used.is_kind);
             if let Some(rate) = used.rule.and_then(|rule| rule.rate) {
                 key.starts.take(&rate, now, 1);
             }
@@ -268,9 +167,7 @@ pub(crate) fn moved(write: &mut Write<'_>, body: &Body, from: &At) -> Result<(),
                 write.hint_work();
             }
             for used in uses(write, body.ties.as_deref(), body.kind)? {
-                keys::change(write, &used.key, |key| {
-                    key.running -= i64::from(used.kind.is_none())
-                })?;
+                keys::change(write, &used.key, |key| key.running -= i64::from(!used.is_kind))?;
                 write.keys.freed.push(used.key);
             }
         }
@@ -291,37 +188,35 @@ pub(crate) fn moved(write: &mut Write<'_>, body: &Body, from: &At) -> Result<(),
 /// last of a call's changes.
 pub(crate) fn settle(write: &mut Write<'_>) -> Result<(), Failure> {
     for name in std::mem::take(&mut write.keys.freed) {
-        if keys::key(write, &name)?.waiting > 0 && room(write, &name)? > 0 {
-            lines::wake(write, &name, 1, RELEASE_MAX)?;
+        if keys::key(write, &name)?.waiting > 0 {
+            let (now, (state, rule)) = (write.now, of_key(write, &name)?);
+            if !state.is_full(rule, now) {
+                lines::wake(write, &name, 1, RELEASE_MAX)?;
+            }
         }
     }
     Ok(())
 }
 
-/// How many of a line may move to their queues.
-fn room(write: &mut Write<'_>, name: &str) -> Result<usize, Failure> {
-    let Some(rule) = write.names.rules(write.conn)?.of_key(name) else { return Ok(usize::MAX) };
-    let mut room = usize::MAX;
-    if let Some(most) = rule.concurrency {
-        let running = running(write, name)?;
-        room = usize::try_from(i64::from(most) - running).unwrap_or(0);
-    }
-    if let Some(rate) = rule.rate {
-        let now = write.now;
-        let available = keys::key(write, name)?.starts.available(&rate, now);
-        room = room.min(available as usize);
-    }
-    Ok(room)
+/// What a key is at, as far as its rule asks, and the rule.
+pub(crate) fn of_key<'w>(
+    write: &'w mut Write<'_>,
+    name: &str,
+) -> Result<(KeyState<'w>, Option<LimitRule>), Failure> {
+    let rule = write.names.rules(write.conn)?.of_key(name);
+    let counts = rule.is_some_and(|rule| rule.concurrency.is_some());
+    let of_kind = match scope(name) {
+        Scope::Kind(kind) if counts => Some(running_of_kind(write, kind)?),
+        _ => None,
+    };
+    Ok((keys::key(write, name)?.state(of_kind), rule))
 }
 
-/// Running jobs of a key.
-pub(crate) fn running(write: &mut Write<'_>, name: &str) -> Result<i64, Failure> {
-    match kind_of_key(name) {
-        Some(kind) => match write.names.known_kind(write.conn, &kind)? {
-            Some(number) => Ok(write.processing_of_kind(number)?),
-            None => Ok(0),
-        },
-        None => Ok(keys::key(write, name)?.running),
+fn running_of_kind(write: &mut Write<'_>, kind: &str) -> Result<i64, Failure> {
+    let kind = KindName::stored(kind.to_owned());
+    match write.names.known_kind(write.conn, &kind)? {
+        Some(number) => Ok(write.processing_of_kind(number)?),
+        None => Ok(0),
     }
 }
 
@@ -331,7 +226,7 @@ pub(crate) fn promote(write: &mut Write<'_>, max: usize) -> Result<usize, Failur
     write.keys.freed.clear();
     let mut left = max;
     for name in keys::due(write)? {
-        if is_of_queue(&name) {
+        if matches!(scope(&name), Scope::Queue(_)) {
             // It has something left of its rate again.
             write.hint_work();
             continue;
@@ -339,15 +234,9 @@ pub(crate) fn promote(write: &mut Write<'_>, max: usize) -> Result<usize, Failur
         if left == 0 {
             continue;
         }
-        let room = room(write, &name)?;
-        let rule = write.names.rules(write.conn)?.of_key(&name);
-        let most = match rule {
-            // Those of its jobs that end wake the next; this is for lines whose first cannot be claimed.
-            Some(LimitRule { rate: None, .. }) => room.min(1),
-            _ => room,
-        };
-        let moved = lines::wake(write, &name, most, left)?;
-        left -= moved;
+        let (now, (state, rule)) = (write.now, of_key(write, &name)?);
+        let turns = state.turns(rule, now);
+        left -= lines::wake(write, &name, turns, left)?;
     }
     Ok(max - left)
 }
@@ -358,29 +247,24 @@ pub(crate) fn room_of(
     queue: &Queue,
     wanted: usize,
 ) -> Result<usize, Failure> {
-    let Some(rule) = write.names.rules(write.conn)?.of_queue(&queue.name) else {
-        return Ok(wanted);
+    let rule = write.names.rules(write.conn)?.of_queue(queue.name.as_str());
+    let Some(LimitRule { concurrency, .. }) = rule else { return Ok(wanted) };
+    let running = match concurrency {
+        Some(_) => write.processing_of_queue(queue.number)?,
+        None => 0,
     };
-    let mut room = wanted;
-    if let Some(most) = rule.concurrency {
-        let processing = write.processing_of_queue(queue.number)?;
-        room = room.min(usize::try_from(i64::from(most) - processing).unwrap_or(0));
-    }
-    if let Some(rate) = rule.rate {
-        let now = write.now;
-        let available = keys::key(write, &queue_key(&queue.name))?.starts.available(&rate, now);
-        room = room.min(available as usize);
-    }
-    Ok(room)
+    let now = write.now;
+    let state = keys::key(write, &key_of_queue(queue.name.as_str()))?.state(Some(running));
+    Ok(state.room(rule, now).min(wanted))
 }
 
 /// Counts what was claimed from a queue.
 pub(crate) fn take_of(write: &mut Write<'_>, queue: &Queue, claimed: usize) -> Result<(), Failure> {
-    let rule = write.names.rules(write.conn)?.of_queue(&queue.name);
+    let rule = write.names.rules(write.conn)?.of_queue(queue.name.as_str());
     let Some(rate) = rule.and_then(|rule| rule.rate).filter(|_| claimed > 0) else {
         return Ok(());
     };
-    let (now, name) = (write.now, queue_key(&queue.name));
+    let (now, name) = (write.now, key_of_queue(queue.name.as_str()));
     let count = u32::try_from(claimed).unwrap_or(u32::MAX);
     keys::change(write, &name, |key| key.starts.take(&rate, now, count))?;
     if keys::key(write, &name)?.starts.available(&rate, now) == 0 {
@@ -394,19 +278,14 @@ pub(crate) fn take_of(write: &mut Write<'_>, queue: &Queue, claimed: usize) -> R
 pub(crate) fn set_limit(
     write: &mut Write<'_>,
     target: &LimitTarget,
-    by_hand: Option<LimitRule>,
+    set: Option<LimitRule>,
 ) -> Result<(), Failure> {
-    let (code, name) = match target {
-        LimitTarget::Named(limit) => (NAMED, limit.as_str()),
-        LimitTarget::Queue(queue) => (QUEUE, queue.as_str()),
-        LimitTarget::Kind(kind) => (KIND, kind.as_str()),
-    };
-    if let Some(rule) = by_hand {
-        rule.validate(name)?;
+    if let Some(rule) = set {
+        rule.validate(stored(target).1)?;
     }
-    let known = find(write.conn, code, name)?;
-    if known.by_hand != by_hand {
-        store(write, code, name, Rule { by_hand, ..known })?;
+    let known = find(write.conn, target)?;
+    if known.set != set {
+        store(write, target.clone(), Rule { set, ..known })?;
     }
     Ok(())
 }
@@ -414,30 +293,27 @@ pub(crate) fn set_limit(
 /// Stores the rules that a job which was just created declares.
 pub(crate) fn declare(write: &mut Write<'_>, ties: &Ties) -> Result<(), Failure> {
     for limit in &ties.limits {
-        let Some(declared) = limit.declared else { continue };
-        let name = limit.limit.as_str();
-        let known = write.names.rules(write.conn)?.named.get(name).copied().unwrap_or_default();
-        if known.declared != Some(declared) {
-            store(write, NAMED, name, Rule { declared: Some(declared), ..known })?;
+        if limit.declared.is_none() {
+            continue;
+        }
+        if let Some(rule) = write.names.rules(write.conn)?.declared_by(limit) {
+            store(write, LimitTarget::Named(limit.limit.clone()), rule)?;
         }
     }
     Ok(())
 }
 
 /// Stores a rule that has changed, and lets those who wait under it look again.
-fn store(write: &mut Write<'_>, target: i64, name: &str, rule: Rule) -> Result<(), Failure> {
-    rule.store(write.conn, target, name)?;
+fn store(write: &mut Write<'_>, target: LimitTarget, rule: Rule) -> Result<(), Failure> {
+    store_rule(write.conn, &target, rule)?;
+    let key = key_of(&target);
+    let is_queue = matches!(target, LimitTarget::Queue(_));
     if let Some(rules) = write.names.rules_mut() {
-        rules.set(target, name.to_owned(), rule);
+        rules.put(target, rule);
     }
     write.tally.names += 1;
-    let key = match target {
-        NAMED => name.to_owned(),
-        QUEUE => format!("{QUEUE_KEY}{name}"),
-        _ => format!("{KIND_KEY}{name}"),
-    };
     keys::look_again(write, &key, rule.in_force())?;
-    if target == QUEUE {
+    if is_queue {
         keys::change(write, &key, |_| ())?;
     }
     write.touch();
@@ -445,35 +321,21 @@ fn store(write: &mut Write<'_>, target: i64, name: &str, rule: Rule) -> Result<(
     Ok(())
 }
 
-fn find(conn: &Connection, target: i64, name: &str) -> Result<Rule, Failure> {
+fn find(conn: &Connection, target: &LimitTarget) -> Result<Rule, Failure> {
+    let (target, name) = stored(target);
     let mut select = conn.prepare_cached(SELECT_RULE)?;
     let mut rows = select.query(params![target, name])?;
-    rows.next()?.map_or_else(|| Ok(Rule::default()), Rule::read)
+    rows.next()?.map_or_else(|| Ok(Rule::default()), read_rule)
 }
 
 /// The rule that a limit is under, for those who only read.
 pub(crate) fn rule_of(conn: &Connection, key: &str) -> Result<Option<LimitRule>, Failure> {
-    Ok(Rules::read(conn)?.of_key(key))
+    Ok(rules(conn)?.of_key(key))
 }
 
 /// The limits that have a rule, by target.
 pub(crate) fn limits(conn: &Connection) -> Result<Vec<LimitRecord>, Failure> {
-    let mut limits = Vec::new();
-    let mut select = conn.prepare_cached(SELECT_RULES)?;
-    let mut rows = select.query([])?;
-    while let Some(row) = rows.next()? {
-        let name: String = row.get(1)?;
-        let target = match row.get(0)? {
-            NAMED => LimitTarget::Named(LimitName::new(name)?),
-            QUEUE => LimitTarget::Queue(QueueName::stored(name)),
-            _ => LimitTarget::Kind(KindName::stored(name)),
-        };
-        let rule = Rule::read(row)?;
-        if let Some(in_force) = rule.by_hand.or(rule.declared) {
-            limits.push(LimitRecord { target, rule: in_force, set: rule.by_hand.is_some() });
-        }
-    }
-    Ok(limits)
+    Ok(rules(conn)?.records())
 }
 
 /// For the test that each of them finds its rows by an index.

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use portfire_core::engine::limits::Rules;
 use portfire_core::{BatchId, KindName, QueueName};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::Failure;
-use crate::limits::Rules;
+use crate::limits;
 
 /// A queue, as claims need it.
 #[derive(Clone, Debug)]
@@ -137,7 +138,7 @@ impl Names {
     pub(crate) fn rules(&mut self, conn: &Connection) -> Result<&Arc<Rules>, Failure> {
         let rules = match self.rules.take() {
             Some(rules) => rules,
-            None => Arc::new(Rules::read(conn)?),
+            None => Arc::new(limits::rules(conn)?),
         };
         Ok(self.rules.insert(rules))
     }

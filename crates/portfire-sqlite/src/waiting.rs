@@ -1,12 +1,13 @@
 //! What holds back a job that is enqueued: those before it, and the limit in whose line it stands.
 
+use portfire_core::engine::limits::{Scope, scope};
 use portfire_core::monitor::PAGE_MAX;
 use portfire_core::{JobId, KeyRecord, LimitName, LimitRule, Timestamp, WaitingRecord};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::Failure;
 use crate::keys::{self, Key};
-use crate::limits::{self, kind_of_key};
+use crate::limits;
 use crate::row::{self, At};
 use crate::ties;
 
@@ -65,31 +66,26 @@ fn of_name(conn: &Connection, now: Timestamp, name: &str) -> Result<KeyRecord, F
     let mut rows = select.query([name])?;
     let key = rows.next()?.map(|row| Key::read(row, 1)).transpose()?.unwrap_or_default();
     let mut record = record(name.to_owned(), &key, rule, now);
-    if let Some(kind) = kind_of_key(name) {
+    if let Scope::Kind(kind) = scope(name) {
         let mut select = conn.prepare_cached(SELECT_KIND)?;
-        let processing =
-            select.query_row([kind.as_str()], |row| row.get::<_, i64>(1)).optional()?;
+        let processing = select.query_row([kind], |row| row.get::<_, i64>(1)).optional()?;
         record.running = processing.unwrap_or(0).unsigned_abs();
     }
     Ok(record)
 }
 
 fn record(key: String, at: &Key, rule: Option<LimitRule>, now: Timestamp) -> KeyRecord {
-    let rate = rule.and_then(|rule| rule.rate);
-    KeyRecord {
-        key,
-        running: at.running.unsigned_abs(),
-        waiting: at.waiting.unsigned_abs(),
-        next_at: rate.and_then(|rate| at.starts.next_at(&rate, now)),
-    }
+    let state = at.state(None);
+    let next_at = state.next_at(rule, now);
+    KeyRecord { key, running: state.running, waiting: state.waiting, next_at }
 }
 
 /// The running jobs that use up a limit, in the order of their creation.
 fn holders(conn: &Connection, name: &str) -> Result<Vec<JobId>, Failure> {
     let mut holders = Vec::new();
-    if let Some(kind) = kind_of_key(name) {
+    if let Scope::Kind(kind) = scope(name) {
         let mut select = conn.prepare_cached(SELECT_KIND)?;
-        let number: Option<i64> = select.query_row([kind.as_str()], |row| row.get(0)).optional()?;
+        let number: Option<i64> = select.query_row([kind], |row| row.get(0)).optional()?;
         let Some(number) = number else { return Ok(holders) };
         let mut select = conn.prepare_cached(SELECT_HOLDERS_OF_KIND)?;
         let values = params![number, HOLDERS_MAX as i64];

@@ -115,7 +115,7 @@ impl Queues {
 
     /// The queues from this one on.
     pub(super) fn from(&self, first: &QueueName) -> impl Iterator<Item = (&QueueName, &Queue)> {
-        self.0.range(first..)
+        self.0.range::<QueueName, _>(first..)
     }
 
     pub(super) fn records(&self) -> Vec<QueueRecord> {

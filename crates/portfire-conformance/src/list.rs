@@ -259,6 +259,7 @@ macro_rules! __cases {
                 change_expected_state,
                 change_unexpected_state,
                 change_expectation_comes_first,
+                change_judged_in_one_order,
                 change_repeat_by_revision_is_harmless,
                 change_of_a_thousand,
                 change_by_the_client,

@@ -33,6 +33,7 @@
 
 mod admission;
 mod batches;
+pub mod changes;
 mod create;
 mod cycles;
 mod due;
@@ -45,6 +46,7 @@ pub mod recurring;
 mod rows;
 mod starts;
 mod sweeps;
+pub mod unique;
 mod workspace;
 mod writes;
 

@@ -24,8 +24,6 @@
 //! - A delay that would end after the last instant, when the job is released, ends there.
 //! - While a call stores jobs no batch ends: then its new batches are looked at in order, then those that a
 //!   replacement emptied.
-//! - A change is judged in this order: missing, unexpected, unchanged, refused by a cancelled batch, key held
-//!   by another, refused by the state machine.
 //! - A kind's running jobs are counted from its first rule on. A job of a kind that has a rule no more frees no slot of
 //!   its line: promotions let those waiters go.
 //! - Of a log those lines are dropped, each on its own, that would bring their attempt over its bound.

@@ -237,8 +237,10 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
 
     /// Applies explicit changes, each on its own: requeue, delete, reschedule.
     ///
-    /// A change with an [`Expect`] is applied only when it holds at that moment; the expectation is
-    /// looked at first, so one that does not hold is never [`Changed::Unchanged`]. A job that is
+    /// A change with an [`Expect`] is applied only when it holds at that moment. A change is judged in this
+    /// order, and the first that applies is the answer: the job is missing; the expectation does not hold; the
+    /// job stands there already; the state machine refuses; its batch was cancelled; another job holds its
+    /// unique key. A job that is
     /// `processing` and is deleted is taken from its holder at once: its finish is fenced, and the
     /// holder hears of it by [`heartbeat`](Self::heartbeat) or [`verify`](Self::verify).
     ///

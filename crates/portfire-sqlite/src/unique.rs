@@ -1,14 +1,13 @@
 //! Unique keys: taken in the commit that stores a job, given back in the one that ends its scope.
 
 use portfire_core::engine::Taken;
-use portfire_core::{
-    Conflict, Event, JobId, NewJob, StateName, Ties, Timestamp, UniqueKey, UniqueScope,
-};
+use portfire_core::engine::unique::{self as rule, Meeting};
+use portfire_core::{Event, JobId, NewJob, Ties, Timestamp, UniqueKey};
 use rusqlite::{OptionalExtension, params};
 
 use crate::error::Failure;
 use crate::links::job_id;
-use crate::row::{self, At, Body, Facts, must};
+use crate::row::{self, At, Body, Facts, instant, must};
 use crate::write::Write;
 
 const INSERT_KEY: &str = "INSERT INTO portfire_unique (key, seq, until) VALUES (?1, ?2, ?3) \
@@ -38,11 +37,14 @@ pub(crate) fn take(
     };
     let body = row::body(write.conn, holder)?;
     let stand = row::stand(write.conn, &body)?;
-    let state = stand.standing.state;
-    match unique.conflict {
-        Conflict::Replace if state != StateName::Processing => {
-            if !state.is_final() {
-                let reason = format!("replaced by job {}", job.id);
+    let run_at = match stand.row {
+        At::Scheduled { run_at, .. } => Some(run_at),
+        _ => None,
+    };
+    match rule::meet(unique, job.when, stand.standing.state, run_at, write.now)? {
+        Meeting::TakeOver { deletes } => {
+            if deletes {
+                let reason = rule::replaced_by(job.id);
                 let facts = Facts { reason: Some(&reason), ..Facts::default() };
                 must(write, &body, &stand, Event::Delete, &facts)?;
             }
@@ -51,15 +53,11 @@ pub(crate) fn take(
             }
             return Ok(Taken::Replaced);
         }
-        Conflict::Debounce if matches!(state, StateName::Scheduled | StateName::Enqueued) => {
-            if let Some(run_at) = job.when.resolve(write.now)?
-                && !matches!(stand.row, At::Scheduled { run_at: at, .. } if at == run_at)
-            {
-                let event = Event::Reschedule(run_at);
-                must(write, &body, &stand, event, &Facts::default())?;
-            }
+        Meeting::Postpone(run_at) => {
+            let event = Event::Reschedule(run_at);
+            must(write, &body, &stand, event, &Facts::default())?;
         }
-        _ => {}
+        Meeting::Reject => {}
     }
     Ok(Taken::Held(job_id(write.conn, holder)?))
 }
@@ -67,7 +65,7 @@ pub(crate) fn take(
 /// Takes the key of a final job again that is to run anew, unless another job holds it, which is the answer.
 pub(crate) fn take_again(write: &mut Write<'_>, body: &Body) -> Result<Option<JobId>, Failure> {
     let Some(unique) = of(body.ties.as_deref()) else { return Ok(None) };
-    if matches!(unique.scope, UniqueScope::Within(_)) || insert(write, unique, body.seq)? {
+    if !rule::is_taken_again(unique) || insert(write, unique, body.seq)? {
         return Ok(None);
     }
     match holder(write, &unique.key)? {
@@ -83,7 +81,7 @@ pub(crate) fn take_again(write: &mut Write<'_>, body: &Body) -> Result<Option<Jo
 /// Gives back the key of a job that is claimed, when it was held until then.
 pub(crate) fn claimed(write: &mut Write<'_>, ties: &Ties, seq: i64) -> Result<(), Failure> {
     match of(Some(ties)) {
-        Some(unique) if unique.scope == UniqueScope::UntilStarted => forget(write, unique, seq),
+        Some(unique) if rule::ends_at_claim(unique) => forget(write, unique, seq),
         _ => Ok(()),
     }
 }
@@ -117,8 +115,8 @@ fn holder(write: &Write<'_>, key: &str) -> rusqlite::Result<Option<i64>> {
     let mut select = write.conn.prepare_cached(SELECT_HOLDER)?;
     let found: Option<(i64, Option<i64>)> =
         select.query_row([key], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let now = write.now.as_micros();
-    Ok(found.filter(|(_, until)| until.is_none_or(|until| until > now)).map(|(seq, _)| seq))
+    let held = |until: Option<i64>| rule::is_held(until.map(instant), write.now);
+    Ok(found.filter(|(_, until)| held(*until)).map(|(seq, _)| seq))
 }
 
 fn insert(write: &mut Write<'_>, unique: &UniqueKey, seq: i64) -> rusqlite::Result<bool> {

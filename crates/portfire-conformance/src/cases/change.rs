@@ -1,8 +1,8 @@
 //! Explicit changes: requeue, delete and reschedule, from every state and under every condition.
 
 use portfire_core::{
-    Action, Cause, Change, Changed, Expect, InvalidJob, JobState, Outcome, StateName, StorageError,
-    Timestamp, Verdict, When,
+    Action, Cause, Change, Changed, Conflict, Expect, InvalidJob, JobState, Outcome, Refusal,
+    StateName, StorageError, Timestamp, UniqueScope, Verdict, When,
 };
 
 use crate::server::{failure, retry, success};
@@ -432,6 +432,46 @@ pub async fn change_expectation_comes_first(s: Stage) {
     let running = s.job_in(Processing).await.expect("a way leads there");
     let answer = s.change_if(running, Action::Requeue, failed()).await;
     assert_eq!(answer, Changed::Unexpected { state: Processing, revision: 2 });
+}
+
+/// A change is judged in one order: missing, unexpected, unchanged, refused by the state machine, refused by a
+/// cancelled batch, key held by another. Where several apply, the first is the answer.
+pub async fn change_judged_in_one_order(s: Stage) {
+    let server = s.server("a").await;
+    let batch = s.new_batch();
+    let mut ended = s.new_unique("k", UniqueScope::UntilFinished, Conflict::Reject);
+    ended.ties.batch = Some(batch.id);
+    ended.priority = 2;
+    let mut running = s.new_member(batch.id);
+    running.priority = 1;
+    let (ended_id, running_id) = (ended.id, running.id);
+    let waiting = s.new_member(batch.id);
+    let waiting_id = waiting.id;
+    s.store(vec![batch.clone()], vec![ended, running, waiting]).await;
+    server.run(ended_id, failure()).await;
+    assert_eq!(server.claim_one().await.claim.job, running_id);
+    let holder = s.create_unique("k").await;
+    assert!(!holder.existing, "the member has ended");
+    assert_eq!(s.requeue(ended_id).await, Changed::Conflict { with: holder.id });
+    s.cancel(batch.id).await;
+
+    let odd = || Some(Expect::Revision(99));
+    assert_eq!(s.change_if(s.id(), Action::Requeue, odd()).await, Changed::Missing);
+    for (job, state) in [(ended_id, Failed), (running_id, Processing), (waiting_id, Enqueued)] {
+        let revision = s.record(job).await.revision;
+        let answer = s.change_if(job, Action::Requeue, odd()).await;
+        assert_eq!(answer, Changed::Unexpected { state, revision });
+    }
+    assert_eq!(s.requeue(waiting_id).await, Changed::Unchanged);
+    let refused = |state, verb| Changed::Refused(Refusal { state, verb });
+    assert_eq!(s.requeue(running_id).await, refused(Processing, "requeued"));
+    // Its batch was cancelled, and its key is held: the batch comes first.
+    assert_eq!(s.requeue(ended_id).await, refused(Failed, "requeued"));
+    assert_eq!(s.change(ended_id, later()).await, refused(Failed, "rescheduled"));
+    assert_eq!(s.change(waiting_id, later()).await, refused(Enqueued, "rescheduled"));
+    // Nobody asks for the batch or the key of a job that is deleted.
+    assert!(matches!(s.delete(ended_id).await, Changed::Applied { from: Failed, .. }));
+    assert_eq!(s.delete(ended_id).await, Changed::Unchanged);
 }
 
 /// A change by revision whose outcome was unknown can be repeated: it is applied once.

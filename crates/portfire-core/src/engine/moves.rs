@@ -2,10 +2,9 @@
 //! and its batch.
 
 use super::rows::{Due, Facts, Job, Move, Position, Ran, Rows, StateRow, What};
-use super::{batches, due, links, must_be};
+use super::{batches, due, links, must_be, unique};
 use crate::state::{Cause, StateName};
 use crate::transition::{Event, Place, Refusal, Standing, Transition, next};
-use crate::unique::UniqueScope;
 
 /// Does what happens to a job, or nothing when its state does not allow it. Answers where it stands then.
 ///
@@ -123,13 +122,9 @@ fn follow<R: Rows>(
         if was == StateName::Awaiting && made.cause != Cause::Continued {
             links::close(rows, job.seq, &ties.after)?;
         }
-        if let Some(unique) = &ties.unique {
-            let frees = match unique.scope {
-                UniqueScope::Within(_) => is == StateName::Deleted,
-                UniqueScope::UntilStarted | UniqueScope::UntilFinished => is.is_final(),
-            };
-            if frees {
-                rows.free_unique(unique, job.seq)?;
+        if let Some(key) = &ties.unique {
+            if unique::ends_in(key, is) {
+                rows.free_unique(key, job.seq)?;
             }
         }
     }

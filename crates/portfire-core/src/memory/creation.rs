@@ -10,12 +10,12 @@ use super::jobs::Number;
 use crate::batch::{BatchRecord, BatchState, NewBatch, Progression};
 use crate::clock::Timestamp;
 use crate::continuation::{Antecedent, Dependency, ParentOutcome};
+use crate::engine::unique::{Meeting, meet, replaced_by};
 use crate::error::StorageError;
 use crate::job::{InvalidJob, JobId, Limits, NewJob};
-use crate::state::{Cause, JobState, StateName};
+use crate::state::{Cause, JobRecord, JobState};
 use crate::storage::{BATCH_MAX, Created};
 use crate::transition::Event;
-use crate::unique::Conflict;
 
 impl Data {
     pub(super) fn create(
@@ -156,25 +156,23 @@ impl Data {
     fn rejected_for(&mut self, new: &NewJob) -> Option<JobId> {
         let unique = new.ties.unique.as_ref()?;
         let holder = self.keys.holder(&unique.key, self.now)?;
-        let (id, state) = (self.jobs[holder].record.id, self.jobs[holder].standing().state);
-        match unique.conflict {
-            Conflict::Replace if state == StateName::Processing => {}
-            Conflict::Replace => {
-                if !state.is_final() {
-                    let facts = Facts::reason(format!("replaced by job {}", new.id));
-                    self.must(holder, Event::Delete, facts);
+        let JobRecord { id, ref state, .. } = self.jobs[holder].record;
+        let run_at = match state {
+            JobState::Scheduled { run_at, .. } => Some(*run_at),
+            _ => None,
+        };
+        match meet(unique, new.when, state.name(), run_at, self.now) {
+            Ok(Meeting::TakeOver { deletes }) => {
+                if deletes {
+                    self.must(holder, Event::Delete, Facts::reason(replaced_by(new.id)));
                 }
                 return None;
             }
-            Conflict::Debounce if matches!(state, StateName::Scheduled | StateName::Enqueued) => {
-                let state = &self.jobs[holder].record.state;
-                if let Ok(Some(run_at)) = new.when.resolve(self.now)
-                    && !matches!(state, JobState::Scheduled { run_at: at, .. } if *at == run_at)
-                {
-                    self.must(holder, Event::Reschedule(run_at), Facts::default());
-                }
+            Ok(Meeting::Postpone(run_at)) => {
+                self.must(holder, Event::Reschedule(run_at), Facts::default());
             }
-            Conflict::Debounce | Conflict::Reject => {}
+            // Its instant was looked at with the call, and that of a run's jitter is within bounds.
+            Ok(Meeting::Reject) | Err(_) => {}
         }
         Some(id)
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::jobs::Number;
 use crate::clock::Timestamp;
+use crate::engine::unique::is_held;
 
 /// Who holds a key, and until when if its scope is a time.
 struct Holder {
@@ -21,7 +22,7 @@ pub(super) struct Keys {
 impl Keys {
     /// The job that holds a key.
     pub(super) fn holder(&self, key: &str, now: Timestamp) -> Option<Number> {
-        let held = |holder: &&Holder| holder.until.is_none_or(|until| until > now);
+        let held = |holder: &&Holder| is_held(holder.until, now);
         self.holders.get(key).filter(held).map(|holder| holder.job)
     }
 

@@ -4,10 +4,10 @@
 use super::Data;
 use super::entries::Facts;
 use super::jobs::Number;
+use crate::engine::unique::{ends_at_claim, ends_in, is_taken_again};
 use crate::state::{ServerId, StateName};
 use crate::storage::RELEASE_MAX;
 use crate::transition::{Event, Refusal, Standing};
-use crate::unique::UniqueScope;
 
 impl Data {
     /// Does what happens to a job, or nothing when its state does not allow it. Says where it stands then.
@@ -36,7 +36,7 @@ impl Data {
             self.freed.extend(self.jobs.limits.freed_by(record));
         }
         if !record.ties.is_empty() {
-            self.follow(number, from, to.state, event);
+            self.follow(number, from, to.state);
         }
         if to.state.is_final() {
             self.push_end(number, to.state);
@@ -58,23 +58,21 @@ impl Data {
         self.jobs.hold(number, server, key, self.now);
         self.servers.add_held(server, number);
         if let Some(unique) = &self.jobs[number].record.ties.unique
-            && unique.scope == UniqueScope::UntilStarted
+            && ends_at_claim(unique)
         {
             self.keys.free(&unique.key, number);
         }
     }
 
-    fn follow(&mut self, number: Number, from: StateName, to: StateName, event: Event) {
+    fn follow(&mut self, number: Number, from: StateName, to: StateName) {
         if from == StateName::Awaiting {
             self.close_links_of_job(number);
         }
         let ties = &self.jobs[number].record.ties;
         if let Some(unique) = &ties.unique {
-            let lasts = matches!(unique.scope, UniqueScope::Within(_));
-            let deleted = matches!(event, Event::Delete | Event::Discard { .. });
-            if to.is_final() && (deleted || !lasts) {
+            if ends_in(unique, to) {
                 self.keys.free(&unique.key, number);
-            } else if from.is_final() && !to.is_final() && !lasts {
+            } else if from.is_final() && !to.is_final() && is_taken_again(unique) {
                 self.keys.take(&unique.key, number, None);
             }
         }

@@ -122,10 +122,10 @@ fn follow<R: Rows>(
         if was == StateName::Awaiting && made.cause != Cause::Continued {
             links::close(rows, job.seq, &ties.after)?;
         }
-        if let Some(key) = &ties.unique {
-            if unique::ends_in(key, is) {
-                rows.free_unique(key, job.seq)?;
-            }
+        if let Some(key) = &ties.unique
+            && unique::ends_in(key, is)
+        {
+            rows.free_unique(key, job.seq)?;
         }
     }
     if job.followed && is.is_final() && !was.is_final() {

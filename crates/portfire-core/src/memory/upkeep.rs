@@ -47,7 +47,7 @@ impl Data {
 
     pub(super) fn clean(&mut self, max: u32) -> Cleaned {
         for batch in self.batches.open_since(self.now.saturating_sub(BATCH_OPEN_MAX)) {
-            self.cancel(batch, "it was never sealed");
+            self.cancel(batch, engine::NEVER_SEALED);
         }
         self.settle();
 

@@ -8,6 +8,7 @@
 //! first, for instance), the sequences leave no trace of the choice.
 
 mod contents;
+mod grouped;
 mod operation;
 mod scope;
 mod script;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use portfire_core::{ManualClock, MemoryStorage, Storage};
 
+pub use grouped::Grouped;
 use operation::{Operation, Side};
 pub use scope::Scope;
 use script::Script;
@@ -46,20 +48,44 @@ pub async fn run_within(
     steps: usize,
     make: impl AsyncFn(Arc<ManualClock>) -> Arc<dyn Storage>,
 ) -> Result<(), Difference> {
-    let mut script = Script::new(seed, scope);
-    let mut pair = Pair::new(scope, &make).await;
+    let make = async |clock| Side::new(make(clock).await);
+    compare(Script::new(seed, scope), scope, seed, steps, &make).await
+}
+
+/// As [`run`], with a storage that is made to do several operations in one commit: the reference does them one
+/// after the other, and they must not feel one another otherwise than so.
+///
+/// # Errors
+/// As [`run`], and when operations that were handed in together did not share one commit.
+pub async fn run_together(
+    seed: u64,
+    steps: usize,
+    make: impl AsyncFn(Arc<ManualClock>) -> Arc<dyn Grouped>,
+) -> Result<(), Difference> {
+    let make = async |clock| Side::grouped(make(clock).await);
+    compare(Script::together(seed, Scope::ALL), Scope::ALL, seed, steps, &make).await
+}
+
+async fn compare(
+    mut script: Script,
+    scope: Scope,
+    seed: u64,
+    steps: usize,
+    make: &impl AsyncFn(Arc<ManualClock>) -> Side,
+) -> Result<(), Difference> {
+    let mut pair = Pair::new(scope, make).await;
     let mut operations = Vec::with_capacity(steps);
     for _ in 0..steps {
         let operation = script.next();
         operations.push(operation.clone());
         match pair.apply(&operation).await {
             Ok(answer) => script.learn(&operation, &answer),
-            Err(mismatch) => return Err(shrink(scope, seed, operations, mismatch, &make).await),
+            Err(mismatch) => return Err(shrink(scope, seed, operations, mismatch, make).await),
         }
     }
     match pair.compare_contents().await {
         Ok(()) => Ok(()),
-        Err(mismatch) => Err(shrink(scope, seed, operations, mismatch, &make).await),
+        Err(mismatch) => Err(shrink(scope, seed, operations, mismatch, make).await),
     }
 }
 
@@ -113,27 +139,36 @@ struct Pair {
 }
 
 impl Pair {
-    async fn new(scope: Scope, make: &impl AsyncFn(Arc<ManualClock>) -> Arc<dyn Storage>) -> Pair {
+    async fn new(scope: Scope, make: &impl AsyncFn(Arc<ManualClock>) -> Side) -> Pair {
         let clock = Arc::new(ManualClock::default());
         let reference = Side::new(Arc::new(MemoryStorage::with_clock(clock.clone())));
-        let storage = Side::new(make(clock.clone()).await);
+        let storage = make(clock.clone()).await;
         Pair { scope, clock, reference, storage, step: 0 }
     }
 
     async fn apply(&mut self, operation: &Operation) -> Result<operation::Answer, Mismatch> {
         self.step += 1;
+        if matches!(operation, Operation::Back(_)) {
+            // Whether an instant that nobody was told holds time up is the storage's choice.
+            for side in [&self.reference, &self.storage] {
+                if let Err(error) = side.storage().now().await {
+                    return Err(self.mismatch("the time", "an instant", &error.to_string()));
+                }
+            }
+        }
         operation.move_clock(&self.clock);
         let expected = self.reference.apply(operation).await;
         let actual = self.storage.apply(operation).await;
         if expected == actual {
             return Ok(expected);
         }
-        Err(Mismatch {
-            step: self.step,
-            subject: format!("{operation:?}"),
-            expected: format!("{expected:?}"),
-            actual: format!("{actual:?}"),
-        })
+        let (expected, actual) = (format!("{expected:?}"), format!("{actual:?}"));
+        Err(self.mismatch(&format!("{operation:?}"), &expected, &actual))
+    }
+
+    fn mismatch(&self, subject: &str, expected: &str, actual: &str) -> Mismatch {
+        let [subject, expected, actual] = [subject, expected, actual].map(str::to_owned);
+        Mismatch { step: self.step, subject, expected, actual }
     }
 
     async fn compare_contents(&self) -> Result<(), Mismatch> {
@@ -151,7 +186,7 @@ impl Pair {
 async fn replay(
     scope: Scope,
     operations: &[Operation],
-    make: &impl AsyncFn(Arc<ManualClock>) -> Arc<dyn Storage>,
+    make: &impl AsyncFn(Arc<ManualClock>) -> Side,
 ) -> Option<Mismatch> {
     let mut pair = Pair::new(scope, make).await;
     for operation in operations {
@@ -162,31 +197,53 @@ async fn replay(
     pair.compare_contents().await.err()
 }
 
-/// Leaves out operations, from the last to the first, as long as a difference remains.
+/// Leaves out operations, from the last to the first, as long as a difference remains; then some of those that
+/// stand together.
 async fn shrink(
     scope: Scope,
     seed: u64,
     mut operations: Vec<Operation>,
     first: Mismatch,
-    make: &impl AsyncFn(Arc<ManualClock>) -> Arc<dyn Storage>,
+    make: &impl AsyncFn(Arc<ManualClock>) -> Side,
 ) -> Difference {
     let step = first.step;
     let mut mismatch = first;
     let mut place = operations.len();
     while place > 0 {
         place -= 1;
-        let mut fewer = operations.clone();
-        fewer.remove(place);
-        if let Some(found) = replay(scope, &fewer, make).await {
-            fewer.truncate(found.step);
-            operations = fewer;
-            mismatch = found;
-            place = place.min(operations.len());
+        for fewer in without_one(&operations, place) {
+            if let Some(found) = replay(scope, &fewer, make).await {
+                operations = fewer;
+                operations.truncate(found.step);
+                mismatch = found;
+                // A group that has lost one may lose another.
+                place = (place + 1).min(operations.len());
+                break;
+            }
         }
     }
     let Mismatch { subject, expected, actual, .. } = mismatch;
     let operations = operations.iter().map(|operation| format!("{operation:?}")).collect();
     Difference { seed, step, operations, subject, expected, actual }
+}
+
+/// The operations without the one at this place, or without one of those that stand together there.
+fn without_one(operations: &[Operation], place: usize) -> Vec<Vec<Operation>> {
+    let mut fewer = operations.to_vec();
+    let mut all = Vec::new();
+    if let Operation::Together(group) = fewer.remove(place) {
+        all.push(fewer.clone());
+        for left_out in (0..group.len()).filter(|_| group.len() > 1) {
+            let mut group = group.clone();
+            group.remove(left_out);
+            let mut fewer = fewer.clone();
+            fewer.insert(place, Operation::Together(group));
+            all.push(fewer);
+        }
+        return all;
+    }
+    all.push(fewer);
+    all
 }
 
 #[cfg(test)]
@@ -258,6 +315,7 @@ mod tests {
             Answer::Looked(looked) => causes(&looked.history),
             Answer::Listed(jobs) => vec![format!("listed over pages: {}", jobs.len() > 3)],
             Answer::Read(answer, _) => sorts(answer),
+            Answer::Together(answers) => answers.iter().flat_map(sorts).collect(),
             Answer::Error(text) if text.starts_with("the call") => vec![text.clone()],
             Answer::Error(text) => vec![text.split([' ', '(']).next().unwrap().to_owned()],
             Answer::Done => Vec::new(),

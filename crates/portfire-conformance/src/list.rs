@@ -642,6 +642,7 @@ macro_rules! __cases {
                 release_goes_on_in_the_order_of_the_ends,
                 release_of_a_long_cascade_in_pieces,
                 promote_max_bounds_releases_too,
+                release_of_an_end_behind_its_own_start,
                 release_left_over_wakes_the_promoter,
                 release_by_8_promoters_once,
                 continue_parent_not_expired_while_waiting,

@@ -1,9 +1,10 @@
 //! The comparison with the reference passes for the reference, and fails for storages that are
 //! wrong in one place.
 
+use std::any::Any;
 use std::sync::Arc;
 
-use portfire_conformance::differential::{self, Difference};
+use portfire_conformance::differential::{self, Difference, Grouped};
 use portfire_core::client::block_on;
 use portfire_core::{
     After, Answer, Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage,
@@ -26,6 +27,36 @@ fn the_reference_equals_itself() {
             Arc::new(MemoryStorage::with_clock(clock)) as Arc<dyn Storage>
         };
         if let Err(difference) = block_on(differential::run(seed, STEPS, make)) {
+            panic!("{difference}");
+        }
+    }
+}
+
+/// The reference does one call after the other; here each counts as a commit that calls share.
+struct OneByOne(Arc<MemoryStorage>);
+
+impl Grouped for OneByOne {
+    fn storage(&self) -> Arc<dyn Storage> {
+        Arc::clone(&self.0) as Arc<dyn Storage>
+    }
+
+    fn hold(&self) -> Box<dyn Any + Send> {
+        Box::new(())
+    }
+
+    fn commits(&self) -> Option<u64> {
+        None
+    }
+}
+
+#[test]
+fn the_reference_equals_itself_when_calls_stand_together() {
+    for seed in 0..100 {
+        let make = async |clock: Arc<ManualClock>| {
+            let storage = Arc::new(MemoryStorage::with_clock(clock));
+            Arc::new(OneByOne(storage)) as Arc<dyn Grouped>
+        };
+        if let Err(difference) = block_on(differential::run_together(seed, STEPS, make)) {
             panic!("{difference}");
         }
     }

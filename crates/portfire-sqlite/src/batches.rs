@@ -187,7 +187,7 @@ pub(crate) fn member_cleaned(write: &mut Write<'_>, number: i64) -> Result<(), F
 
 /// Cancels the batches that have stood open for too long.
 pub(crate) fn give_up_open(write: &mut Write<'_>) -> Result<(), Failure> {
-    // A batch that this transaction has sealed is not open any more.
+    // One may have been sealed by another operation of this commit.
     flush(write)?;
     let abandoned = write.now.saturating_sub(BATCH_OPEN_MAX).as_micros();
     let open = numbers(write.conn, SELECT_ABANDONED, [state_code(BatchState::Open), abandoned])?;

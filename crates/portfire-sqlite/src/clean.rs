@@ -25,6 +25,8 @@ pub(crate) fn clean(write: &mut Write<'_>, max: u32) -> Result<Cleaned, Failure>
     let max = (max as usize).min(BATCH_MAX);
     batches::give_up_open(write)?;
     engine::settle(write)?;
+    // Others of this commit may have ended jobs that are not kept at all.
+    write.flush_expiry()?;
     let kept = outbox::ended(write.conn)?;
     let expired = expiry::take(write.conn, write.now, max, &kept)?;
     for &seq in &expired {
@@ -51,6 +53,7 @@ fn forget_old(write: &mut Write<'_>) -> Result<(), Failure> {
     let mut gone = unique::clean(write)? + locks::clean(write)?;
     // Before the first day is over nothing can have died a day ago.
     if died_by > 0 {
+        write.flush_held()?;
         gone += write.conn.prepare_cached(DELETE_SERVERS)?.execute([died_by])?;
     }
     for bucket in [Bucket::Hour, Bucket::Day] {

@@ -2,6 +2,7 @@
 //! heartbeat.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -119,6 +120,8 @@ struct Lines {
     bulk: VecDeque<Box<dyn Operation>>,
     closed: bool,
     asleep: bool,
+    /// How many hold the writer back.
+    held: usize,
 }
 
 /// Why the writer was woken.
@@ -148,6 +151,8 @@ impl Inbox {
             return Err(StorageError::Closed);
         }
         match line {
+            // What is held back is done in the order in which it came.
+            _ if lines.held > 0 => lines.first.push_back(pending),
             Line::First => lines.first.push_back(pending),
             Line::Bulk => lines.bulk.push_back(pending),
         }
@@ -157,6 +162,16 @@ impl Inbox {
             self.bell.notify_one();
         }
         Ok(answer)
+    }
+
+    /// Keeps the writer from its next commit until [`let_go`](Inbox::let_go).
+    pub(crate) fn hold(&self) {
+        self.lock().held += 1;
+    }
+
+    pub(crate) fn let_go(&self) {
+        self.lock().held -= 1;
+        self.bell.notify_one();
     }
 
     /// Takes nothing more; what waits is still done.
@@ -209,7 +224,7 @@ impl Inbox {
         tick: Option<Duration>,
     ) -> Woken {
         let mut lines = self.lock();
-        if lines.is_empty() && !lines.closed {
+        if (lines.is_empty() || lines.held > 0) && !lines.closed {
             lines.asleep = true;
             lines = match tick {
                 Some(tick) => {
@@ -219,7 +234,7 @@ impl Inbox {
             };
             lines.asleep = false;
         }
-        if lines.is_empty() {
+        if lines.is_empty() || (lines.held > 0 && !lines.closed) {
             return if lines.closed { Woken::Closed } else { Woken::Tick };
         }
         lines.fill(group);
@@ -253,6 +268,12 @@ impl Lines {
                 break;
             }
         }
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").finish_non_exhaustive()
     }
 }
 

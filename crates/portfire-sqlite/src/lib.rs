@@ -172,6 +172,14 @@ impl SqliteStorage {
         self.inner.inbox.commits()
     }
 
+    /// Holds back every commit of this storage in this process until the answer is dropped; the calls that were
+    /// handed in meanwhile are then done in one, in the order in which they came. For tests of that.
+    #[doc(hidden)]
+    pub fn hold_commits(&self) -> HeldCommits {
+        self.inner.inbox.hold();
+        HeldCommits(Arc::clone(&self.inner.inbox))
+    }
+
     /// Ends this storage in this process, for all clones: what was handed in is still done,
     /// everything later is answered [`Closed`](StorageError::Closed), and the file is closed when
     /// this returns. It waits for every [`JobTransaction`] that is open.
@@ -266,6 +274,18 @@ impl SqliteStorage {
             let answer = self.inner.readers.read(&self.inner.running, act)?;
             answer.await.unwrap_or_else(|_| Err(StorageError::unavailable(UNANSWERED)))
         })
+    }
+}
+
+/// No commit is made while this lives.
+#[doc(hidden)]
+#[derive(Debug)]
+#[must_use = "commits are made again when it is dropped"]
+pub struct HeldCommits(Arc<Inbox>);
+
+impl Drop for HeldCommits {
+    fn drop(&mut self) {
+        self.0.let_go();
     }
 }
 

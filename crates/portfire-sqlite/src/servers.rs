@@ -157,6 +157,8 @@ fn held_of(conn: &Connection, server: i64, max: i64) -> rusqlite::Result<Vec<i64
 /// Declares dead what has lapsed or whose process has ended, and returns the jobs of the dead.
 pub(crate) fn rescue(write: &mut Write<'_>, request: &RescueRequest) -> Result<Rescued, Failure> {
     let mut rescued = Rescued { dead: declare_dead(write)?, ..Rescued::default() };
+    // What they hold is counted by statements, and others of this commit may have claimed for them.
+    write.flush_held()?;
     let mut room = (request.max as usize).min(BATCH_MAX) as i64;
     for (server, id, processing) in orphaned(write.conn)? {
         let taken = held_of(write.conn, server, room)?;

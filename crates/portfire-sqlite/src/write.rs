@@ -242,10 +242,8 @@ impl<'a> Write<'a> {
         for &(number, [a, b, c, d, e, f, g]) in &self.sums.states {
             self.conn.prepare_cached(UPDATE_STATES)?.execute([number, a, b, c, d, e, f, g])?;
         }
-        for &(server, held) in &self.sums.servers {
-            self.conn.prepare_cached(UPDATE_SERVER)?.execute([server, held])?;
-        }
-        expiry::write(self.conn, &mut self.sums.expiring)?;
+        self.flush_held()?;
+        self.flush_expiry()?;
         if self.sums.ended != [0; 3] {
             for bucket in [Bucket::Hour, Bucket::Day] {
                 let [succeeded, failed, deleted] = self.sums.ended;
@@ -392,6 +390,19 @@ impl<'a> Write<'a> {
             Some((_, sum)) => *sum += by,
             None => self.sums.servers.push((server, by)),
         }
+    }
+
+    /// Writes how many jobs the servers hold. What looks for that by statements calls it first.
+    pub(crate) fn flush_held(&mut self) -> rusqlite::Result<()> {
+        for (server, held) in self.sums.servers.drain(..) {
+            self.conn.prepare_cached(UPDATE_SERVER)?.execute([server, held])?;
+        }
+        Ok(())
+    }
+
+    /// Writes which jobs expire when. What looks for those that have expired calls it first.
+    pub(crate) fn flush_expiry(&mut self) -> rusqlite::Result<()> {
+        expiry::write(self.conn, &mut self.sums.expiring)
     }
 
     fn count_state(&mut self, queue: i64, kind: i64, state: StateName, by: i64) {

@@ -133,6 +133,21 @@ pub async fn promote_max_bounds_releases_too(s: Stage) {
     assert_eq!(s.state(scheduled).await, Enqueued);
 }
 
+/// A batch may end while its start is still told to its members: who waits for its end is told all the same.
+pub async fn release_of_an_end_behind_its_own_start(s: Stage) {
+    let batch = s.new_open_batch();
+    let id = batch.id;
+    let members = ids(&s.store(vec![batch], s.new_members(id, RELEASE_MAX + 5)).await);
+    let next = s.continue_on(id, After::End).await;
+    s.seal(id).await;
+    s.expect_count(Awaiting, 6).await;
+    for &member in &members {
+        s.delete(member).await;
+    }
+    s.promote_all().await;
+    assert_eq!(s.state(next).await, Enqueued);
+}
+
 /// A listener that idles hears that more is left to release.
 pub async fn release_left_over_wakes_the_promoter(s: Stage) {
     let server = s.server("a").await;

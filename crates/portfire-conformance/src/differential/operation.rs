@@ -1,19 +1,22 @@
 //! The operations of a sequence, as plain data, and what a storage answers to them.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use portfire_core::recurring::plan;
 use portfire_core::{
-    BatchChange, BatchChanged, BatchId, Change, Changed, Claim, ClaimedJob, Clock, Continuation,
-    Created, Cycle, CycleRequest, DueRecurring, Fire, FireAction, Fired, HistoryEntry, JobFilter,
-    JobId, JobRecord, LimitRule, LimitTarget, LockAnswer, LockRequest, LogLine, Lost, ManualClock,
-    NewBatch, NewJob, NewServer, NotesRecord, Promoted, QueueName, RecurringChange,
-    RecurringChanged, RecurringId, RescueRequest, Rescued, ServerId, Storage, StorageError,
-    Timestamp, WaitingRecord,
+    Action, BatchChange, BatchChanged, BatchId, Change, Changed, Claim, ClaimedJob, Clock,
+    Continuation, Created, Cycle, CycleRequest, DueRecurring, Fire, FireAction, Fired,
+    HistoryEntry, JobFilter, JobId, JobRecord, LimitRule, LimitTarget, LockAnswer, LockRequest,
+    LogLine, Lost, ManualClock, NewBatch, NewJob, NewServer, NotesRecord, Promoted, QueueName,
+    RecurringChange, RecurringChanged, RecurringId, RescueRequest, Rescued, ServerId, Storage,
+    StorageError, Timestamp, WaitingRecord,
 };
 
+use super::grouped::Grouped;
 use super::scope::Scope;
 
 /// One step of a sequence.
@@ -22,6 +25,10 @@ use super::scope::Scope;
 #[derive(Clone, Debug)]
 pub(super) enum Operation {
     Create(Vec<NewBatch>, Vec<NewJob>),
+    /// Stores an open batch with more members than one call releases, and a job that waits for its end.
+    CreateCrowd(Crowd),
+    /// Deletes those members by hand, in one call.
+    DeleteCrowd(Crowd),
     ChangeBatch(BatchId, BatchChange),
     ChangeRecurring(RecurringChange),
     /// Fires what is due, so many at most, by the plans that are made of it.
@@ -59,6 +66,46 @@ pub(super) enum Operation {
     List(JobFilter),
     Forward(Duration),
     Back(Duration),
+    /// Calls that a storage is made to do in one commit, in this order.
+    Together(Vec<Operation>),
+}
+
+/// An open batch with many plain members.
+#[derive(Clone, Debug)]
+pub(super) struct Crowd {
+    pub(super) batch: BatchId,
+    pub(super) members: u32,
+    /// Waits for the end of the batch.
+    pub(super) follower: NewJob,
+}
+
+impl Crowd {
+    fn member(&self, number: u32) -> JobId {
+        JobId::from_parts(Timestamp::MIN, u128::from(number) + 1)
+    }
+
+    fn batch(&self) -> NewBatch {
+        let mut batch = NewBatch::new(self.batch);
+        batch.open = true;
+        batch
+    }
+
+    fn jobs(&self) -> Vec<NewJob> {
+        let member = |number| {
+            let mut job = self.follower.clone();
+            job.id = self.member(number);
+            job.ties.after.clear();
+            job.ties.batch = Some(self.batch);
+            job
+        };
+        (0..self.members).map(member).chain([self.follower.clone()]).collect()
+    }
+
+    fn deletions(&self) -> Vec<Change> {
+        let delete = || Action::Delete { reason: "by hand".to_owned() };
+        let change = |number| Change { job: self.member(number), action: delete(), expect: None };
+        (0..self.members).map(change).collect()
+    }
 }
 
 /// What a storage answers, without what is its own affair.
@@ -88,6 +135,7 @@ pub(super) enum Answer {
     /// What a call answered that only reads, and the instant that was told after it.
     Read(Box<Answer>, Timestamp),
     Error(String),
+    Together(Vec<Answer>),
 }
 
 /// What is shown of one job.
@@ -104,6 +152,8 @@ pub(super) struct Looked {
 /// A storage with what a server of it remembers: where it finds the claims.
 pub(super) struct Side {
     storage: Arc<dyn Storage>,
+    /// How it is made to do several calls in one commit.
+    grouped: Option<Arc<dyn Grouped>>,
     locators: BTreeMap<(JobId, u32), i64>,
 }
 
@@ -113,6 +163,37 @@ impl Operation {
             Operation::Forward(by) => clock.advance(*by),
             Operation::Back(by) => clock.set(clock.now().saturating_sub(*by)),
             _ => {}
+        }
+    }
+
+    /// Whether it is one call that writes, so that it can share a commit with others.
+    pub(super) fn can_share(&self) -> bool {
+        match self {
+            Operation::Rescue(request) => is_whole(request.max),
+            Operation::Clean(max) => is_whole(*max),
+            Operation::Create(..)
+            | Operation::ChangeBatch(..)
+            | Operation::ChangeRecurring(_)
+            | Operation::Fire(_)
+            | Operation::SetLimit(..)
+            | Operation::Lock(_)
+            | Operation::Announce(_)
+            | Operation::Heartbeat { .. }
+            | Operation::Retire(_)
+            | Operation::Cycle { .. }
+            | Operation::Promote(_)
+            | Operation::Change(_)
+            | Operation::Pause(..) => true,
+            // Each of these fills a commit by itself.
+            Operation::CreateCrowd(_) | Operation::DeleteCrowd(_) => false,
+            Operation::Tick(_)
+            | Operation::Force(..)
+            | Operation::Verify { .. }
+            | Operation::Look(..)
+            | Operation::List(_)
+            | Operation::Forward(_)
+            | Operation::Back(_)
+            | Operation::Together(_) => false,
         }
     }
 
@@ -127,9 +208,19 @@ impl Operation {
     }
 }
 
+/// Whether this bound leaves nothing to a second call, in the short sequences here.
+fn is_whole(max: u32) -> bool {
+    max == 0 || max >= 1_000
+}
+
 impl Side {
     pub(super) fn new(storage: Arc<dyn Storage>) -> Side {
-        Side { storage, locators: BTreeMap::new() }
+        Side { storage, grouped: None, locators: BTreeMap::new() }
+    }
+
+    /// A side that does what stands together in one commit.
+    pub(super) fn grouped(grouped: Arc<dyn Grouped>) -> Side {
+        Side { grouped: Some(Arc::clone(&grouped)), ..Side::new(grouped.storage()) }
     }
 
     pub(super) fn storage(&self) -> &dyn Storage {
@@ -137,96 +228,165 @@ impl Side {
     }
 
     pub(super) async fn apply(&mut self, operation: &Operation) -> Answer {
-        let answer = self.try_apply(operation).await;
-        answer.unwrap_or_else(|error| Answer::Error(operation.told(&error)))
+        let Operation::Together(group) = operation else {
+            let done = ask(Arc::clone(&self.storage), self.locate(operation)).await;
+            return self.take_down(operation, done);
+        };
+        let done = match self.grouped.clone() {
+            Some(grouped) => self.ask_together(&*grouped, group).await,
+            None => {
+                let mut done = Vec::with_capacity(group.len());
+                for operation in group {
+                    done.push(ask(Arc::clone(&self.storage), self.locate(operation)).await);
+                }
+                done
+            }
+        };
+        let of = group.iter().map(Some).chain([None]);
+        let taken = of.zip(done).map(|(operation, done)| match operation {
+            Some(operation) => self.take_down(operation, done),
+            None => done.unwrap_or(Answer::Done),
+        });
+        Answer::Together(taken.collect())
     }
 
-    async fn try_apply(&mut self, operation: &Operation) -> Result<Answer, StorageError> {
-        let storage = self.storage.clone();
-        Ok(match operation.clone() {
-            Operation::Create(batches, jobs) => {
-                Answer::Created(storage.create_batches(batches, jobs).await?)
-            }
-            Operation::ChangeBatch(batch, change) => {
-                Answer::BatchChanged(storage.change_batch(batch, change).await?)
-            }
-            Operation::ChangeRecurring(change) => {
-                Answer::RecurringChanged(storage.change_recurring(change).await?)
-            }
-            Operation::Tick(max) => tick(&*storage, max).await?,
-            Operation::Fire(plans) => Answer::Fired(storage.fire(plans).await?),
-            Operation::Force(id, action) => {
-                let revision = storage.recurring(id.clone()).await?.map_or(1, |one| one.revision);
-                Answer::Fired(storage.fire(vec![Fire { id, revision, action }]).await?)
-            }
-            Operation::SetLimit(target, rule) => {
-                storage.set_limit(target, rule).await?;
-                Answer::Done
-            }
-            Operation::Lock(request) => Answer::Locked(storage.lock(request).await?),
-            Operation::Announce(server) => {
-                storage.announce(server).await?;
-                Answer::Done
-            }
-            Operation::Heartbeat { server, held, located } => {
-                let held = held.iter().map(|claim| self.locate(claim, located)).collect();
-                Answer::Lost(without_locators(storage.heartbeat(server, held).await?))
-            }
-            Operation::Verify { server, held, located } => {
-                let held = held.iter().map(|claim| self.locate(claim, located)).collect();
-                let lost = without_locators(storage.verify(server, held).await?);
-                told(&*storage, Answer::Lost(lost)).await?
-            }
-            Operation::Retire(server) => {
-                storage.retire(server).await?;
-                Answer::Done
-            }
-            Operation::Cycle { mut request, located } => {
-                for finish in &mut request.finished {
-                    finish.claim = self.locate(&finish.claim, located);
+    /// Hands in all of them while no commit is made, and then waits for all answers.
+    async fn ask_together(
+        &self,
+        grouped: &dyn Grouped,
+        group: &[Operation],
+    ) -> Vec<Result<Answer, StorageError>> {
+        let mut asked: Vec<_> = group
+            .iter()
+            .map(|operation| Box::pin(ask(Arc::clone(&self.storage), self.locate(operation))))
+            .collect();
+        let mut done: Vec<_> = group.iter().map(|_| None).collect();
+        let before = grouped.commits();
+        let mut held = Some(grouped.hold());
+        poll_fn(|cx| {
+            for (asked, done) in asked.iter_mut().zip(&mut done) {
+                if done.is_none()
+                    && let Poll::Ready(answer) = asked.as_mut().poll(cx)
+                {
+                    *done = Some(answer);
                 }
-                for annotation in &mut request.notes {
-                    annotation.claim = self.locate(&annotation.claim, located);
-                }
-                let mut cycle = storage.cycle(request).await?;
-                cycle.claimed.iter_mut().for_each(|job| self.note_locator(job));
-                Answer::Cycled(cycle)
             }
-            Operation::Rescue(request) => rescue(&*storage, request).await?,
-            Operation::Promote(max) => Answer::Promoted(storage.promote(max).await?),
-            Operation::Change(changes) => Answer::Changed(storage.change(changes).await?),
-            Operation::Clean(max) => clean(&*storage, max).await?,
-            Operation::Pause(queue, paused) => {
-                storage.set_queue_paused(queue, paused).await?;
-                Answer::Done
-            }
-            Operation::Look(id, scope) => {
-                let looked = look(&*storage, id, scope).await?;
-                told(&*storage, Answer::Looked(Box::new(looked))).await?
-            }
-            Operation::List(filter) => {
-                let listed = Answer::Listed(list(&*storage, filter).await?);
-                told(&*storage, listed).await?
-            }
-            Operation::Forward(_) | Operation::Back(_) => Answer::Done,
+            drop(held.take());
+            if done.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
         })
+        .await;
+        let mut done: Vec<_> = done.into_iter().flatten().collect();
+        if grouped.commits() != before.map(|before| before + 1) {
+            // The reference says nothing of the kind, so that this is told as a difference.
+            done.push(Ok(Answer::Error("they did not share one commit".to_owned())));
+        }
+        done
     }
 
-    fn locate(&self, claim: &Claim, located: bool) -> Claim {
-        let known = self.locators.get(&(claim.job, claim.attempt));
-        let locator = known.copied().filter(|_| located).unwrap_or(0);
-        Claim { locator, ..*claim }
+    /// The operation with the places of its claims, as this storage gave them out.
+    fn locate(&self, operation: &Operation) -> Operation {
+        let mut operation = operation.clone();
+        match &mut operation {
+            Operation::Heartbeat { held, located: true, .. }
+            | Operation::Verify { held, located: true, .. } => {
+                held.iter_mut().for_each(|claim| self.locate_claim(claim));
+            }
+            Operation::Cycle { request, located: true } => {
+                let finished = request.finished.iter_mut().map(|finish| &mut finish.claim);
+                let noted = request.notes.iter_mut().map(|annotation| &mut annotation.claim);
+                finished.chain(noted).for_each(|claim| self.locate_claim(claim));
+            }
+            _ => {}
+        }
+        operation
     }
 
-    fn note_locator(&mut self, job: &mut ClaimedJob) {
-        let locator = std::mem::take(&mut job.claim.locator);
-        self.locators.insert((job.claim.job, job.claim.attempt), locator);
+    fn locate_claim(&self, claim: &mut Claim) {
+        claim.locator = self.locators.get(&(claim.job, claim.attempt)).copied().unwrap_or(0);
+    }
+
+    /// The answer without what is the storage's own affair.
+    fn take_down(&mut self, operation: &Operation, done: Result<Answer, StorageError>) -> Answer {
+        let mut answer = done.unwrap_or_else(|error| Answer::Error(operation.told(&error)));
+        match &mut answer {
+            Answer::Cycled(cycle) => {
+                for ClaimedJob { claim, .. } in &mut cycle.claimed {
+                    let locator = std::mem::take(&mut claim.locator);
+                    self.locators.insert((claim.job, claim.attempt), locator);
+                }
+            }
+            Answer::Lost(lost) => lost.iter_mut().for_each(|lost| lost.claim.locator = 0),
+            Answer::Read(read, _) => {
+                if let Answer::Lost(lost) = &mut **read {
+                    lost.iter_mut().for_each(|lost| lost.claim.locator = 0);
+                }
+            }
+            _ => {}
+        }
+        answer
     }
 }
 
-fn without_locators(mut lost: Vec<Lost>) -> Vec<Lost> {
-    lost.iter_mut().for_each(|lost| lost.claim.locator = 0);
-    lost
+async fn ask(storage: Arc<dyn Storage>, operation: Operation) -> Result<Answer, StorageError> {
+    Ok(match operation {
+        Operation::Create(batches, jobs) => {
+            Answer::Created(storage.create_batches(batches, jobs).await?)
+        }
+        Operation::CreateCrowd(crowd) => {
+            Answer::Created(storage.create_batches(vec![crowd.batch()], crowd.jobs()).await?)
+        }
+        Operation::DeleteCrowd(crowd) => Answer::Changed(storage.change(crowd.deletions()).await?),
+        Operation::ChangeBatch(batch, change) => {
+            Answer::BatchChanged(storage.change_batch(batch, change).await?)
+        }
+        Operation::ChangeRecurring(change) => {
+            Answer::RecurringChanged(storage.change_recurring(change).await?)
+        }
+        Operation::Tick(max) => tick(&*storage, max).await?,
+        Operation::Fire(plans) => Answer::Fired(storage.fire(plans).await?),
+        Operation::Force(id, action) => {
+            let revision = storage.recurring(id.clone()).await?.map_or(1, |one| one.revision);
+            Answer::Fired(storage.fire(vec![Fire { id, revision, action }]).await?)
+        }
+        Operation::SetLimit(target, rule) => {
+            storage.set_limit(target, rule).await?;
+            Answer::Done
+        }
+        Operation::Lock(request) => Answer::Locked(storage.lock(request).await?),
+        Operation::Announce(server) => {
+            storage.announce(server).await?;
+            Answer::Done
+        }
+        Operation::Heartbeat { server, held, .. } => {
+            Answer::Lost(storage.heartbeat(server, held).await?)
+        }
+        Operation::Verify { server, held, .. } => {
+            let lost = storage.verify(server, held).await?;
+            told(&*storage, Answer::Lost(lost)).await?
+        }
+        Operation::Retire(server) => {
+            storage.retire(server).await?;
+            Answer::Done
+        }
+        Operation::Cycle { request, .. } => Answer::Cycled(storage.cycle(request).await?),
+        Operation::Rescue(request) => rescue(&*storage, request).await?,
+        Operation::Promote(max) => Answer::Promoted(storage.promote(max).await?),
+        Operation::Change(changes) => Answer::Changed(storage.change(changes).await?),
+        Operation::Clean(max) => clean(&*storage, max).await?,
+        Operation::Pause(queue, paused) => {
+            storage.set_queue_paused(queue, paused).await?;
+            Answer::Done
+        }
+        Operation::Look(id, scope) => {
+            let looked = look(&*storage, id, scope).await?;
+            told(&*storage, Answer::Looked(Box::new(looked))).await?
+        }
+        Operation::List(filter) => {
+            let listed = Answer::Listed(list(&*storage, filter).await?);
+            told(&*storage, listed).await?
+        }
+        Operation::Forward(_) | Operation::Back(_) | Operation::Together(_) => Answer::Done,
+    })
 }
 
 /// Most runs that one plan makes here: a plan is applied as it is, whatever its schedule would say.

@@ -9,10 +9,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use portfire_core::{
-    Action, BatchId, Change, Claim, ClaimRequest, ClaimedJob, Clock, Cycle, CycleRequest,
-    ErrorRecord, Expect, Finish, Fire, JobFilter, JobId, Json, KindName, ManualClock, NewJob,
-    NewServer, Outcome, QueueName, RecurringId, RescueRequest, ServerId, StateName, Timestamp,
-    Verdict, When,
+    Action, BatchChange, BatchId, Change, Claim, ClaimRequest, ClaimedJob, Clock, Cycle,
+    CycleRequest, ErrorRecord, Expect, Finish, Fire, JobFilter, JobId, Json, KindName, ManualClock,
+    NewJob, NewServer, Outcome, QueueName, RecurringId, RescueRequest, ServerId, StateName,
+    Timestamp, Verdict, When,
 };
 
 use super::operation::{Answer, Operation};
@@ -76,7 +76,16 @@ pub(super) struct Script {
     late: bool,
     /// What comes next in any case.
     planned: VecDeque<Operation>,
+    /// Whether some operations stand together.
+    together: bool,
+    /// Whether the operation that is being written joins others, whose answers are not known.
+    in_company: bool,
+    /// What those create, as it seems.
+    expected: Vec<Operation>,
 }
+
+/// Most operations that stand together.
+const TOGETHER_MAX: usize = 6;
 
 impl Script {
     pub(super) fn new(seed: u64, scope: Scope) -> Script {
@@ -102,10 +111,63 @@ impl Script {
             keys: 0,
             late: false,
             planned: VecDeque::new(),
+            together: false,
+            in_company: false,
+            expected: Vec::new(),
         }
     }
 
+    /// A sequence in which some operations stand together.
+    pub(super) fn together(seed: u64, scope: Scope) -> Script {
+        Script { together: true, ..Script::new(seed, scope) }
+    }
+
     pub(super) fn next(&mut self) -> Operation {
+        let first = self.next_one();
+        if !self.together || !first.can_share() || self.random.chance(25) {
+            return first;
+        }
+        let mut group = vec![first];
+        self.in_company = true;
+        for _ in 0..1 + self.random.below(TOGETHER_MAX - 1) {
+            self.expect(&group[group.len() - 1].clone());
+            let next = self.next_one();
+            if !next.can_share() {
+                self.planned.push_front(next);
+                break;
+            }
+            group.push(next);
+        }
+        self.in_company = false;
+        Operation::Together(group)
+    }
+
+    /// Takes note of what an operation is likely to store, for those that stand together with it.
+    fn expect(&mut self, operation: &Operation) {
+        if let Operation::Create(batches, jobs) = operation {
+            self.expected.push(operation.clone());
+            self.jobs.extend(jobs.iter().cloned());
+            self.batches.extend(batches.iter().map(|batch| batch.id));
+            self.taking.extend(batches.iter().map(|batch| batch.id));
+        }
+    }
+
+    /// Forgets what was expected of an operation.
+    fn forget(&mut self, operation: &Operation) {
+        if let Operation::Create(batches, jobs) = operation {
+            for job in jobs {
+                if let Some(place) = self.jobs.iter().rposition(|known| known.id == job.id) {
+                    self.jobs.remove(place);
+                }
+            }
+            for batch in batches {
+                self.batches.retain(|known| *known != batch.id);
+                self.taking.retain(|known| *known != batch.id);
+            }
+        }
+    }
+
+    fn next_one(&mut self) -> Operation {
         if let Some(planned) = self.planned.pop_front() {
             return planned;
         }
@@ -115,7 +177,19 @@ impl Script {
         if self.jobs.is_empty() {
             return self.create();
         }
+        if self.in_company {
+            // What looks at everything meets what was only just written.
+            match self.random.below(100) {
+                0..6 => return Operation::Clean(u32::MAX),
+                6..11 => return Operation::Rescue(RescueRequest::default()),
+                11..17 => return Operation::Promote(u32::MAX),
+                _ => {}
+            }
+        }
         if std::mem::take(&mut self.late) {
+            if self.together && self.random.chance(60) {
+                return self.just_in_time();
+            }
             match self.random.below(5) {
                 0..2 => return Operation::Clean(self.small_max()),
                 2 => return self.rescue(),
@@ -152,9 +226,32 @@ impl Script {
         }
     }
 
+    /// What is done at the last moment, and then what would have come to pass without it.
+    fn just_in_time(&mut self) -> Operation {
+        if self.random.chance(50) {
+            let seal = |batch: &BatchId| Operation::ChangeBatch(*batch, BatchChange::Seal);
+            let mut sealed = self.taking.iter().rev().take(4).map(seal);
+            let first = sealed.next();
+            self.planned.extend(sealed);
+            self.planned.push_back(Operation::Clean(u32::MAX));
+            if let Some(first) = first {
+                return first;
+            }
+        } else {
+            self.planned.push_back(Operation::Rescue(RescueRequest::default()));
+        }
+        self.cycle()
+    }
+
     /// Takes note of an answer, which both storages gave.
     pub(super) fn learn(&mut self, operation: &Operation, answer: &Answer) {
         match (operation, answer) {
+            (Operation::Together(group), Answer::Together(answers)) => {
+                std::mem::take(&mut self.expected).iter().for_each(|one| self.forget(one));
+                for (operation, answer) in group.iter().zip(answers) {
+                    self.learn(operation, answer);
+                }
+            }
             (Operation::Create(batches, jobs), Answer::Created(created)) => {
                 let new = jobs.iter().zip(created).filter(|(_, created)| !created.existing);
                 self.jobs.extend(new.map(|(job, _)| job.clone()));
@@ -369,6 +466,10 @@ impl Script {
 
     /// Mostly a claim that the server holds; else one that it held, or one of another server.
     fn claim_of(&mut self, server: &ServerId) -> Claim {
+        // It may have been claimed by one of those that this stands together with.
+        if self.in_company && self.random.chance(30) {
+            return Claim::new(self.job(), 1);
+        }
         let of_server = |claims: &[(ServerId, Claim)]| -> Vec<Claim> {
             claims.iter().filter(|(by, _)| by == server).map(|(_, claim)| *claim).collect()
         };

@@ -3,6 +3,7 @@
 use super::entries::Facts;
 use super::jobs::Number;
 use super::{Data, cut};
+use crate::engine;
 use crate::batch::BATCH_OPEN_MAX;
 use crate::storage::{Cleaned, Promoted};
 use crate::transition::Event;

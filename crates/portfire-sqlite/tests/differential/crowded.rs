@@ -1,10 +1,14 @@
 //! A database that is used through several handles in turn, in a crowd: each operation is handed in
 //! together with others that are refused or find nothing to do, so that it shares its commit with
-//! them and must not feel it.
+//! them and must not feel it. In company several operations that change something share one.
 
+use std::any::Any;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
+
+use portfire_conformance::differential::Grouped;
 
 use portfire_core::{
     Action, Answer, Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage,
@@ -17,22 +21,58 @@ use portfire_core::{
     RunRecord, ServerId, ServerRecord, StatisticsRecord, Storage, StorageError, StorageInfo,
     Timestamp, WaitingRecord, Wakeups,
 };
-use portfire_sqlite::SqliteStorage;
+use portfire_sqlite::{HeldCommits, SqliteStorage};
 
 /// Two handles on one file, as two processes have.
 #[derive(Debug)]
 pub(crate) struct Crowded {
     handles: [SqliteStorage; 2],
     turn: AtomicUsize,
+    /// The handle whose commits are held back: all goes to it, and nobody else joins.
+    held: Mutex<Option<usize>>,
+}
+
+/// The same, when the test says what shares a commit.
+pub(crate) struct InCompany(pub(crate) Arc<Crowded>);
+
+impl Grouped for InCompany {
+    fn storage(&self) -> Arc<dyn Storage> {
+        Arc::clone(&self.0) as Arc<dyn Storage>
+    }
+
+    fn hold(&self) -> Box<dyn Any + Send> {
+        let place = self.0.turn.fetch_add(1, Ordering::Relaxed) % self.0.handles.len();
+        *self.0.held.lock().unwrap() = Some(place);
+        let commits = self.0.handles[place].hold_commits();
+        Box::new(Company { of: Arc::clone(&self.0), _commits: commits })
+    }
+
+    fn commits(&self) -> Option<u64> {
+        Some(self.0.handles.iter().map(SqliteStorage::commits).sum())
+    }
+}
+
+/// Ends the company, and then lets the commit be made.
+struct Company {
+    of: Arc<Crowded>,
+    _commits: HeldCommits,
+}
+
+impl Drop for Company {
+    fn drop(&mut self) {
+        *self.of.held.lock().unwrap() = None;
+    }
 }
 
 impl Crowded {
     pub(crate) fn new(handles: [SqliteStorage; 2]) -> Crowded {
-        Crowded { handles, turn: AtomicUsize::new(0) }
+        Crowded { handles, turn: AtomicUsize::new(0), held: Mutex::default() }
     }
 
     fn handle(&self) -> &SqliteStorage {
-        &self.handles[self.turn.fetch_add(1, Ordering::Relaxed) % self.handles.len()]
+        let held = *self.held.lock().unwrap();
+        let next = || self.turn.fetch_add(1, Ordering::Relaxed) % self.handles.len();
+        &self.handles[held.unwrap_or_else(next)]
     }
 
     /// Does an operation in the crowd.
@@ -42,6 +82,9 @@ impl Crowded {
     ) -> Answer<'a, T> {
         let handle = self.handle();
         let mut answer = operation(handle);
+        if self.held.lock().unwrap().is_some() {
+            return answer;
+        }
         Box::pin(async move {
             // A process that was told no instant need not hold time up when the clock goes back.
             for handle in &self.handles {

@@ -9,17 +9,18 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use portfire_conformance::differential::{self, Difference};
+use portfire_conformance::differential::{self, Difference, Grouped};
 use portfire_core::client::block_on;
 use portfire_core::{ManualClock, Storage};
 use portfire_sqlite::{SqliteOptions, SqliteStorage, Synchronous};
 
-use crowded::Crowded;
+use crowded::{Crowded, InCompany};
 
 const STEPS: usize = 60;
 /// Sequences in each of the tests below, which run side by side.
 const SHARE: u64 = 500;
 const SHARE_IN_A_CROWD: u64 = 300;
+const SHARE_IN_COMPANY: u64 = 300;
 
 #[test]
 fn sequences_equal_the_reference_1() {
@@ -46,6 +47,16 @@ fn sequences_over_two_handles_in_a_crowd_equal_the_reference() {
     run_seeds(0..SHARE_IN_A_CROWD, Opened::TwiceInACrowd);
 }
 
+#[test]
+fn sequences_that_share_their_commits_equal_the_reference_1() {
+    run_seeds(0..SHARE_IN_COMPANY, Opened::TwiceInCompany);
+}
+
+#[test]
+fn sequences_that_share_their_commits_equal_the_reference_2() {
+    run_seeds(SHARE_IN_COMPANY..2 * SHARE_IN_COMPANY, Opened::TwiceInCompany);
+}
+
 /// How a sequence meets its database.
 #[derive(Clone, Copy)]
 enum Opened {
@@ -54,6 +65,8 @@ enum Opened {
     /// By two handles in turn, as two processes would; each operation shares its commit with others
     /// that change nothing.
     TwiceInACrowd,
+    /// By two handles in turn; several operations share a commit.
+    TwiceInCompany,
 }
 
 fn run_seeds(mut seeds: Range<u64>, opened: Opened) {
@@ -74,15 +87,22 @@ fn run(seed: u64, opened: Opened) -> Result<(), Difference> {
     let make = async |clock: Arc<ManualClock>| -> Arc<dyn Storage> {
         files.set(files.get() + 1);
         let path = folder.path().join(format!("{}.db", files.get()));
+        let first = open(&path, &clock).await;
         match opened {
-            Opened::Once => Arc::new(open(&path, &clock).await) as Arc<dyn Storage>,
-            Opened::TwiceInACrowd => {
-                let handles = [open(&path, &clock).await, open(&path, &clock).await];
-                Arc::new(Crowded::new(handles))
-            }
+            Opened::Once => Arc::new(first) as Arc<dyn Storage>,
+            _ => Arc::new(Crowded::new([first, open(&path, &clock).await])),
         }
     };
-    block_on(differential::run(seed, STEPS, make))
+    let make_company = async |clock: Arc<ManualClock>| -> Arc<dyn Grouped> {
+        files.set(files.get() + 1);
+        let path = folder.path().join(format!("{}.db", files.get()));
+        let handles = [open(&path, &clock).await, open(&path, &clock).await];
+        Arc::new(InCompany(Arc::new(Crowded::new(handles)))) as Arc<dyn Grouped>
+    };
+    match opened {
+        Opened::TwiceInCompany => block_on(differential::run_together(seed, STEPS, make_company)),
+        _ => block_on(differential::run(seed, STEPS, make)),
+    }
 }
 
 async fn open(path: &Path, clock: &Arc<ManualClock>) -> SqliteStorage {

@@ -1,13 +1,14 @@
 //! The jobs and batches of a sequence, and what ties them to one another.
 
+use portfire_core::storage::RELEASE_MAX;
 use portfire_core::{
-    After, Antecedent, Backoff, BatchId, Conflict, Dependency, JobId, JobOptions, Json, KindName,
-    NewBatch, NewJob, Retention, RetryPolicy, UniqueKey, UniqueScope, When,
+    After, Antecedent, Backoff, BatchChange, BatchId, Conflict, Dependency, JobId, JobOptions,
+    Json, KindName, NewBatch, NewJob, Retention, RetryPolicy, UniqueKey, UniqueScope, When,
 };
 use std::time::Duration;
 
 use super::{KINDS, Script, seconds};
-use crate::differential::operation::Operation;
+use crate::differential::operation::{Crowd, Operation};
 
 /// Few, so that jobs meet.
 const KEYS: [&str; 2] = ["user:17", "é ' \""];
@@ -123,6 +124,21 @@ impl Script {
             batch.after = self.dependencies(call, false);
         }
         batch
+    }
+
+    /// A batch that one call cannot start, and whose members all end by hand before the next promotion.
+    pub(super) fn crowd(&mut self) -> Operation {
+        let batch = BatchId::new(self.new_id());
+        let mut follower = NewJob::new(self.new_id(), KindName::stored(KINDS[0]), Json::empty());
+        follower.ties.after = vec![Dependency::on(batch).after(After::End)];
+        let members = RELEASE_MAX as u32 + 1 + self.random.below(60) as u32;
+        let crowd = Crowd { batch, members, follower };
+        self.planned.push_back(Operation::ChangeBatch(batch, BatchChange::Seal));
+        if self.random.chance(80) {
+            self.planned.push_back(Operation::DeleteCrowd(crowd.clone()));
+        }
+        self.planned.push_back(Operation::Promote(u32::MAX));
+        Operation::CreateCrowd(crowd)
     }
 
     fn batch_for_members(&mut self, call: &Call) -> Option<BatchId> {

@@ -40,6 +40,7 @@ impl Script {
         let groups: Vec<_> =
             groups.into_iter().filter(|(is_in, _)| *is_in).map(|(_, group)| group).collect();
         match self.random.recent(&groups)? {
+            Group::Batches if self.random.below(400) == 0 => Some(self.crowd()),
             Group::Batches => self.change_batch(),
             Group::Recurring => Some(match self.random.below(10) {
                 0..3 => self.change_recurring(),

@@ -561,11 +561,11 @@ pub enum InvalidJob {
     },
     /// Something to wait for is not there.
     #[error(
-        "job {job} waits for {on}, which is neither stored nor earlier in the same call; create what is waited for first"
+        "{waiting} waits for {on}, which is neither stored nor earlier in the same call; create what is waited for first"
     )]
     NoAntecedent {
-        /// The job, or the batch as a job id.
-        job: JobId,
+        /// The job or batch that was to wait.
+        waiting: Antecedent,
         /// What it waits for.
         on: Antecedent,
     },

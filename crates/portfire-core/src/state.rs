@@ -80,6 +80,16 @@ pub struct UnknownState {
     text: String,
 }
 
+/// A text that names no cause of a transition.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{text}` is not a cause: expected created, promoted, claimed, succeeded, retried, snoozed, parked, released, \
+     rescued, poisoned, failed, discarded, requeued, deleted, rescheduled or continued"
+)]
+pub struct UnknownCause {
+    text: String,
+}
+
 impl FromStr for StateName {
     type Err = UnknownState;
 
@@ -181,11 +191,11 @@ impl fmt::Display for Cause {
 }
 
 impl FromStr for Cause {
-    type Err = UnknownState;
+    type Err = UnknownCause;
 
-    fn from_str(text: &str) -> Result<Cause, UnknownState> {
+    fn from_str(text: &str) -> Result<Cause, UnknownCause> {
         let found = Cause::ALL.into_iter().find(|cause| cause.as_str() == text);
-        found.ok_or_else(|| UnknownState { text: excerpt(text) })
+        found.ok_or_else(|| UnknownCause { text: excerpt(text) })
     }
 }
 

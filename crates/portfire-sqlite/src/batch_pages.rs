@@ -6,7 +6,7 @@ use portfire_core::{
 };
 use rusqlite::{Connection, Row as SqlRow, params};
 
-use crate::batches::{batch_state, state_code};
+use crate::codes;
 use crate::error::{Failure, corrupt, foreign_cursor};
 use crate::links::batch_number;
 use crate::row::{instant, maybe_instant};
@@ -63,7 +63,7 @@ pub(crate) fn page(conn: &Connection, filter: &BatchFilter) -> Result<BatchPage,
     let size = if filter.max == 0 { 50 } else { filter.max.min(PAGE_MAX) as usize };
     let limit = size as i64 + 1;
     let mut select;
-    let mut rows = match (parent, filter.state.map(state_code)) {
+    let mut rows = match (parent, filter.state.map(codes::batch_state_code)) {
         (None, None) => {
             select = conn.prepare_cached(SELECT_ALL)?;
             select.query([before, limit])?
@@ -115,7 +115,7 @@ fn read(row: &SqlRow<'_>) -> Result<(i64, BatchRecord), Failure> {
         description: row.get(2)?,
         parent: row.get::<_, Option<[u8; 16]>>(3)?.map(BatchId::from_bytes),
         after,
-        state: batch_state(row.get(5)?),
+        state: codes::batch_state(row.get(5)?)?,
         reason: row.get(14)?,
         members,
         created_at: instant(row.get(11)?),

@@ -13,7 +13,7 @@ use rusqlite::{Connection, Row as SqlRow, params};
 
 use crate::error::{Failure, corrupt};
 use crate::write::Write;
-use crate::{links, members, outbox};
+use crate::{codes, links, members, outbox};
 
 const INSERT_BATCH: &str = "INSERT INTO portfire_batch (batch, id, parent, depth, description, \
     after, retention, created_at, state, waits, start, followed, total, pending, succeeded, \
@@ -57,7 +57,7 @@ impl BatchRow {
             parent: row.get(0)?,
             depth: row.get(1)?,
             retention: row.get(2)?,
-            state: batch_state(row.get(3)?),
+            state: codes::batch_state(row.get(3)?)?,
             waits: row.get(4)?,
             start: row.get(5)?,
             followed: row.get(6)?,
@@ -93,7 +93,7 @@ pub(crate) fn insert(
         after,
         batch.retention,
         write.now.as_micros(),
-        state_code(batch.state),
+        codes::batch_state_code(batch.state),
         batch.waits,
         batch.start
     ])?;
@@ -155,7 +155,7 @@ pub(crate) fn flush(write: &mut Write<'_>) -> rusqlite::Result<()> {
         let batch = &row.batch;
         conn.prepare_cached(UPDATE_BATCH)?.execute(params![
             number,
-            state_code(batch.state),
+            codes::batch_state_code(batch.state),
             batch.waits,
             batch.start,
             batch.followed,
@@ -190,7 +190,7 @@ pub(crate) fn give_up_open(write: &mut Write<'_>) -> Result<(), Failure> {
     // One may have been sealed by another operation of this commit.
     flush(write)?;
     let abandoned = write.now.saturating_sub(BATCH_OPEN_MAX).as_micros();
-    let open = numbers(write.conn, SELECT_ABANDONED, [state_code(BatchState::Open), abandoned])?;
+    let open = numbers(write.conn, SELECT_ABANDONED, [codes::batch_state_code(BatchState::Open), abandoned])?;
     open.into_iter().try_for_each(|number| engine::cancel(write, number, NEVER_SEALED))
 }
 
@@ -257,18 +257,6 @@ pub(crate) fn waits_for(conn: &Connection, number: i64) -> Result<Vec<Dependency
     let Some(text) = after else { return Ok(Vec::new()) };
     serde_json::from_str(&text)
         .map_err(|error| corrupt(format!("what batch number {number} waits for: {error}")))
-}
-
-/// The state that is stored under this number.
-pub(crate) fn batch_state(code: i64) -> BatchState {
-    let at = usize::try_from(code).unwrap_or(usize::MAX);
-    BatchState::ALL.get(at).copied().unwrap_or(BatchState::Cancelled)
-}
-
-/// The place of a state in [`BatchState::ALL`], under which it is stored.
-pub(crate) fn state_code(state: BatchState) -> i64 {
-    let at = BatchState::ALL.iter().position(|listed| *listed == state);
-    at.and_then(|at| i64::try_from(at).ok()).unwrap_or(0)
 }
 
 /// For the test that each of them finds its rows by an index.

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::row::state;
+use crate::codes;
 use portfire_core::{StateName, Timestamp};
 
 /// Numbers that are this near belong to one run; what lies between is looked at in vain.
@@ -111,10 +111,11 @@ fn jobs_of(conn: &Connection, expires_at: i64) -> rusqlite::Result<Vec<i64>> {
     let mut jobs: Vec<i64> = Vec::new();
     for run in runs {
         let (code, first, last): (i64, i64, i64) = run?;
-        let sql = match state(code) {
+        let sql = match codes::state(code)? {
             StateName::Succeeded => SELECT_SUCCEEDED,
             StateName::Failed => SELECT_FAILED,
-            _ => SELECT_DELETED,
+            StateName::Deleted => SELECT_DELETED,
+            _ => return Err(codes::unknown("state of an expiry", code)),
         };
         let mut select = conn.prepare_cached(sql)?;
         for job in select.query_map([first, last, expires_at], |row| row.get(0))? {

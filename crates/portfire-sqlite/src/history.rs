@@ -6,8 +6,9 @@ use portfire_core::transition::Transition;
 use portfire_core::{Cause, ErrorRecord, HistoryEntry, ServerId, StateName, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
 
+use crate::codes;
 use crate::error::{Failure, corrupt};
-use crate::row::{At, Body, Facts, Ran, Stand, cause, cause_code, instant, maybe_instant, state};
+use crate::row::{At, Body, Facts, Ran, Stand, instant, maybe_instant};
 use crate::write::code;
 
 const INSERT: &str = "INSERT INTO portfire_history (seq, revision, state, at, cause, server, \
@@ -48,7 +49,7 @@ pub(crate) fn insert(
         made.to.revision,
         code(made.to.state) as i64,
         now.as_micros(),
-        cause_code(made.cause),
+        codes::cause_code(made.cause),
         facts.server,
         facts.attempt,
         made.run_at.map(Timestamp::as_micros),
@@ -67,7 +68,7 @@ pub(crate) fn write_down(conn: &Connection, body: &Body, stand: &Stand) -> rusql
             entry.revision,
             code(entry.state) as i64,
             entry.at.as_micros(),
-            cause_code(entry.cause),
+            codes::cause_code(entry.cause),
             entry.server,
             entry.attempt,
             entry.run_at.map(Timestamp::as_micros),
@@ -149,9 +150,9 @@ fn entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<HistoryEntry> {
     let message: Option<String> = row.get(8)?;
     Ok(HistoryEntry {
         revision: row.get(0)?,
-        state: state(row.get(1)?),
+        state: codes::state(row.get(1)?)?,
         at: instant(row.get(2)?),
-        cause: cause(row.get(3)?),
+        cause: codes::cause(row.get(3)?)?,
         server: row.get::<_, Option<String>>(4)?.map(ServerId::new),
         attempt: row.get(5)?,
         run_at: maybe_instant(row, 6)?,

@@ -46,6 +46,7 @@ mod change;
 mod checkpoint;
 mod claim;
 mod clean;
+mod codes;
 mod connect;
 mod create;
 mod cycle;

@@ -12,6 +12,7 @@ use portfire_core::storage::RELEASE_MAX;
 use portfire_core::{KindName, LimitName, LimitRecord, LimitRule, LimitTarget, QueueName, Ties};
 use rusqlite::{Connection, Row as SqlRow, params};
 
+use crate::codes;
 use crate::error::{Failure, corrupt};
 use crate::keys;
 use crate::lines;
@@ -46,7 +47,7 @@ fn read_target(row: &SqlRow<'_>) -> Result<LimitTarget, Failure> {
         NAMED => LimitTarget::Named(LimitName::new(name).map_err(corrupt)?),
         QUEUE => LimitTarget::Queue(QueueName::stored(name)),
         KIND => LimitTarget::Kind(KindName::stored(name)),
-        unknown => return Err(corrupt(format!("a limit of the target {unknown}"))),
+        other => return Err(codes::unknown("target of a limit", other).into()),
     })
 }
 

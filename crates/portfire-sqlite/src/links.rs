@@ -1,11 +1,11 @@
 //! Links: who waits for the end of a job or a batch.
 
 use portfire_core::engine::{Child, Waiter};
-use portfire_core::{After, Antecedent, BatchId, Dependency, JobId};
+use portfire_core::{Antecedent, BatchId, Dependency, JobId};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::error::{Failure, corrupt};
-use crate::outcomes;
+use crate::error::Failure;
+use crate::{codes, outcomes};
 use crate::row::{self, Body, body_columns};
 use crate::write::Write;
 
@@ -40,7 +40,7 @@ pub(crate) fn open(
     place: usize,
 ) -> rusqlite::Result<usize> {
     let pass = dependency.pass.then_some(place as i64);
-    let values = params![parent, child, is_batch, after_code(dependency.after), pass];
+    let values = params![parent, child, is_batch, codes::after_code(dependency.after), pass];
     write.statement(INSERT_LINK)?.execute(values)
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn children(
             }
         };
         let pass = row.get::<_, Option<i64>>(3)?.and_then(|place| usize::try_from(place).ok());
-        children.push(Child { seq: row.get(0)?, after: condition(row.get(2)?)?, pass, who });
+        children.push(Child { seq: row.get(0)?, after: codes::after(row.get(2)?)?, pass, who });
     }
     Ok(children)
 }
@@ -144,26 +144,6 @@ pub(crate) fn batch_number(conn: &Connection, id: BatchId) -> rusqlite::Result<O
 pub(crate) fn job_id(conn: &Connection, seq: i64) -> rusqlite::Result<JobId> {
     let id = conn.prepare_cached(SELECT_JOB_ID)?.query_row([seq], |row| row.get(0))?;
     Ok(JobId::from_bytes(id))
-}
-
-fn after_code(after: After) -> i64 {
-    match after {
-        After::Success => 0,
-        After::Failure => 1,
-        After::Deletion => 2,
-        After::End => 3,
-    }
-}
-
-/// The condition that is stored under this number.
-pub(crate) fn condition(code: i64) -> Result<After, Failure> {
-    Ok(match code {
-        0 => After::Success,
-        1 => After::Failure,
-        2 => After::Deletion,
-        3 => After::End,
-        _ => return Err(corrupt(format!("a link waits for an end of the unknown sort {code}"))),
-    })
 }
 
 /// For the test that each of them finds its rows by an index.

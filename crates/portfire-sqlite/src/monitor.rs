@@ -17,7 +17,7 @@ use crate::error::{Failure, corrupt};
 use crate::row::{self, At, Body, Stand, body_columns, instant, maybe_instant, options};
 use crate::servers::lease_until;
 use crate::write::{Tally, bucket_code};
-use crate::{history, links};
+use crate::{codes, history, links};
 
 const SELECT_QUEUES: &str = "SELECT q.name, q.paused, t.scheduled, t.awaiting, t.enqueued, \
     t.processing, t.succeeded, t.failed, t.deleted FROM portfire_queue q \
@@ -195,7 +195,7 @@ pub(crate) fn continuations(
     while let Some(row) = rows.next()? {
         let body = row::body(conn, row.get(0)?)?;
         let state = row::stand(conn, &body)?.standing.state;
-        let after = links::condition(row.get(1)?)?;
+        let after = codes::after(row.get(1)?)?;
         continuations.push(Continuation { job: JobId::from_bytes(row.get(2)?), after, state });
     }
     Ok(continuations)

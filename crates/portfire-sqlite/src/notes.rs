@@ -7,12 +7,12 @@ use portfire_core::notes::{
     BARS_MAX, LINE_BYTES_MAX, LOG_BYTES_MAX, NOTED_KEYS_MAX, NOTED_VALUE_BYTES_MAX,
 };
 use portfire_core::{
-    Cursor, JobId, JobOptions, Json, Level, LogLine, LogPage, Notes, NotesRecord, Progress,
-    Timestamp,
+    Cursor, JobId, JobOptions, Json, LogLine, LogPage, Notes, NotesRecord, Progress, Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
 
+use crate::codes;
 use crate::error::{Failure, corrupt, foreign_cursor};
 use crate::row::options;
 use crate::write::Write;
@@ -45,12 +45,10 @@ const NAME_BYTES_MAX: usize = 64;
 /// Most tags of a job, with those of its call.
 const TAGS_MAX: usize = 16;
 
-/// A stored line: when, its level's place in [`LEVELS`], what.
+/// A stored line: when, the code of its level, what.
 type Line<T> = (i64, u8, T);
 /// A stored bar: its name, how far it is, how far it goes.
 type Bar = (String, u64, u64);
-
-const LEVELS: [Level; 4] = [Level::Debug, Level::Info, Level::Warn, Level::Error];
 
 /// Takes down what an attempt says. The caller has made sure that it may speak.
 pub(crate) fn annotate(
@@ -103,7 +101,7 @@ fn fitting(lines: &[LogLine], mut used: u32) -> (Vec<Line<&str>>, u32) {
         let with = used.saturating_add(u32::try_from(text.len()).unwrap_or(u32::MAX));
         if with as usize <= LOG_BYTES_MAX {
             used = with;
-            taken.push((line.at.as_micros(), level_code(line.level), text));
+            taken.push((line.at.as_micros(), codes::level_code(line.level), text));
         }
     }
     (taken, used)
@@ -245,7 +243,7 @@ pub(crate) fn log(
         let wanted = lines.into_iter().enumerate().skip(skipped).take(room);
         for (number, (at, level, text)) in wanted {
             let (attempt, piece) = place;
-            let level = level_of(level);
+            let level = codes::level(level)?;
             page.lines.push(LogLine { attempt, at: Timestamp::from_micros(at), level, text });
             page.next = Some(Cursor(format!("{attempt}.{piece}.{number}")));
         }
@@ -298,15 +296,6 @@ fn cut(text: &str, bytes: usize) -> &str {
     }
     let end = (0..=bytes).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
     &text[..end]
-}
-
-fn level_code(level: Level) -> u8 {
-    let at = LEVELS.iter().position(|listed| *listed == level);
-    at.and_then(|at| u8::try_from(at).ok()).unwrap_or(1)
-}
-
-fn level_of(code: u8) -> Level {
-    LEVELS.get(usize::from(code)).copied().unwrap_or_default()
 }
 
 fn encode<T: serde::Serialize>(value: &T) -> Result<String, Failure> {

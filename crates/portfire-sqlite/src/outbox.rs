@@ -2,12 +2,11 @@
 
 use std::collections::HashSet;
 
-use portfire_core::StateName;
 use portfire_core::engine::{Due, What};
 use rusqlite::{Connection, params};
 
-use crate::error::{Failure, corrupt};
-use crate::row::state;
+use crate::codes;
+use crate::error::Failure;
 use crate::write::{Write, code};
 
 const INSERT_DUE: &str =
@@ -42,15 +41,13 @@ pub(crate) fn first(conn: &Connection) -> Result<Option<(i64, Due)>, Failure> {
     let mut rows = select.query([])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let turn = row.get(0)?;
-    let end = row.get::<_, Option<i64>>(3)?.map_or(StateName::Deleted, state);
-    let what = match row.get::<_, i64>(1)? {
-        0 => What::JobEnded(end),
-        1 => What::BatchEnded(end),
+    let end = || codes::state(row.get(3)?);
+    let what = match row.get(1)? {
+        0 => What::JobEnded(end()?),
+        1 => What::BatchEnded(end()?),
         2 => What::BatchStarted,
         3 => What::BatchEmptied,
-        code => {
-            return Err(corrupt(format!("entry {turn} of the outbox is of no known sort: {code}")));
-        }
+        other => return Err(codes::unknown("entry of the outbox", other).into()),
     };
     Ok(Some((turn, Due { what, seq: row.get(2)?, position: row.get(4)? })))
 }

@@ -6,9 +6,10 @@
 use portfire_core::{Dependency, ErrorRecord, Json, ParentOutcome, StateName};
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
+use crate::codes;
 use crate::error::Failure;
 use crate::history;
-use crate::row::{self, state};
+use crate::row;
 use crate::write::{Write, code};
 
 /// The most bytes of a result and an error that each job gets a copy of.
@@ -133,7 +134,7 @@ fn outcome(row: &SqlRow<'_>, after: &[Dependency]) -> rusqlite::Result<Option<Pa
     let message: Option<String> = row.get(4)?;
     Ok(Some(ParentOutcome {
         parent: dependency.on,
-        state: state(row.get(1)?),
+        state: codes::state(row.get(1)?)?,
         result: row.get::<_, Option<String>>(2)?.map(Json::stored),
         error: class.zip(message).map(|(class, message)| ErrorRecord { class, message }),
     }))

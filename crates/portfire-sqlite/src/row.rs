@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow};
 use crate::error::{Failure, corrupt};
 use crate::lines::{self, Waiter};
 use crate::write::Write;
-use crate::{history, ties};
+use crate::{codes, history, ties};
 
 /// The columns of [`read_body`], of the table of bodies under the name `j`.
 macro_rules! body_columns {
@@ -197,7 +197,7 @@ fn read(row: &SqlRow<'_>, state: StateName) -> rusqlite::Result<Stand> {
             At::Ready { place: row.get(5)?, enqueued_at: maybe_instant(row, 6)? }
         }
         StateName::Scheduled => {
-            At::Scheduled { run_at: instant(row.get(5)?), cause: cause(row.get(6)?) }
+            At::Scheduled { run_at: instant(row.get(5)?), cause: codes::cause(row.get(6)?)? }
         }
         StateName::Processing => At::Running {
             server: row.get(5)?,
@@ -250,7 +250,7 @@ pub(crate) fn place(
         FirstRow::Ready => write.statement(INSERT_NEW_READY)?.execute([queue, rank, seq])?,
         FirstRow::InLine(key) => Waiter::new(rank, seq, queue).insert(write, key)?,
         FirstRow::Scheduled(run_at) => {
-            let values = [run_at.as_micros(), seq, cause_code(Cause::Created)];
+            let values = [run_at.as_micros(), seq, codes::cause_code(Cause::Created)];
             write.statement(INSERT_NEW_SCHEDULED)?.execute(values)?
         }
         FirstRow::Awaiting { pending, start } => {
@@ -344,7 +344,7 @@ fn insert(write: &mut Write<'_>, body: &Body, to: &Stand) -> rusqlite::Result<()
             write.statement(INSERT_SCHEDULED)?.execute(rusqlite::params![
                 run_at.as_micros(),
                 body.seq,
-                cause_code(cause),
+                codes::cause_code(cause),
                 revision,
                 attempt,
                 failures,
@@ -412,7 +412,12 @@ fn insert_awaiting(
     let (delay, run_at) = match when {
         When::In(delay) => (i64::try_from(delay.as_micros()).ok(), None),
         When::At(run_at) => (None, Some(run_at.as_micros())),
-        _ => (None, None),
+        When::Now => (None, None),
+        // To store it as one of those above would run the job at the wrong time.
+        other => {
+            let unknown = format!("{other:?} cannot be stored by this version");
+            return Err(rusqlite::Error::ToSqlConversionFailure(unknown.into()));
+        }
     };
     let values = rusqlite::params![seq, pending, start, delay, run_at];
     write.statement(INSERT_AWAITING)?.execute(values)
@@ -428,24 +433,6 @@ pub(crate) fn maybe_instant(
     column: usize,
 ) -> rusqlite::Result<Option<Timestamp>> {
     Ok(row.get::<_, Option<i64>>(column)?.map(instant))
-}
-
-/// The place of a cause in [`Cause::ALL`], under which it is stored.
-pub(crate) fn cause_code(cause: Cause) -> i64 {
-    let at = Cause::ALL.iter().position(|listed| *listed == cause);
-    at.and_then(|at| i64::try_from(at).ok()).unwrap_or(0)
-}
-
-/// The cause that is stored under this number.
-pub(crate) fn cause(code: i64) -> Cause {
-    let at = usize::try_from(code).unwrap_or(0);
-    Cause::ALL.get(at).copied().unwrap_or(Cause::Created)
-}
-
-/// The state that is stored under this number.
-pub(crate) fn state(code: i64) -> StateName {
-    let at = usize::try_from(code).unwrap_or(0);
-    StateName::ALL.get(at).copied().unwrap_or(StateName::Deleted)
 }
 
 /// For the test that each of them finds its rows by an index.

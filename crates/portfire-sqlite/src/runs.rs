@@ -3,8 +3,9 @@
 use portfire_core::{JobId, Occurrence, RecurringId, RunRecord, StateName};
 use rusqlite::{Connection, params};
 
+use crate::codes;
 use crate::error::Failure;
-use crate::row::{instant, maybe_instant, state};
+use crate::row::{instant, maybe_instant};
 use crate::write::{Write, code};
 
 const INSERT: &str = "INSERT INTO portfire_run (recurring, run, planned_at, fired_at, job, \
@@ -85,7 +86,7 @@ pub(crate) fn runs(
             fired_at: instant(row.get(1)?),
             job: row.get::<_, Option<[u8; 16]>>(2)?.map(JobId::from_bytes),
             skipped: row.get(3)?,
-            outcome: row.get::<_, Option<i64>>(4)?.map(state),
+            outcome: row.get::<_, Option<i64>>(4)?.map(codes::state).transpose()?,
             ended_at: maybe_instant(row, 5)?,
             triggered: row.get(6)?,
         })

@@ -314,7 +314,7 @@ pub async fn batch_progress_numbers(s: Stage) {
     let server = s.server("a").await;
     let (batch, members) = s.batch(6).await;
     assert_eq!(s.members(batch).await, [6, 6, 0, 0, 0]);
-    s.delete(members[5]).await;
+    let _ = s.delete(members[5]).await;
     assert_eq!(s.members(batch).await, [6, 5, 0, 0, 1]);
     server.run(members[0], success()).await;
     server.run(members[1], failure()).await;
@@ -325,9 +325,9 @@ pub async fn batch_progress_numbers(s: Stage) {
     let at_once = RescueRequest { recoveries_max: 0, ..RescueRequest::default() };
     s.rescue_with(at_once).await;
     assert_eq!(s.members(batch).await, [6, 1, 1, 2, 2]);
-    s.reschedule(members[4], secs(5)).await;
+    let _ = s.reschedule(members[4], secs(5)).await;
     assert_eq!(s.members(batch).await, [6, 1, 1, 2, 2], "waiting is not the end");
-    s.delete(members[4]).await;
+    let _ = s.delete(members[4]).await;
     assert_eq!(s.members(batch).await, [6, 0, 1, 2, 3]);
     assert_eq!(s.batch_state(batch).await, BatchState::Failed);
 }
@@ -372,7 +372,7 @@ pub async fn batch_requeue_member_does_not_refire(s: Stage) {
     server.run(members[0], success()).await;
     server.run(members[1], failure()).await;
     server.run(bad, success()).await;
-    s.requeue(members[1]).await;
+    let _ = s.requeue(members[1]).await;
     let record = s.batch_record(batch).await;
     assert_eq!((record.state, record.ended_at, record.expires_at), {
         (BatchState::Started, None, None)
@@ -398,13 +398,13 @@ pub async fn batch_reopens_upwards(s: Stage) {
     let member = ids(&s.store(vec![outer.clone(), inner.clone()], jobs).await)[0];
     server.run(member, success()).await;
     assert_eq!(s.batch_state(outer.id).await, BatchState::Succeeded);
-    s.reschedule(member, secs(5)).await;
+    let _ = s.reschedule(member, secs(5)).await;
     for batch in [outer.id, inner.id] {
         assert_eq!(s.batch_state(batch).await, BatchState::Started);
         assert_eq!(s.members(batch).await, [1, 1, 0, 0, 0]);
     }
     let added = s.add_member(outer.id).await;
-    s.delete(member).await;
+    let _ = s.delete(member).await;
     server.run(added, success()).await;
     assert_eq!(s.members(outer.id).await, [2, 0, 1, 1, 0]);
 }
@@ -414,11 +414,11 @@ pub async fn batch_delete_of_a_final_member(s: Stage) {
     let server = s.server("a").await;
     let (batch, members) = s.batch(2).await;
     server.run(members[0], success()).await;
-    s.delete(members[0]).await;
+    let _ = s.delete(members[0]).await;
     assert_eq!(s.members(batch).await, [2, 1, 0, 0, 1]);
     server.run(members[1], failure()).await;
     let ended = s.batch_record(batch).await;
-    s.delete(members[1]).await;
+    let _ = s.delete(members[1]).await;
     assert_eq!(s.members(batch).await, [2, 0, 0, 0, 2]);
     let after = s.batch_record(batch).await;
     assert_eq!((after.state, after.ended_at), (BatchState::Failed, ended.ended_at));
@@ -475,9 +475,9 @@ pub async fn batch_missing_is_refused(s: Stage) {
     assert_eq!(refused, InvalidJob::NoBatch { batch: outer.id });
     let mut after = s.new_batch();
     after.after = vec![Dependency::on(nowhere)];
+    let waiting = after.id.into();
     let refused = s.refused(vec![after], vec![]).await;
-    let on = Antecedent::Batch(nowhere);
-    assert!(matches!(refused, InvalidJob::NoAntecedent { on: named, .. } if named == on));
+    assert_eq!(refused, InvalidJob::NoAntecedent { waiting, on: Antecedent::Batch(nowhere) });
 }
 
 /// A member that waits for the end of its own batch, or of one around it, would wait for ever: it is refused.

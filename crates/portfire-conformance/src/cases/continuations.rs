@@ -22,7 +22,7 @@ async fn ends(s: &Stage, server: &Server, outcome: portfire_core::Outcome) -> [S
     for (state, child) in states.iter_mut().zip(children) {
         *state = s.state(child).await;
         if *state == Enqueued {
-            s.delete(child).await;
+            let _ = s.delete(child).await;
         }
     }
     states
@@ -70,7 +70,7 @@ pub async fn continue_on_any_final(s: Stage) {
     }
     let parent = s.enqueue_one().await;
     let child = s.continue_on(parent, After::End).await;
-    s.delete(parent).await;
+    let _ = s.delete(parent).await;
     assert_eq!(s.state(child).await, Enqueued);
 }
 
@@ -90,7 +90,7 @@ pub async fn continue_on_deleted(s: Stage) {
     assert_eq!(ends(&s, &server, discard()).await[2], Enqueued);
     let parent = s.schedule(secs(60)).await;
     let child = s.continue_on(parent, After::Deletion).await;
-    s.delete(parent).await;
+    let _ = s.delete(parent).await;
     assert_eq!(s.state(child).await, Enqueued);
 }
 
@@ -129,7 +129,7 @@ pub async fn continue_of_a_requeued_parent_waits(s: Stage) {
     let server = s.server("a").await;
     let parent = s.enqueue_one().await;
     server.run(parent, failure()).await;
-    s.requeue(parent).await;
+    let _ = s.requeue(parent).await;
     let child = s.continue_with(parent).await;
     assert_eq!(s.state(child).await, Awaiting);
     server.run(parent, success()).await;
@@ -143,7 +143,7 @@ pub async fn continue_parent_missing_error(s: Stage) {
         let child = s.new_after([Dependency::on(on)]);
         let id = child.id;
         let refused = s.refused(vec![], vec![s.new_job(), child]).await;
-        assert_eq!(refused, InvalidJob::NoAntecedent { job: id, on });
+        assert_eq!(refused, InvalidJob::NoAntecedent { waiting: id.into(), on });
     }
     assert_eq!(s.queue("default").await, None, "a refused job makes no queue");
 }
@@ -153,7 +153,10 @@ pub async fn continue_order_within_a_call_counts(s: Stage) {
     let parent = s.new_job();
     let child = s.new_after([Dependency::on(parent.id)]);
     let refused = s.refused(vec![], vec![child.clone(), parent.clone()]).await;
-    assert_eq!(refused, InvalidJob::NoAntecedent { job: child.id, on: parent.id.into() });
+    assert_eq!(
+        refused,
+        InvalidJob::NoAntecedent { waiting: child.id.into(), on: parent.id.into() }
+    );
     let mut own_tail = s.new_job();
     own_tail.ties.after = vec![Dependency::on(own_tail.id)];
     let refused = s.refused(vec![], vec![own_tail]).await;
@@ -279,7 +282,7 @@ pub async fn continue_fires_once_after_requeue(s: Stage) {
     let child = s.continue_with(parent).await;
     server.run(parent, success()).await;
     server.run(child, success()).await;
-    s.requeue(parent).await;
+    let _ = s.requeue(parent).await;
     server.run(parent, success()).await;
     assert_eq!((s.state(child).await, s.record(child).await.revision), (Succeeded, 4));
     assert!(server.claim(10).await.is_empty());
@@ -291,7 +294,7 @@ pub async fn continue_deleted_stays_deleted_after_requeue(s: Stage) {
     let parent = s.enqueue_one().await;
     let child = s.continue_with(parent).await;
     server.run(parent, failure()).await;
-    s.requeue(parent).await;
+    let _ = s.requeue(parent).await;
     server.run(parent, success()).await;
     assert_eq!((s.state(child).await, s.record(child).await.revision), (Deleted, 2));
 }
@@ -350,7 +353,7 @@ pub async fn continue_child_deleted_before_parent(s: Stage) {
     assert_eq!(s.delete(child).await, Changed::Applied { from: Awaiting, revision: 2 });
     server.run(parent, success()).await;
     assert_eq!((s.state(child).await, s.record(child).await.revision), (Deleted, 2));
-    s.requeue(child).await;
+    let _ = s.requeue(child).await;
     assert_eq!(s.state(child).await, Enqueued, "by hand it runs, whatever it waited for");
 }
 
@@ -470,7 +473,7 @@ pub async fn continue_wakes_idle_worker(s: Stage) {
     s.continue_on(parent, After::Deletion).await;
     let held = server.claim_job(parent).await;
     let mut wakeups = s.storage().wakeups();
-    s.delete(held.claim.job).await;
+    let _ = s.delete(held.claim.job).await;
     s.heard(wakeups.work(), "the released job").await;
 }
 

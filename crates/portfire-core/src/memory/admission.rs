@@ -96,8 +96,7 @@ impl<'a> Check<'a> {
             let reason = "batches stand at most 100 deep in one another".to_owned();
             return Err(InvalidJob::Batch { batch: batch.id, reason });
         }
-        let job = JobId::from_bytes(*batch.id.as_bytes());
-        self.check_antecedents(job, &batch.after, batch.parent)?;
+        self.check_antecedents(batch.id.into(), &batch.after, batch.parent)?;
         let (waits, unmet) = self.known.weigh(&batch.after);
         self.refuse_circle(batch.id.into(), batch.parent, &waits)?;
         let is_free = waits.is_empty() && !unmet && !batch.open;
@@ -113,7 +112,7 @@ impl<'a> Check<'a> {
         if let Some(batch) = batch {
             self.known.takes_members(batch)?;
         }
-        self.check_antecedents(job.id, &job.ties.after, batch)?;
+        self.check_antecedents(job.id.into(), &job.ties.after, batch)?;
         let (waits, unmet) = self.known.weigh(&job.ties.after);
         self.refuse_circle(job.id.into(), batch, &waits)?;
         self.follow(job.id.into(), batch, &waits);
@@ -126,13 +125,13 @@ impl<'a> Check<'a> {
     /// Whether a job or batch may wait for these, as a member of that batch.
     fn check_antecedents(
         &self,
-        job: JobId,
+        waiting: Antecedent,
         after: &[Dependency],
         member_of: Option<BatchId>,
     ) -> Result<(), InvalidJob> {
         for &Dependency { on, .. } in after {
             if !self.known.has(on) {
-                return Err(InvalidJob::NoAntecedent { job, on });
+                return Err(InvalidJob::NoAntecedent { waiting, on });
             }
             if let Antecedent::Batch(batch) = on
                 && self.known.upward(member_of).any(|above| above == batch)

@@ -173,7 +173,7 @@ impl Server {
 
     /// Sends a piece of what an attempt says.
     pub async fn note(&self, claim: Claim, notes: Notes) {
-        let notes = vec![Annotation { claim, notes }];
+        let notes = vec![Annotation::new(claim, notes)];
         self.cycle(CycleRequest { notes, ..self.request() }).await;
     }
 

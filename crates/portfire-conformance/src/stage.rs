@@ -285,7 +285,7 @@ impl Stage {
         let outcome = match state {
             StateName::Scheduled | StateName::Awaiting | StateName::Enqueued => return Some(id),
             StateName::Deleted => {
-                self.delete(id).await;
+                let _ = self.delete(id).await;
                 return Some(id);
             }
             StateName::Processing => None,

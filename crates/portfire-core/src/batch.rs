@@ -270,6 +270,7 @@ pub enum BatchChange {
 }
 
 /// What became of a change of a batch.
+#[must_use = "the batch may be missing, or have ended before"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BatchChanged {

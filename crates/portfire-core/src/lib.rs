@@ -1,11 +1,14 @@
 //! The nouns of Portfire, its pure state machine, the storage contract, the client and the in-memory
 //! reference storage. No runtime and no IO.
 //!
-//! Three layers, each of which needs only those above it:
-//! 1. the nouns and rules: [`job`], [`state`], [`transition`], [`retry`], [`clock`];
-//! 2. the contract: [`storage`] and [`monitor`], with [`memory`] as its executable reference; [`engine`] holds
-//!    the rules that every storage follows;
-//! 3. the client: [`call`], [`client`], which create and steer jobs.
+//! - *A job and its life*: [`job`], [`state`], [`job_error`], [`notes`], and the rules of it: [`transition`], [`retry`].
+//! - *What ties jobs*: [`ties`] holds them together; [`continuation`], [`batch`] (with [`circle`]), [`unique`],
+//!   [`limit`], [`recurring`].
+//! - *The contract*: [`storage`], [`monitor`], [`wakeup`], [`error`], and [`lock`] beside jobs; [`memory`] is its
+//!   executable reference; [`engine`] holds the rules that every storage follows.
+//! - *The client*: [`call`], [`client`], which create and steer jobs; [`explain`] and [`problems`], which say why
+//!   jobs do not run.
+//! - *Under all of it*: [`clock`] and [`duration`].
 //!
 //! Most users depend on `portfire`, which re-exports what they need.
 

@@ -1,7 +1,8 @@
 //! The reading half of the contract, for dashboards, command lines and tests.
 //!
-//! No read blocks a claim, and none counts or scans: counts come from maintained counters, lists are
-//! pages that go on after a cursor.
+//! No read blocks a claim, and the work of each is bounded: counts come from maintained counters, lists are
+//! pages that go on after a cursor, and what has to look at rows that it does not show (a page under several
+//! filters, the jobs ahead of one in its queue) looks at 10,000 at most.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

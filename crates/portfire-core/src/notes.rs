@@ -4,6 +4,7 @@
 //! it, in the same commit. They belong to the job and go with it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -107,8 +108,15 @@ pub struct Annotation {
     /// The attempt that speaks. It is heard while it holds its job, and after its own finish for as long as
     /// the job stands where that has put it.
     pub claim: Claim,
-    /// What it says.
-    pub notes: Notes,
+    /// What it says; shared, so that a call which may have to be repeated does not copy a log of megabytes.
+    pub notes: Arc<Notes>,
+}
+
+impl Annotation {
+    /// What an attempt says.
+    pub fn new(claim: Claim, notes: Notes) -> Annotation {
+        Annotation { claim, notes: Arc::new(notes) }
+    }
 }
 
 /// What a job has said about itself, without its log.

@@ -19,7 +19,8 @@
 //!   `run_at`, expired at its `expires_at`, a lease has lapsed at its end.
 //! - **State changes go through** [`transition::next`](crate::transition::next); an event it refuses is not written.
 //! - **Counters** change in the same commit as the jobs they count.
-//! - **Cost** does not grow with history or backlog: no call counts rows or scans finished jobs.
+//! - **Cost** does not grow with history or backlog: no call counts rows or scans finished jobs beyond a bound
+//!   of its own, which its documentation names.
 //! - **Cancel safety**: dropping a call's future leaves it applied or not applied, never half, and
 //!   holds no lock.
 
@@ -285,6 +286,7 @@ pub struct StorageInfo {
 pub const RELEASE_MAX: usize = 1_000;
 
 /// What [`Storage::create`] answers for one job.
+#[must_use = "a job that stands for the request may have been there before, under another id"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Created {
     /// The job that stands for the request: the new one, or the one that holds its unique key.
@@ -613,6 +615,7 @@ impl Expect {
 }
 
 /// What became of a change.
+#[must_use = "the change may have been refused, or the job may be missing: ask `is_done`"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Changed {
@@ -646,6 +649,7 @@ pub enum Changed {
 
 impl Changed {
     /// Whether the job now stands where the change leads to.
+    #[must_use]
     pub fn is_done(self) -> bool {
         matches!(self, Changed::Applied { .. } | Changed::Unchanged)
     }

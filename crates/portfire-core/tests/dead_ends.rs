@@ -306,7 +306,7 @@ fn antecedents_are_told_with_their_states_and_batches_with_theirs() {
     assert_eq!(stage.reasons(child), [waits("enqueued"), open.clone()]);
     stage.cycle("a", Vec::new(), 1);
     assert_eq!(stage.reasons(child), [waits("processing"), open]);
-    block_on(stage.storage.change_batch(id, BatchChange::Seal)).unwrap();
+    let _ = block_on(stage.storage.change_batch(id, BatchChange::Seal)).unwrap();
     assert_eq!(stage.reasons(child), [waits("processing")]);
     let text = stage.explain(child).to_string();
     assert!(
@@ -323,9 +323,9 @@ fn a_member_of_a_cancelled_batch_is_told_that_it_will_be_deleted() {
     batch.open = true;
     block_on(stage.storage.create_batches(vec![batch], Vec::new())).unwrap();
     let job = stage.create(|job| job.ties.batch = Some(id));
-    block_on(stage.storage.change_batch(id, BatchChange::Seal)).unwrap();
+    let _ = block_on(stage.storage.change_batch(id, BatchChange::Seal)).unwrap();
     let reason = "not wanted".to_owned();
-    block_on(stage.storage.change_batch(id, BatchChange::Cancel { reason })).unwrap();
+    let _ = block_on(stage.storage.change_batch(id, BatchChange::Cancel { reason })).unwrap();
     assert_eq!(stage.reasons(job)[0], Reason::BatchCancelled { batch: id });
 }
 

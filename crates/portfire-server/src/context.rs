@@ -340,7 +340,7 @@ impl JobContext {
     #[doc(hidden)]
     pub fn take_notes(&self) -> Option<Annotation> {
         let notes = self.inner.notebook.take()?;
-        Some(Annotation { claim: self.claim(), notes })
+        Some(Annotation::new(self.claim(), notes))
     }
 
     /// The attempt has been ended in a transaction of the handler's, with this result. What happens to

@@ -101,7 +101,7 @@ pub(crate) struct Done {
 impl Done {
     fn annotation(&mut self) -> Option<Annotation> {
         let notes = *self.notes.take()?;
-        Some(Annotation { claim: self.finish.claim, notes })
+        Some(Annotation::new(self.finish.claim, notes))
     }
 }
 

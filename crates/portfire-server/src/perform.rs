@@ -164,7 +164,7 @@ impl Performer {
     pub async fn perform(&self, job: ClaimedJob, token: CancellationToken) -> Performed {
         let attempt = self.attempt(job, token, &self.desk, None).await;
         let claim = attempt.finish.claim;
-        let notes = attempt.notes.map(|notes| Annotation { claim, notes: *notes });
+        let notes = attempt.notes.map(|notes| Annotation::new(claim, *notes));
         Performed { finish: attempt.finish, notes: notes.into_iter().collect() }
     }
 

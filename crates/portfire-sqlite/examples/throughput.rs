@@ -605,7 +605,7 @@ fn speech(job: &ClaimedJob, lines: usize) -> Annotation {
         text: format!("step {number} of the work is done, with nothing odd about it"),
     };
     let lines = (0..lines).map(line).collect();
-    Annotation { claim: job.claim, notes: Notes { lines, ..Notes::default() } }
+    Annotation::new(job.claim, Notes { lines, ..Notes::default() })
 }
 
 /// The median time of a claim of 20; what was claimed is given back.

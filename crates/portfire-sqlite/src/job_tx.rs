@@ -154,7 +154,7 @@ impl JobTransaction {
     /// # Cancel safety
     /// As [`run`](Self::run).
     pub async fn note(&mut self, notes: Notes) -> Result<(), StorageError> {
-        let (said, server) = (Annotation { claim: self.claim, notes }, self.server.clone());
+        let (said, server) = (Annotation::new(self.claim, notes), self.server.clone());
         self.ask(move |desk| desk.note(said, &server)).await?
     }
 

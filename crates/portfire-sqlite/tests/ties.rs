@@ -270,7 +270,7 @@ fn a_cancelled_batch_whose_members_have_mostly_ended_is_looked_through_in_pieces
         worker.cycle(claimed.iter().map(done).collect(), 0);
     }
     let cancel = BatchChange::Cancel { reason: "enough".to_owned() };
-    block_on(storage.change_batch(batch, cancel)).unwrap();
+    let _ = block_on(storage.change_batch(batch, cancel)).unwrap();
     let first = block_on(storage.promote(100)).unwrap();
     assert_eq!((first.released, first.next_in), (0, Some(Duration::ZERO)), "there is more");
     let second = block_on(storage.promote(100)).unwrap();

@@ -28,7 +28,8 @@ async fn main() -> portfire::Result<()> {
     println!("{} jobs are scheduled", counts.of(StateName::Scheduled));
 
     // Not tomorrow but now; and the first one only if it has not run yet.
-    client.reschedule(later, Duration::from_millis(100)).await?;
+    let moved = client.reschedule(later, Duration::from_millis(100)).await?;
+    assert!(moved.is_done(), "{moved:?}");
     let changed = client.change_if(soon, portfire::Action::Requeue, [StateName::Scheduled]).await?;
     assert!(matches!(changed, Changed::Applied { from: StateName::Scheduled, .. }));
 

@@ -147,7 +147,10 @@ async fn job(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {
 
 async fn cancel(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {
     let id: JobId = id.parse().map_err(Refusal::form)?;
-    app.client.delete(id).await.map_err(ShopError::from)?;
+    let changed = app.client.delete(id).await.map_err(ShopError::from)?;
+    if !changed.is_done() {
+        return Err(Refusal::not_found("job"));
+    }
     Ok(Redirect::to(&format!("/jobs/{id}")).into_response())
 }
 

@@ -10,8 +10,8 @@
 use std::time::{Duration, Instant};
 
 use portfire_core::{
-    Antecedent, BatchChange, BatchId, Dependency, JobId, LimitName, LimitRule, LimitUse, NewBatch,
-    NewJob, UniqueKey, UniqueScope,
+    Antecedent, BatchChange, BatchChanged, BatchId, Dependency, JobId, LimitName, LimitRule,
+    LimitUse, NewBatch, NewJob, UniqueKey, UniqueScope,
 };
 
 use super::figures::{self, Figures, Since};
@@ -188,6 +188,8 @@ async fn store_batch(bench: &Bench<'_>, jobs: u64) -> Result<(), Failure> {
         Ok(())
     })
     .await?;
-    bench.storage.change_batch(id, BatchChange::Seal).await?;
-    Ok(())
+    match bench.storage.change_batch(id, BatchChange::Seal).await? {
+        BatchChanged::Applied(_) => Ok(()),
+        other => Err(Failure::new(format!("the batch was not sealed: {other:?}"))),
+    }
 }

@@ -65,7 +65,7 @@ impl Running {
             tags: vec!["eu".to_owned()],
         };
         let mut request = self.request();
-        request.notes = vec![Annotation { claim: self.claim, notes }];
+        request.notes = vec![Annotation::new(self.claim, notes)];
         self.storage.cycle(request).await.unwrap();
     }
 

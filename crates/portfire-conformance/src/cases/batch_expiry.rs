@@ -65,7 +65,7 @@ pub async fn batch_not_cleaned_while_jobs_wait(s: Stage) {
     batch.retention = secs(0);
     let (batch, _) = s.batch_of(batch, 0).await;
     let children = s.continue_many(batch, 1_500).await;
-    s.seal(batch).await;
+    let _ = s.seal(batch).await;
     s.advance(secs(60)).await;
     s.clean(10).await;
     assert_eq!(s.batch_state(batch).await, BatchState::Succeeded);

@@ -143,7 +143,7 @@ pub async fn requeue_succeeded(s: Stage) {
 pub async fn requeue_deleted(s: Stage) {
     let server = s.server("a").await;
     let id = s.enqueue_one().await;
-    s.delete(id).await;
+    let _ = s.delete(id).await;
     assert!(s.requeue(id).await.is_done());
     assert_eq!(server.claim_one().await.claim.job, id);
 }
@@ -151,7 +151,7 @@ pub async fn requeue_deleted(s: Stage) {
 /// A requeue takes the job's expiry away: it is cleaned only after its next end.
 pub async fn requeue_clears_expiry(s: Stage) {
     let id = s.job_in(Succeeded).await.expect("a way leads there");
-    s.requeue(id).await;
+    let _ = s.requeue(id).await;
     s.advance(30 * DAY).await;
     assert_eq!(s.clean(100).await.jobs, 0);
     assert_eq!(s.state(id).await, Enqueued);
@@ -166,7 +166,7 @@ pub async fn requeue_starts_new_run_counters(s: Stage) {
     let last = server.claim_one().await;
     server.end(last.claim, failure()).await;
     assert_eq!(s.record(id).await.failures, 2);
-    s.requeue(id).await;
+    let _ = s.requeue(id).await;
     let record = s.record(id).await;
     assert_eq!((record.failures, record.recoveries, record.attempt), (0, 0, 2));
     assert_eq!(server.claim_one().await.claim.attempt, 3);
@@ -223,7 +223,7 @@ pub async fn requeue_processing_refused(s: Stage) {
 pub async fn requeue_wakes_idle_worker(s: Stage) {
     let id = s.job_in(Failed).await.expect("a way leads there");
     let mut wakeups = s.storage().wakeups();
-    s.requeue(id).await;
+    let _ = s.requeue(id).await;
     s.heard(wakeups.work(), "the requeued job").await;
 }
 
@@ -240,7 +240,7 @@ pub async fn delete_enqueued(s: Stage) {
 /// A deleted job does not come up when its instant would have come.
 pub async fn delete_scheduled_removes_schedule(s: Stage) {
     let id = s.schedule(secs(10)).await;
-    s.delete(id).await;
+    let _ = s.delete(id).await;
     s.advance(secs(20)).await;
     let promoted = s.promote().await;
     assert_eq!((promoted.promoted, promoted.next_in), (0, None));
@@ -251,7 +251,7 @@ pub async fn delete_scheduled_removes_schedule(s: Stage) {
 pub async fn delete_keeps_reason(s: Stage) {
     for text in crate::odd::TEXTS {
         let id = s.enqueue_one().await;
-        s.change(id, Action::Delete { reason: (*text).to_owned() }).await;
+        let _ = s.change(id, Action::Delete { reason: (*text).to_owned() }).await;
         let JobState::Deleted { reason, .. } = s.record(id).await.state else {
             panic!("the job is deleted");
         };
@@ -275,7 +275,7 @@ pub async fn delete_final_sets_expiry(s: Stage) {
 /// Deleting twice changes nothing the second time, not even the reason or the expiry.
 pub async fn delete_deleted_unchanged(s: Stage) {
     let id = s.enqueue_one().await;
-    s.delete(id).await;
+    let _ = s.delete(id).await;
     let before = s.record(id).await;
     s.advance(secs(60)).await;
     let again = s.change(id, Action::Delete { reason: "another".into() }).await;
@@ -288,7 +288,7 @@ pub async fn reschedule_enqueued(s: Stage) {
     let server = s.server("a").await;
     let id = s.enqueue_one().await;
     let now = s.now().await;
-    s.reschedule(id, secs(30)).await;
+    let _ = s.reschedule(id, secs(30)).await;
     let JobState::Scheduled { run_at, cause } = s.record(id).await.state else {
         panic!("the job waits");
     };
@@ -301,7 +301,7 @@ pub async fn reschedule_final_begins_new_run(s: Stage) {
     let server = s.server("a").await;
     let id = s.enqueue_one().await;
     server.end(server.claim_one().await.claim, failure()).await;
-    s.reschedule(id, secs(5)).await;
+    let _ = s.reschedule(id, secs(5)).await;
     assert_eq!(s.record(id).await.failures, 0);
     s.advance(secs(5)).await;
     s.promote().await;
@@ -479,7 +479,7 @@ pub async fn change_repeat_by_revision_is_harmless(s: Stage) {
     let id = s.job_in(Failed).await.expect("a way leads there");
     let revision = s.record(id).await.revision;
     let expect = Some(Expect::Revision(revision));
-    s.change_if(id, Action::Requeue, expect.clone()).await;
+    let _ = s.change_if(id, Action::Requeue, expect.clone()).await;
     let before = s.record(id).await;
     let again = s.change_if(id, Action::Requeue, expect).await;
     assert_eq!(again, Changed::Unexpected { state: Enqueued, revision: revision + 1 });

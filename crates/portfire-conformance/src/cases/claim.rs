@@ -300,8 +300,8 @@ pub async fn claim_skips_scheduled_future(s: Stage) {
 pub async fn claim_skips_deleted(s: Stage) {
     let server = s.server("a").await;
     let ids = s.enqueue(3).await;
-    s.delete(ids[0]).await;
-    s.delete(ids[1]).await;
+    let _ = s.delete(ids[0]).await;
+    let _ = s.delete(ids[1]).await;
     let claimed = server.claim(10).await;
     assert_eq!(claimed.len(), 1);
     assert_eq!(claimed[0].claim.job, ids[2]);
@@ -400,7 +400,7 @@ pub async fn claim_requeued_goes_to_end(s: Stage) {
     let again = s.enqueue_one().await;
     server.end(server.claim_one().await.claim, success()).await;
     let waiting = s.enqueue_one().await;
-    s.requeue(again).await;
+    let _ = s.requeue(again).await;
     let order: Vec<_> = server.claim(2).await.iter().map(|job| job.claim.job).collect();
     assert_eq!(order, [waiting, again]);
 }

@@ -29,7 +29,7 @@ pub async fn history_times_monotonic_under_clock_step_back(s: Stage) {
     s.set_clock_back(secs(3_600)).await;
     server.end(held.claim, success()).await;
     s.set_clock_back(secs(3_600)).await;
-    s.requeue(id).await;
+    let _ = s.requeue(id).await;
     let history = s.history(id).await;
     assert_eq!(history.len(), 4);
     assert!(history.windows(2).all(|pair| pair[0].at <= pair[1].at), "{history:?}");

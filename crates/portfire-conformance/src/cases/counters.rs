@@ -46,7 +46,7 @@ async fn live(s: &Stage, seed: u64, steps: usize) {
                     1 => Action::Delete { reason: "by chance".into() },
                     _ => Action::Reschedule(secs(random.number() % 60).into()),
                 };
-                s.change(random.pick(&ids), action).await;
+                let _ = s.change(random.pick(&ids), action).await;
             }
             10 => {
                 s.advance(secs(random.number() % 20)).await;
@@ -105,7 +105,7 @@ pub async fn counter_fold_concurrent(s: Stage) {
                     s.enqueue(2).await;
                     // Out of the workers' reach, so that no job both succeeds and is deleted.
                     let aside = s.enqueue_in("aside").await;
-                    s.delete(aside).await;
+                    let _ = s.delete(aside).await;
                     for job in server.claim(2).await {
                         server.finish(job.claim, success()).await;
                     }
@@ -146,10 +146,10 @@ pub async fn counter_totals_count_transitions(s: Stage) {
     let id = s.enqueue_one().await;
     for outcome in [success(), failure(), success()] {
         server.end(server.claim_one().await.claim, outcome).await;
-        s.requeue(id).await;
+        let _ = s.requeue(id).await;
     }
     server.end(server.claim_one().await.claim, retry(0)).await;
-    s.delete(id).await;
+    let _ = s.delete(id).await;
     let counts = s.counts().await;
     assert_eq!((counts.created_total, counts.succeeded_total, counts.failed_total), (1, 2, 1));
     assert_eq!((counts.retried_total, counts.deleted_total), (1, 1));
@@ -183,7 +183,7 @@ pub async fn counter_follows_a_deletion(s: Stage) {
     ] {
         let id = s.job_in(state).await.expect("a way leads there");
         let before = s.counts().await;
-        s.delete(id).await;
+        let _ = s.delete(id).await;
         let after = s.counts().await;
         assert_eq!(after.of(state) + 1, before.of(state), "{state}");
         assert_eq!(after.of(StateName::Deleted), before.of(StateName::Deleted) + 1, "{state}");

@@ -65,7 +65,7 @@ pub async fn cycle_repeat_leaves_out_what_is_no_longer_held(s: Stage) {
     s.enqueue(4).await;
     let request = server.wish(3);
     let first = server.cycle(request.clone()).await.claimed;
-    s.delete(first[0].claim.job).await;
+    let _ = s.delete(first[0].claim.job).await;
     server.end(first[1].claim, success()).await;
     let again = server.cycle(repeat(&request)).await.claimed;
     assert_eq!(claims(&again), [first[2].claim]);
@@ -79,7 +79,7 @@ pub async fn cycle_repeat_after_all_was_lost_hides_nothing(s: Stage) {
     let request = server.wish(2);
     let first = server.cycle(request.clone()).await.claimed;
     for job in &first {
-        s.delete(job.claim.job).await;
+        let _ = s.delete(job.claim.job).await;
     }
     let again = server.cycle(repeat(&request)).await.claimed;
     assert!(again.iter().all(|job| !claims(&first).contains(&job.claim)));

@@ -14,7 +14,7 @@ async fn ended(s: &Stage, state: StateName, retention: Option<Retention>) -> Job
     job.options.retention = retention;
     let id = s.create_one(job).await;
     if state == StateName::Deleted {
-        s.delete(id).await;
+        let _ = s.delete(id).await;
         return id;
     }
     let held = server.claim_one().await;
@@ -61,7 +61,7 @@ pub async fn expire_removes_all_traces(s: Stage) {
     let mut job = s.new_job_in("gone");
     job.options.tags = vec!["trace".into()];
     let id = s.create_one(job).await;
-    s.delete(id).await;
+    let _ = s.delete(id).await;
     let other = s.enqueue_one().await;
     s.advance(DAY + secs(1)).await;
     assert_eq!(s.clean(10).await.jobs, 1);
@@ -78,7 +78,7 @@ pub async fn expire_removes_all_traces(s: Stage) {
 pub async fn expire_frees_the_id(s: Stage) {
     let job = s.new_job();
     s.create(vec![job.clone()]).await;
-    s.delete(job.id).await;
+    let _ = s.delete(job.id).await;
     s.advance(DAY + secs(1)).await;
     s.clean(10).await;
     let mut other = job.clone();
@@ -91,7 +91,7 @@ pub async fn expire_frees_the_id(s: Stage) {
 pub async fn expire_requeue_race(s: Stage) {
     let id = ended(&s, StateName::Succeeded, None).await;
     s.advance(DAY + secs(1)).await;
-    s.requeue(id).await;
+    let _ = s.requeue(id).await;
     assert_eq!(s.clean(10).await, Cleaned::default());
     assert_eq!(s.state(id).await, StateName::Enqueued);
     let server = s.server("late").await;
@@ -103,7 +103,7 @@ pub async fn expire_requeue_race(s: Stage) {
 pub async fn expire_requeue_at_once(s: Stage) {
     let ids = s.enqueue(40).await;
     for &id in &ids {
-        s.delete(id).await;
+        let _ = s.delete(id).await;
     }
     s.advance(DAY + secs(1)).await;
     let cleaner = {
@@ -133,7 +133,7 @@ pub async fn expire_requeue_at_once(s: Stage) {
 /// A cleaning removes at most as many as asked and says whether more have expired.
 pub async fn expire_batch_limit(s: Stage) {
     for id in s.enqueue(25).await {
-        s.delete(id).await;
+        let _ = s.delete(id).await;
     }
     s.advance(DAY + secs(1)).await;
     assert_eq!(s.clean(10).await, Cleaned { jobs: 10, more: true });

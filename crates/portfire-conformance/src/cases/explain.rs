@@ -54,7 +54,7 @@ pub async fn waiting_for_a_limit(s: Stage) {
     assert_eq!((key.key.as_str(), key.running, key.waiting, key.next_at), ("l", 2, 3, None));
     assert_eq!(waiting.holders, jobs[..2]);
     assert_eq!(s.waiting(jobs[2]).await.expect("it waits").ahead, 0);
-    s.delete(jobs[0]).await;
+    let _ = s.delete(jobs[0]).await;
     let next = s.waiting(jobs[2]).await.expect("enqueued");
     assert_eq!((next.limit, next.holders), (None, vec![]), "it has left the line");
 }
@@ -134,7 +134,7 @@ pub async fn kinds_follow_continuations_and_batches(s: Stage) {
     member.kind = kind("member");
     s.store(vec![batch.clone()], vec![member]).await;
     server.run(parent, crate::server::failure()).await;
-    s.cancel(batch.id).await;
+    let _ = s.cancel(batch.id).await;
     s.promote_all().await;
     for record in s.storage().kinds().await.expect("read") {
         let expected =

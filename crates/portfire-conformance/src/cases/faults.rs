@@ -42,7 +42,7 @@ pub async fn sql_injection_strings_everywhere(s: Stage) {
             panic!("the job has ended");
         };
         assert_eq!(kept, result, "{text:?}");
-        s.change(job.id, Action::Delete { reason: text.to_owned() }).await;
+        let _ = s.change(job.id, Action::Delete { reason: text.to_owned() }).await;
         let history = s.history(job.id).await;
         assert_eq!(history[history.len() - 1].reason.as_deref(), Some(text));
     }
@@ -217,7 +217,7 @@ pub async fn everything_at_once(s: Stage) {
                 let mut jobs = creator.new_jobs(2);
                 jobs[0].when = secs(3_600).into();
                 let ids: Vec<_> = creator.create(jobs).await.iter().map(|job| job.id).collect();
-                creator.delete(ids[0]).await;
+                let _ = creator.delete(ids[0]).await;
                 creator.promote().await;
                 creator.storage().jobs(JobFilter::default()).await.expect("read");
             }

@@ -30,7 +30,7 @@ pub async fn finish_ok(s: Stage) {
         assert_eq!(server.finish(held[0].claim, outcome.clone()).await, Verdict::Applied);
         assert_eq!(s.state(id).await, state, "{outcome:?}");
         // Out of the way of the next outcome.
-        s.delete(id).await;
+        let _ = s.delete(id).await;
     }
 }
 
@@ -46,7 +46,7 @@ pub async fn finish_twice_same_attempt_idempotent(s: Stage) {
         let again = server.finish(held[0].claim, outcome.clone()).await;
         assert_eq!(again, Verdict::Already, "{outcome:?}");
         assert_eq!((s.record(id).await, s.history(id).await, s.counts().await), before);
-        s.delete(id).await;
+        let _ = s.delete(id).await;
     }
 }
 
@@ -139,7 +139,7 @@ pub async fn finish_after_delete_fenced(s: Stage) {
     let server = s.server("a").await;
     let id = s.enqueue_one().await;
     let held = server.claim_one().await;
-    s.delete(id).await;
+    let _ = s.delete(id).await;
     for (outcome, _) in outcomes() {
         let verdict = server.finish(held.claim, outcome.clone()).await;
         assert_eq!(verdict, Verdict::Fenced, "{outcome:?}");
@@ -169,7 +169,7 @@ pub async fn finish_repeat_after_requeue_fenced(s: Stage) {
     let id = s.enqueue_one().await;
     let held = server.claim_one().await;
     server.end(held.claim, success()).await;
-    s.requeue(id).await;
+    let _ = s.requeue(id).await;
     assert_eq!(server.finish(held.claim, success()).await, Verdict::Fenced);
     assert_eq!(s.state(id).await, StateName::Enqueued);
 }
@@ -192,7 +192,7 @@ pub async fn finish_repeat_after_reschedule_fenced(s: Stage) {
     let id = s.enqueue_one().await;
     let held = server.claim_one().await;
     server.end(held.claim, retry(5)).await;
-    s.reschedule(id, secs(60)).await;
+    let _ = s.reschedule(id, secs(60)).await;
     assert_eq!(server.finish(held.claim, retry(5)).await, Verdict::Fenced);
     assert_eq!(s.record(id).await.failures, 1);
 }

@@ -20,7 +20,7 @@ pub async fn hint_of_a_cancellation_from_elsewhere(s: Stage) {
     let id = s.enqueue_one().await;
     let held = server.claim_one().await;
     let mut wakeups = s.storage().wakeups();
-    other.delete(id).await;
+    let _ = other.delete(id).await;
     s.heard(wakeups.next(), "the cancellation by another process").await;
     assert_eq!(server.verify(&[held.claim]).await.expect("alive").len(), 1);
 }

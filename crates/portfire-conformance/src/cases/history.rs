@@ -85,7 +85,7 @@ pub async fn history_contiguous(s: Stage) {
         s.promote().await;
         server.end(server.claim_one().await.claim, Outcome::Released).await;
         server.end(server.claim_one().await.claim, success()).await;
-        s.requeue(id).await;
+        let _ = s.requeue(id).await;
     }
     let revisions: Vec<u32> = s.history(id).await.iter().map(|entry| entry.revision).collect();
     assert_eq!(revisions, (1..=41).collect::<Vec<u32>>());
@@ -126,7 +126,7 @@ pub async fn history_times_are_those_of_the_transitions(s: Stage) {
     s.advance(secs(4)).await;
     server.end(held.claim, success()).await;
     s.advance(secs(5)).await;
-    s.requeue(id).await;
+    let _ = s.requeue(id).await;
     let since = |at: Timestamp| at.since(start).as_secs();
     let times: Vec<u64> = s.history(id).await.iter().map(|entry| since(entry.at)).collect();
     assert_eq!(times, [0, 3, 7, 12]);
@@ -274,7 +274,7 @@ pub async fn history_of_a_delete_while_processing(s: Stage) {
     let server = s.server("a").await;
     let id = s.enqueue_one().await;
     let held = server.claim_one().await;
-    s.delete(id).await;
+    let _ = s.delete(id).await;
     server.finish(held.claim, success()).await;
     let gone = line(StateName::Deleted, Cause::Deleted).reason("not wanted");
     expect(&s, id, &[created(), claimed(&server.id(), 1), gone]).await;
@@ -285,11 +285,11 @@ pub async fn history_of_requeues(s: Stage) {
     let server = s.server("a").await;
     let id = s.enqueue_one().await;
     server.end(server.claim_one().await.claim, success()).await;
-    s.requeue(id).await;
+    let _ = s.requeue(id).await;
     server.end(server.claim_one().await.claim, failure()).await;
-    s.requeue(id).await;
-    s.delete(id).await;
-    s.requeue(id).await;
+    let _ = s.requeue(id).await;
+    let _ = s.delete(id).await;
+    let _ = s.requeue(id).await;
     let requeued = || line(StateName::Enqueued, Cause::Requeued);
     let expected = [
         created(),
@@ -308,10 +308,10 @@ pub async fn history_of_requeues(s: Stage) {
 /// A reschedule is one line with its instant, from each state that allows it.
 pub async fn history_of_reschedules(s: Stage) {
     let id = s.enqueue_one().await;
-    s.reschedule(id, secs(60)).await;
-    s.reschedule(id, secs(30)).await;
-    s.delete(id).await;
-    s.reschedule(id, secs(90)).await;
+    let _ = s.reschedule(id, secs(60)).await;
+    let _ = s.reschedule(id, secs(30)).await;
+    let _ = s.delete(id).await;
+    let _ = s.reschedule(id, secs(90)).await;
     let moved = |wait| line(StateName::Scheduled, Cause::Rescheduled).waits(wait);
     let gone = line(StateName::Deleted, Cause::Deleted).reason("not wanted");
     expect(&s, id, &[created(), moved(60), moved(30), gone, moved(90)]).await;

@@ -38,7 +38,7 @@ pub async fn heartbeat_batch_mixed_verdicts(s: Stage) {
     let (server, other) = (s.server("a").await, s.server("b").await);
     s.enqueue(4).await;
     let held = claims(&server.claim(4).await);
-    s.delete(held[0].job).await;
+    let _ = s.delete(held[0].job).await;
     server.end(held[1], success()).await;
     server.end(held[2], Outcome::Released).await;
     other.claim_one().await;
@@ -105,7 +105,7 @@ pub async fn heartbeat_reports_delete(s: Stage) {
     let server = s.server("a").await;
     s.enqueue(2).await;
     let held = claims(&server.claim(2).await);
-    s.delete(held[1].job).await;
+    let _ = s.delete(held[1].job).await;
     for _ in 0..2 {
         let told = server.heartbeat(&held).await.expect("alive");
         assert_eq!(told, [lost(held[1], LostReason::Deleted)]);
@@ -125,7 +125,7 @@ pub async fn verify_tells_as_a_heartbeat(s: Stage) {
     let server = s.server("a").await;
     s.enqueue(3).await;
     let mut held = claims(&server.claim(3).await);
-    s.delete(held[0].job).await;
+    let _ = s.delete(held[0].job).await;
     server.end(held[1], retry(5)).await;
     held.push(Claim::new(s.id(), 1));
     let told = server.verify(&held).await.expect("alive");
@@ -144,7 +144,7 @@ pub async fn verify_locator_is_no_right(s: Stage) {
     let server = s.server("a").await;
     s.enqueue(3).await;
     let held = claims(&server.claim(3).await);
-    s.delete(held[0].job).await;
+    let _ = s.delete(held[0].job).await;
     let told = async |locators: [i64; 3]| {
         let claims: Vec<_> =
             held.iter().zip(locators).map(|(claim, locator)| Claim { locator, ..*claim }).collect();
@@ -163,7 +163,7 @@ pub async fn heartbeat_of_a_thousand(s: Stage) {
     let ids = s.enqueue(1_000).await;
     let held = claims(&server.claim(1_000).await);
     assert!(server.heartbeat(&held).await.expect("alive").is_empty());
-    s.delete(ids[999]).await;
+    let _ = s.delete(ids[999]).await;
     let told = server.heartbeat(&held).await.expect("alive");
     assert_eq!(told, [lost(held[999], LostReason::Deleted)]);
 }
@@ -404,7 +404,7 @@ pub async fn rescue_returns_only_what_runs(s: Stage) {
     let held = server.claim(4).await;
     server.end(held[0].claim, success()).await;
     server.end(held[1].claim, retry(600)).await;
-    s.delete(ids[2]).await;
+    let _ = s.delete(ids[2]).await;
     s.lapse().await;
     assert_eq!(s.rescue().await.returned, 1);
     let mut states = Vec::new();

@@ -181,7 +181,7 @@ pub async fn limit_slot_not_leaked_on_delete(s: Stage) {
     let jobs = s.enqueue_under("l", 3).await;
     let held = server.claim_job(jobs[0]).await;
     assert!(server.claim(10).await.is_empty());
-    s.delete(jobs[0]).await;
+    let _ = s.delete(jobs[0]).await;
     assert_eq!(s.line("l").await, (0, 1));
     assert_eq!(claimed(&server, 10).await, [jobs[1]]);
     server.finish(held.claim, success()).await;
@@ -196,13 +196,13 @@ pub async fn limit_line_is_left_by_hand(s: Stage) {
     let jobs = s.enqueue_under("l", 5).await;
     let held = server.claim_job(jobs[0]).await;
     assert!(server.claim(10).await.is_empty());
-    s.delete(jobs[1]).await;
-    s.reschedule(jobs[2], secs(60)).await;
+    let _ = s.delete(jobs[1]).await;
+    let _ = s.reschedule(jobs[2], secs(60)).await;
     assert_eq!(s.requeue(jobs[3]).await, portfire_core::Changed::Unchanged);
     assert_eq!(s.line("l").await, (1, 2));
     server.end(held.claim, success()).await;
     assert_eq!(claimed(&server, 10).await, [jobs[3]]);
-    s.delete(jobs[4]).await;
+    let _ = s.delete(jobs[4]).await;
     assert_eq!(s.line("l").await, (1, 0));
 }
 
@@ -226,8 +226,8 @@ pub async fn limit_full_at_entry(s: Stage) {
     assert_eq!(s.line("l").await, (1, 2));
     server.end(parent.claim, success()).await;
     assert_eq!(s.line("l").await, (1, 3));
-    s.delete(made[1]).await;
-    s.requeue(made[1]).await;
+    let _ = s.delete(made[1]).await;
+    let _ = s.requeue(made[1]).await;
     assert_eq!(s.line("l").await, (1, 3));
     for id in [created, made[0], made[1]] {
         assert_eq!(s.state(id).await, Enqueued);
@@ -306,9 +306,9 @@ pub async fn limit_of_several_keys(s: Stage) {
     let held = server.new.id.clone();
     assert_eq!(s.server_record(&held).await.expect("listed").processing, 2);
     // A slot of `two` alone helps only who waits for that.
-    s.delete(two).await;
+    let _ = s.delete(two).await;
     assert_eq!(claimed(&server, 10).await, [more]);
-    s.delete(jobs[0]).await;
+    let _ = s.delete(jobs[0]).await;
     assert_eq!(claimed(&server, 10).await, [jobs[1]]);
     assert_eq!((s.line("one").await, s.line("two").await), ((1, 0), (2, 0)));
 }
@@ -350,15 +350,15 @@ pub async fn limit_turn_passed_on_by_who_leaves_the_queue(s: Stage) {
     assert!(server.claim(10).await.is_empty());
     server.end(held.claim, success()).await;
     assert_eq!(s.line("l").await, (0, 4));
-    s.delete(jobs[1]).await;
+    let _ = s.delete(jobs[1]).await;
     assert_eq!(s.line("l").await, (0, 3));
-    s.reschedule(jobs[2], secs(60)).await;
+    let _ = s.reschedule(jobs[2], secs(60)).await;
     assert_eq!(s.line("l").await, (0, 2));
     s.create(vec![key.clone()]).await;
     assert_eq!(s.state(jobs[3]).await, StateName::Deleted);
     assert_eq!(s.line("l").await, (0, 1));
     assert_eq!(claimed(&server, 10).await, [key.id, jobs[4]]);
-    s.delete(jobs[4]).await;
+    let _ = s.delete(jobs[4]).await;
     assert_eq!(claimed(&server, 10).await, [jobs[5]]);
 }
 
@@ -381,7 +381,7 @@ pub async fn limit_paused_queue_takes_no_turn(s: Stage) {
     assert_eq!(s.line("l").await, (1, 5));
     let mut running = jobs[5];
     for next in [jobs[1], jobs[2], jobs[3], jobs[4], jobs[6]] {
-        s.delete(running).await;
+        let _ = s.delete(running).await;
         let claimed = server.claim_from(&["bulk", "default"], 10).await;
         assert_eq!(claimed.iter().map(|job| job.claim.job).collect::<Vec<_>>(), [next]);
         running = next;
@@ -477,7 +477,7 @@ pub async fn limit_of_a_kind(s: Stage) {
     assert_eq!(claimed(&server, 10).await, [jobs[0], other]);
     let waiting = s.waiting(jobs[1]).await.expect("it waits");
     assert_eq!(waiting.limit.expect("for a limit").key, "kind probe");
-    s.delete(jobs[0]).await;
+    let _ = s.delete(jobs[0]).await;
     assert_eq!(claimed(&server, 10).await, [jobs[1]]);
 }
 

@@ -211,7 +211,7 @@ pub async fn list_paging_stable_under_moves(s: Stage) {
         let seen = page_through(&s, by_three(Some(state)), async |page| {
             // The last of the page is the cursor's own job.
             for id in [page[0], page[page.len() - 1]] {
-                s.delete(id).await;
+                let _ = s.delete(id).await;
                 gone.insert(id);
             }
         })
@@ -241,11 +241,11 @@ pub async fn list_paging_stable_under_claims(s: Stage) {
 pub async fn list_paging_stable_under_cleaning(s: Stage) {
     let ids = s.enqueue(12).await;
     for id in &ids[..6] {
-        s.delete(*id).await;
+        let _ = s.delete(*id).await;
     }
     s.advance(DAY + secs(1)).await;
     for id in &ids[6..] {
-        s.delete(*id).await;
+        let _ = s.delete(*id).await;
     }
     let seen = page_through(&s, by_three(Some(StateName::Deleted)), async |_| {
         s.clean(2).await;
@@ -282,7 +282,7 @@ pub async fn list_by_kind(s: Stage) {
     }
     let of = |state| JobFilter { state, kind: Some(kind("send")), max: 2, ..JobFilter::default() };
     assert_eq!(s.list_ids(of(Some(StateName::Enqueued))).await, of_kind);
-    s.delete(of_kind[1]).await;
+    let _ = s.delete(of_kind[1]).await;
     assert_eq!(s.list_ids(of(Some(StateName::Deleted))).await, [of_kind[1]]);
     of_kind.reverse();
     assert_eq!(s.list_ids(of(None)).await, of_kind);
@@ -297,7 +297,7 @@ pub async fn list_filters_combine(s: Stage) {
         let id = s.create_one(job).await;
         wanted.extend((name == "a" && kind_name == "x").then_some(id));
     }
-    s.delete(wanted[0]).await;
+    let _ = s.delete(wanted[0]).await;
     let filter = |state| JobFilter {
         state: Some(state),
         queue: Some(queue("a")),
@@ -339,7 +339,7 @@ pub async fn search_by_id_prefix(s: Stage) {
 /// A search narrows the list of a state too, on pages of any size.
 pub async fn search_by_id_prefix_in_a_state(s: Stage) {
     let ids = s.enqueue(5).await;
-    s.delete(ids[0]).await;
+    let _ = s.delete(ids[0]).await;
     let text = ids[0].to_string();
     let of = |state, end: usize| JobFilter {
         state: Some(state),
@@ -384,7 +384,7 @@ pub async fn queues_are_listed_by_name(s: Stage) {
     for name in ["zeta", "alpha", "m-1", "m_1", "0"] {
         let id = s.enqueue_in(name).await;
         s.enqueue_in(name).await;
-        s.delete(id).await;
+        let _ = s.delete(id).await;
     }
     s.pause("paused-only", true).await;
     let listed = s.storage().queues().await.expect("read");
@@ -398,7 +398,7 @@ pub async fn queues_are_listed_by_name(s: Stage) {
 /// A queue is listed when all its jobs have been cleaned away.
 pub async fn queues_are_listed_when_empty(s: Stage) {
     let id = s.enqueue_in("once").await;
-    s.delete(id).await;
+    let _ = s.delete(id).await;
     s.advance(DAY + secs(1)).await;
     assert_eq!(s.clean(10).await.jobs, 1);
     let left: u64 = s.queue("once").await.expect("listed").states.values().sum();
@@ -431,7 +431,7 @@ pub async fn reads_see_one_moment(s: Stage) {
         tokio::spawn(async move {
             for _ in 0..40 {
                 for id in s.enqueue(5).await {
-                    s.reschedule(id, secs(60)).await;
+                    let _ = s.reschedule(id, secs(60)).await;
                 }
             }
         })

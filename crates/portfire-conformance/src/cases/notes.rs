@@ -83,7 +83,7 @@ pub async fn notes_are_kept(s: Stage) {
 /// What comes with the finish is taken down before it.
 pub async fn notes_come_before_the_finish(s: Stage) {
     let (server, job, claim) = running(&s).await;
-    let notes = vec![Annotation { claim, notes: says(claim, 0, &["last words"]) }];
+    let notes = vec![Annotation::new(claim, says(claim, 0, &["last words"]))];
     let finished = vec![finish(claim, success())];
     let cycle = server.cycle(CycleRequest { notes, finished, ..server.request() }).await;
     assert_eq!(cycle.verdicts, [portfire_core::Verdict::Applied]);
@@ -105,12 +105,12 @@ pub async fn notes_fenced(s: Stage) {
     let next = other.claim_job(job).await.claim;
     server.note(claim, says(claim, 0, &["an attempt before"])).await;
     other.note(next, says(next, 0, &["the holder"])).await;
-    s.delete(job).await;
+    let _ = s.delete(job).await;
     other.note(next, says(next, 1, &["deleted"])).await;
     assert_eq!(texts(&s, job).await, ["the holder"]);
     let gone = s.enqueue_one().await;
     let held = other.claim_job(gone).await.claim;
-    s.delete(gone).await;
+    let _ = s.delete(gone).await;
     other.note(held, says(held, 0, &["deleted before it spoke"])).await;
     assert_eq!(log(&s, gone).await, []);
     assert_eq!(noted(&s, gone).await, NotesRecord::default());
@@ -136,9 +136,9 @@ pub async fn notes_after_its_own_finish(s: Stage) {
         server.note(ahead, says(ahead, 0, &["an attempt to come"])).await;
         assert_eq!(texts(&s, job).await, ["first", "after its end"]);
         assert_eq!(noted(&s, job).await.progress, [bar("rows", 1, 2)]);
-        s.delete(job).await;
+        let _ = s.delete(job).await;
         server.note(claim, says(claim, 2, &["the job has moved on"])).await;
-        s.requeue(job).await;
+        let _ = s.requeue(job).await;
         other.claim_job(job).await;
         server.note(claim, says(claim, 3, &["it runs again"])).await;
         assert_eq!(texts(&s, job).await, ["first", "after its end"]);
@@ -153,7 +153,7 @@ pub async fn notes_fenced_each_on_its_own(s: Stage) {
     let stale = Claim::new(job, claim.attempt + 7);
     let notes = [stale, held, claim].map(|claim| {
         let notes = says(claim, 0, &["heard"]);
-        Annotation { claim, notes }
+        Annotation::new(claim, notes)
     });
     let finished = vec![finish(held, success())];
     let request = CycleRequest { notes: notes.to_vec(), finished, ..server.request() };
@@ -187,7 +187,7 @@ pub async fn notes_piece_once(s: Stage) {
 pub async fn notes_of_a_repeated_cycle(s: Stage) {
     let (server, job, claim) = running(&s).await;
     for (piece, ends) in [(0, false), (1, true)] {
-        let notes = vec![Annotation { claim, notes: says(claim, piece, &["said"]) }];
+        let notes = vec![Annotation::new(claim, says(claim, piece, &["said"]))];
         let finished = ends.then(|| finish(claim, success())).into_iter().collect();
         let request = CycleRequest { notes, finished, ..server.request() };
         for repeated in [false, true] {
@@ -203,7 +203,7 @@ pub async fn notes_of_several_pieces(s: Stage) {
     let piece = |n: u32| {
         let mut notes = says(claim, n, &[&format!("line {n}")]);
         notes.progress = vec![bar("rows", u64::from(n), 9)];
-        Annotation { claim, notes }
+        Annotation::new(claim, notes)
     };
     let notes = (0..4).map(piece).collect();
     server.cycle(CycleRequest { notes, ..server.request() }).await;
@@ -334,8 +334,8 @@ pub async fn notes_log_in_order(s: Stage) {
     s.promote().await;
     let second = server.claim_job(job).await.claim;
     server.note(second, says(second, 0, &["2a"])).await;
-    s.delete(job).await;
-    s.requeue(job).await;
+    let _ = s.delete(job).await;
+    let _ = s.requeue(job).await;
     let third = server.claim_job(job).await.claim;
     server.note(third, says(third, 0, &["3a"])).await;
     assert_eq!(texts(&s, job).await, ["1a", "1b", "1c", "2a", "3a"]);
@@ -405,7 +405,7 @@ pub async fn notes_of_a_thousand(s: Stage) {
     let server = s.server("a").await;
     s.enqueue(1_000).await;
     let held = server.claim(1_000).await;
-    let note = |claim: Claim| Annotation { claim, notes: says(claim, 0, &["x"]) };
+    let note = |claim: Claim| Annotation::new(claim, says(claim, 0, &["x"]));
     let notes = held.iter().map(|job| note(job.claim)).collect();
     let finished = held.iter().map(|job| finish(job.claim, success())).collect();
     server.cycle(CycleRequest { notes, finished, ..server.request() }).await;

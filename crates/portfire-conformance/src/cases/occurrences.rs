@@ -301,7 +301,7 @@ pub async fn recurring_unique_key_held(s: Stage) {
     assert_eq!(runs[0].skipped, Some(format!("job {holder} holds its unique key")));
     assert_eq!(s.trigger("r").await, RecurringChanged::Triggered(holder));
     assert_eq!((s.runs("r").await.len(), s.recurring("r").await.last_job), (1, None));
-    s.delete(holder).await;
+    let _ = s.delete(holder).await;
     let job = minute(&s).await.expect("the key is free");
     assert!(s.create_unique("k").await.existing);
     assert_eq!(s.trigger("r").await, RecurringChanged::Triggered(job));
@@ -315,7 +315,7 @@ pub async fn recurring_runs_and_outcomes(s: Stage) {
     server.run(jobs[0], success()).await;
     server.run(jobs[1], failure()).await;
     let ended = s.now().await;
-    s.delete(jobs[2]).await;
+    let _ = s.delete(jobs[2]).await;
     let runs = s.runs("r").await;
     let told: Vec<_> = runs.iter().map(|run| (run.job, run.outcome)).collect();
     let expected = [(2, Deleted), (1, Failed), (0, Succeeded)];
@@ -333,7 +333,7 @@ pub async fn recurring_runs_and_outcomes(s: Stage) {
     let again = s.runs("r").await[1].clone();
     assert_eq!(again.outcome, Some(Succeeded));
     assert!(again.ended_at > runs[1].ended_at);
-    s.delete(jobs[0]).await;
+    let _ = s.delete(jobs[0]).await;
     assert_eq!(s.runs("r").await[2].outcome, Some(Deleted));
 }
 

@@ -37,7 +37,7 @@ pub async fn batch_open_starts_with_its_seal(s: Stage) {
 pub async fn batch_open_does_not_end(s: Stage) {
     let (batch, members) = s.batch_of(s.new_open_batch(), 1).await;
     let callback = s.continue_on(batch, After::End).await;
-    s.delete(members[0]).await;
+    let _ = s.delete(members[0]).await;
     assert_eq!(s.members(batch).await, [1, 0, 0, 0, 1]);
     assert_eq!((s.batch_state(batch).await, s.state(callback).await), (Open, Awaiting));
     assert_eq!(s.seal(batch).await, Applied(BatchState::Failed));
@@ -85,7 +85,7 @@ pub async fn batch_nested_starts_with_the_outer_one(s: Stage) {
     let made = ids(&s.store(vec![outer.clone(), inner.clone()], jobs).await);
     assert_eq!(s.batch_state(inner.id).await, BatchState::Awaiting);
     assert!(server.claim(10).await.is_empty());
-    s.seal(outer.id).await;
+    let _ = s.seal(outer.id).await;
     assert_eq!(s.batch_state(inner.id).await, Started);
     let mut done = server.work_off().await;
     done.sort();
@@ -110,7 +110,7 @@ pub async fn batch_larger_than_a_call(s: Stage) {
 /// A member that is added while its batch is being started does not get stuck.
 pub async fn batch_added_while_starting(s: Stage) {
     let (batch, _) = s.batch_of(s.new_open_batch(), 1_200).await;
-    s.seal(batch).await;
+    let _ = s.seal(batch).await;
     let added = s.add_member(batch).await;
     assert_eq!(s.state(added).await, Enqueued, "its batch has started");
     s.promote_all().await;
@@ -168,7 +168,7 @@ pub async fn batch_cancel_at_claim(s: Stage) {
     let server = s.server("a").await;
     let (batch, members) = s.batch(3).await;
     let other = s.enqueue_one().await;
-    s.cancel(batch).await;
+    let _ = s.cancel(batch).await;
     assert_eq!(s.state(members[0]).await, Enqueued);
     let claimed = server.claim(2).await;
     assert_eq!(claimed.iter().map(|job| job.claim.job).collect::<Vec<_>>(), [other]);
@@ -183,7 +183,7 @@ pub async fn batch_cancel_at_claim(s: Stage) {
 pub async fn batch_cancel_nested_at_claim(s: Stage) {
     let server = s.server("a").await;
     let (outer, inner, members) = nested(&s, 2).await;
-    s.cancel(outer).await;
+    let _ = s.cancel(outer).await;
     assert!(server.claim(10).await.is_empty());
     assert_eq!(s.reason(members[0]).await, ENOUGH);
     s.promote_all().await;
@@ -226,7 +226,7 @@ pub async fn batch_cancel_of_the_inner_alone(s: Stage) {
     let server = s.server("a").await;
     let (outer, inner, _) = nested(&s, 1).await;
     let last = s.add_member(outer).await;
-    s.cancel(inner).await;
+    let _ = s.cancel(inner).await;
     s.promote_all().await;
     assert_eq!((s.batch_state(inner).await, s.batch_state(outer).await), (Cancelled, Started));
     assert_eq!(s.members(outer).await, [2, 1, 0, 0, 1]);
@@ -257,8 +257,8 @@ pub async fn batch_cancel_before_it_starts(s: Stage) {
     waiting.after = vec![Dependency::on(gate)];
     let (waiting, members) = s.batch_of(waiting, 2).await;
     let (open, others) = s.batch_of(s.new_open_batch(), 2).await;
-    s.cancel(waiting).await;
-    s.cancel(open).await;
+    let _ = s.cancel(waiting).await;
+    let _ = s.cancel(open).await;
     server.run(gate, success()).await;
     assert!(server.claim(10).await.is_empty(), "its start releases nothing any more");
     s.promote_all().await;
@@ -294,7 +294,7 @@ pub async fn batch_unmet_is_cancelled(s: Stage) {
 /// A cancelled batch takes no member, before and after its end.
 pub async fn batch_cancelled_takes_no_member(s: Stage) {
     let (batch, _) = s.batch(1).await;
-    s.cancel(batch).await;
+    let _ = s.cancel(batch).await;
     let refused = s.refused(vec![], vec![s.new_member(batch)]).await;
     assert_eq!(refused, InvalidJob::BatchEnded { batch, state: "cancelling" });
     s.promote_all().await;
@@ -307,7 +307,7 @@ pub async fn batch_cancelled_members_stay_out(s: Stage) {
     let server = s.server("a").await;
     let (outer, inner, members) = nested(&s, 2).await;
     server.run(members[0], success()).await;
-    s.cancel(outer).await;
+    let _ = s.cancel(outer).await;
     assert!(matches!(s.requeue(members[0]).await, Changed::Refused(_)));
     s.promote_all().await;
     assert_eq!(s.batch_state(inner).await, Cancelled);
@@ -325,7 +325,7 @@ pub async fn batch_cancel_lets_a_finish_win(s: Stage) {
     let server = s.server("a").await;
     let (batch, members) = s.batch(2).await;
     let held = server.claim_job(members[0]).await;
-    s.cancel(batch).await;
+    let _ = s.cancel(batch).await;
     server.end(held.claim, success()).await;
     s.promote_all().await;
     assert_eq!(s.members(batch).await, [2, 0, 1, 0, 1]);
@@ -338,7 +338,7 @@ pub async fn batch_cancel_is_heard(s: Stage) {
     let (batch, members) = s.batch(1).await;
     let held = server.claim_job(members[0]).await;
     assert_eq!(s.state(members[0]).await, Processing);
-    s.cancel(batch).await;
+    let _ = s.cancel(batch).await;
     let mut wakeups = s.storage().wakeups();
     s.promote_all().await;
     s.heard(wakeups.control(), "the cancelled member").await;
@@ -350,7 +350,7 @@ pub async fn batch_cancel_is_heard(s: Stage) {
 pub async fn batch_cancel_wakes_the_promoter(s: Stage) {
     let (batch, _) = s.batch(1).await;
     let mut wakeups = s.storage().wakeups();
-    s.cancel(batch).await;
+    let _ = s.cancel(batch).await;
     s.heard(wakeups.work(), "the cancellation").await;
 }
 
@@ -358,7 +358,7 @@ pub async fn batch_cancel_wakes_the_promoter(s: Stage) {
 pub async fn batch_cancel_in_pieces(s: Stage) {
     let server = s.server("a").await;
     let (batch, members) = s.batch(1_100).await;
-    s.cancel(batch).await;
+    let _ = s.cancel(batch).await;
     let promoted = s.storage().promote(7).await.expect("promoted");
     assert_eq!((promoted.released, promoted.next_in), (7, Some(secs(0))));
     assert_eq!(s.members(batch).await, [1_100, 1_093, 0, 0, 7]);
@@ -376,7 +376,7 @@ pub async fn batch_cancel_at_claim_in_pieces(s: Stage) {
     let server = s.server("a").await;
     let (batch, _) = s.batch(1_020).await;
     let plain = s.enqueue_one().await;
-    s.cancel(batch).await;
+    let _ = s.cancel(batch).await;
     assert!(server.claim(10).await.is_empty());
     assert_eq!(s.members(batch).await, [1_020, 20, 0, 0, 1_000]);
     server.claim_job(plain).await;

@@ -73,7 +73,7 @@ pub async fn continue_large_errors_passed_apart(s: Stage) {
         let error = ErrorRecord { message: text.repeat(2_000), ..error() };
         server.run(parent, Outcome::Failed { error: error.clone() }).await;
         held.push((child, server.claim_job(child).await, error));
-        s.requeue(parent).await;
+        let _ = s.requeue(parent).await;
     }
     for (child, claimed, error) in held {
         server.end(claimed.claim, Outcome::Released).await;
@@ -175,7 +175,7 @@ pub async fn continue_passes_the_first_end(s: Stage) {
     let child = s.create_one(s.new_after([Dependency::on(parent).passing()])).await;
     server.run(parent, result("1")).await;
     let held = server.claim_job(child).await;
-    s.requeue(parent).await;
+    let _ = s.requeue(parent).await;
     server.run(parent, result("2")).await;
     server.end(held.claim, Outcome::Released).await;
     assert_eq!(server.claim_job(child).await.parents[0].result, Some(json("1")));

@@ -57,7 +57,7 @@ pub async fn continue_cascade_through_a_diamond(s: Stage) {
     let top = s.enqueue_one().await;
     let sides = s.continue_many(top, 3).await;
     let bottom = s.create_one(s.new_after(sides.iter().map(|&side| Dependency::on(side)))).await;
-    s.delete(top).await;
+    let _ = s.delete(top).await;
     assert_eq!(s.record(bottom).await.revision, 2);
     assert_eq!(s.reason(bottom).await, Dependency::on(sides[0]).unmet_reason(Deleted));
     s.expect_count(Deleted, 5).await;
@@ -139,10 +139,10 @@ pub async fn release_of_an_end_behind_its_own_start(s: Stage) {
     let id = batch.id;
     let members = ids(&s.store(vec![batch], s.new_members(id, RELEASE_MAX + 5)).await);
     let next = s.continue_on(id, After::End).await;
-    s.seal(id).await;
+    let _ = s.seal(id).await;
     s.expect_count(Awaiting, 6).await;
     for &member in &members {
-        s.delete(member).await;
+        let _ = s.delete(member).await;
     }
     s.promote_all().await;
     assert_eq!(s.state(next).await, Enqueued);
@@ -207,7 +207,7 @@ pub async fn release_survives_a_requeue_of_the_parent(s: Stage) {
     let parent = s.enqueue_one().await;
     let children = s.continue_many(parent, 1_500).await;
     server.run(parent, success()).await;
-    s.requeue(parent).await;
+    let _ = s.requeue(parent).await;
     s.promote_all().await;
     s.expect_count(Awaiting, 0).await;
     assert_eq!(s.record(children[1_499]).await.revision, 2);

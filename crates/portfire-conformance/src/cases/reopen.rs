@@ -185,13 +185,13 @@ pub async fn reopen_keeps_batches(s: Stage) {
     let (nested, _) = s.batch_of(nested, 1).await;
     server.run(members[0], success()).await;
     let (cancelled, _) = s.batch(1_100).await;
-    s.cancel(cancelled).await;
+    let _ = s.cancel(cancelled).await;
     let before = s.batches(BatchFilter::default()).await;
     s.reopen().await;
     assert_eq!(s.batches(BatchFilter::default()).await, before);
     s.promote_all().await;
     assert_eq!(s.batch_state(cancelled).await, BatchState::Cancelled);
-    s.seal(open).await;
+    let _ = s.seal(open).await;
     s.reopen().await;
     assert_eq!(s.state(waiting[1]).await, StateName::Enqueued);
     server.work_off().await;
@@ -207,7 +207,7 @@ pub async fn reopen_keeps_unique_keys(s: Stage) {
     let within = s.create_one(s.new_unique("w", window, Conflict::Reject)).await;
     s.reopen().await;
     assert_eq!((s.create_unique("k").await.id, s.create_unique("w").await.id), (holder, within));
-    s.delete(holder).await;
+    let _ = s.delete(holder).await;
     s.advance(secs(60)).await;
     s.reopen().await;
     assert!(!s.create_unique("k").await.existing && !s.create_unique("w").await.existing);

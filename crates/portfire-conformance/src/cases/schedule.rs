@@ -108,7 +108,7 @@ pub async fn schedule_two_promoters_once(s: Stage) {
 pub async fn schedule_delete_before_due(s: Stage) {
     let server = s.server("a").await;
     let id = s.schedule(secs(5)).await;
-    s.delete(id).await;
+    let _ = s.delete(id).await;
     s.advance(secs(6)).await;
     s.promote().await;
     assert!(server.claim(1).await.is_empty());
@@ -118,10 +118,10 @@ pub async fn schedule_delete_before_due(s: Stage) {
 /// A delayed job that is moved waits for the new instant and no longer for the old one.
 pub async fn schedule_reschedule(s: Stage) {
     let id = s.schedule(secs(10)).await;
-    s.reschedule(id, secs(100)).await;
+    let _ = s.reschedule(id, secs(100)).await;
     s.advance(secs(50)).await;
     assert_eq!(s.promote().await.promoted, 0);
-    s.reschedule(id, secs(5)).await;
+    let _ = s.reschedule(id, secs(5)).await;
     s.advance(secs(5)).await;
     assert_eq!(s.promote().await.promoted, 1);
     s.advance(secs(1_000)).await;

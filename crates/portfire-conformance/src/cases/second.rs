@@ -14,7 +14,7 @@ pub async fn second_sees_what_is_committed(s: Stage) {
     let other = s.second().await;
     let ids = s.enqueue(3).await;
     assert_eq!(other.record(ids[0]).await, s.record(ids[0]).await);
-    other.delete(ids[1]).await;
+    let _ = other.delete(ids[1]).await;
     assert_eq!(s.state(ids[1]).await, StateName::Deleted);
     assert_eq!(s.counts().await, other.counts().await);
     s.pause("default", true).await;

@@ -56,7 +56,7 @@ pub async fn server_processing_is_counted(s: Stage) {
     assert_eq!(processing().await, 3);
     server.end(held[0].claim, success()).await;
     assert_eq!(processing().await, 2);
-    s.delete(held[1].claim.job).await;
+    let _ = s.delete(held[1].claim.job).await;
     assert_eq!(processing().await, 1);
 }
 
@@ -310,7 +310,7 @@ pub async fn cancel_running_signals(s: Stage) {
     let id = s.enqueue_one().await;
     let held = server.claim_one().await;
     let mut wakeups = s.storage().wakeups();
-    s.delete(id).await;
+    let _ = s.delete(id).await;
     s.heard(wakeups.control(), "the cancellation").await;
     let told = server.verify(&[held.claim]).await.expect("alive");
     assert_eq!(told.len(), 1);
@@ -323,7 +323,7 @@ pub async fn cancel_delete_fences_finish(s: Stage) {
     let server = s.server("a").await;
     let id = s.enqueue_one().await;
     let held = server.claim_one().await;
-    s.delete(id).await;
+    let _ = s.delete(id).await;
     let before = (s.record(id).await, s.history(id).await, s.counts().await);
     assert_eq!(server.finish(held.claim, success()).await, Verdict::Fenced);
     assert_eq!((s.record(id).await, s.history(id).await, s.counts().await), before);
@@ -334,8 +334,8 @@ pub async fn cancel_then_requeue_fences_the_old(s: Stage) {
     let server = s.server("a").await;
     let id = s.enqueue_one().await;
     let old = server.claim_one().await;
-    s.delete(id).await;
-    s.requeue(id).await;
+    let _ = s.delete(id).await;
+    let _ = s.requeue(id).await;
     let new = server.claim_one().await;
     assert_eq!(new.claim.attempt, 2);
     assert_eq!(server.finish(old.claim, success()).await, Verdict::Fenced);

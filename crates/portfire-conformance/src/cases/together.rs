@@ -27,7 +27,7 @@ pub async fn together_cancelled_members_leave_the_line(s: Stage) {
     let other = s.enqueue_under("l", 1).await[0];
     assert_eq!(server.claim(10).await.len(), 1);
     assert_eq!(s.line("l").await, (1, 3));
-    s.cancel(batch.id).await;
+    let _ = s.cancel(batch.id).await;
     s.promote_all().await;
     assert_eq!(s.batch_state(batch.id).await, BatchState::Cancelled);
     server.claim_job(other).await;
@@ -54,7 +54,7 @@ pub async fn together_refused_requeue_reopens_nothing(s: Stage) {
     member.ties.batch = Some(batch.id);
     let member = ids(&s.store(vec![batch.clone()], vec![member]).await)[0];
     server.run(member, failure()).await;
-    s.create_unique("k").await;
+    let _ = s.create_unique("k").await;
     let before = s.batch_record(batch.id).await;
     assert!(matches!(s.requeue(member).await, portfire_core::Changed::Conflict { .. }));
     assert_eq!(s.batch_record(batch.id).await, before);
@@ -321,7 +321,7 @@ impl Life {
             1 => Action::Delete { reason: "by chance".into() },
             _ => Action::Reschedule(secs(self.random.number() % 30).into()),
         };
-        self.s.change(self.random.pick(&self.jobs), action).await;
+        let _ = self.s.change(self.random.pick(&self.jobs), action).await;
     }
 
     async fn change_batch(&mut self) {
@@ -382,7 +382,7 @@ impl Life {
         self.s.advance(secs(60)).await;
         while self.s.rescue().await.more {}
         for &batch in &self.batches {
-            self.s.seal(batch).await;
+            let _ = self.s.seal(batch).await;
         }
         let server = self.s.server_with_lease("the last", 30 * DAY).await;
         for _ in 0..2_000 {

@@ -26,7 +26,7 @@ async fn held(s: &Stage, key: &str, by: portfire_core::JobId) {
 async fn free(s: &Stage, key: &str) {
     let created = s.create_unique(key).await;
     assert!(!created.existing, "`{key}` is free, and {} has it", created.id);
-    s.delete(created.id).await;
+    let _ = s.delete(created.id).await;
 }
 
 /// A job whose key is held is not stored; the answer is the id of the holder.
@@ -233,12 +233,12 @@ pub async fn unique_freed_on_deletion(s: Stage) {
     let server = s.server("a").await;
     for scope in [UntilStarted, UntilFinished, Within(DAY)] {
         let holder = s.create_one(s.new_unique("k", scope, Reject)).await;
-        s.delete(holder).await;
+        let _ = s.delete(holder).await;
         free(&s, "k").await;
         // While it runs.
         let holder = s.create_one(s.new_unique("k", scope, Reject)).await;
         server.claim_job(holder).await;
-        s.delete(holder).await;
+        let _ = s.delete(holder).await;
         free(&s, "k").await;
         // By its handler.
         let holder = s.create_one(s.new_unique("k", scope, Reject)).await;
@@ -269,7 +269,7 @@ pub async fn unique_window_outlives_the_retention(s: Stage) {
     for job in [holder, deleted] {
         server.run(job, success()).await;
     }
-    s.delete(deleted).await;
+    let _ = s.delete(deleted).await;
     s.advance(secs(20)).await;
     assert_eq!(s.clean(10).await.jobs, 1);
     assert_eq!(s.find(deleted).await, None);
@@ -407,7 +407,7 @@ pub async fn unique_requeue_takes_the_key_again(s: Stage) {
         server.run(first, success()).await;
         assert!(matches!(s.reschedule(first, secs(5)).await, Changed::Applied { .. }));
         held(&s, "k", first).await;
-        s.delete(first).await;
+        let _ = s.delete(first).await;
     }
 }
 
@@ -416,7 +416,7 @@ pub async fn unique_requeue_of_a_deleted_job(s: Stage) {
     let first = s.create_unique("k").await.id;
     let second = s.create_one(s.new_unique("k", UntilFinished, Replace)).await;
     assert_eq!(s.requeue(first).await, Changed::Conflict { with: second });
-    s.delete(second).await;
+    let _ = s.delete(second).await;
     assert!(matches!(s.requeue(first).await, Changed::Applied { .. }));
     held(&s, "k", first).await;
 }
@@ -493,21 +493,21 @@ async fn fate(s: &Stage, server: &Server, job: portfire_core::JobId, n: u64, bro
         3 => assert!(matches!(s.delete(job).await, Changed::Applied { .. })),
         4 => {
             server.run(job, retry(5)).await;
-            s.delete(job).await;
+            let _ = s.delete(job).await;
         }
         5 => {
             let claimed = server.claim_job(job).await;
-            s.delete(job).await;
+            let _ = s.delete(job).await;
             server.finish(claimed.claim, success()).await;
         }
         6 => {
-            s.reschedule(job, secs(5)).await;
-            s.requeue(job).await;
+            let _ = s.reschedule(job, secs(5)).await;
+            let _ = s.requeue(job).await;
             server.run(job, success()).await;
         }
         _ => {
             server.run(job, success()).await;
-            s.requeue(job).await;
+            let _ = s.requeue(job).await;
             server.run(job, failure()).await;
         }
     }

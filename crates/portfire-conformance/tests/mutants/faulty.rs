@@ -336,7 +336,7 @@ impl Storage for FaultyStorage {
             }
             let cancelled = std::mem::take(&mut self.memo().cancelled);
             for (batch, change) in cancelled {
-                self.inner.change_batch(batch, change).await?;
+                let _ = self.inner.change_batch(batch, change).await?;
             }
             let max = if self.is(Fault::PromoteIgnoresMax) { u32::MAX } else { max };
             self.inner.promote(max).await

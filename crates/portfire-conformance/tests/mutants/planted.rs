@@ -1,6 +1,7 @@
 //! The faults in what ties jobs together and in what recurs: what is changed on the way to the reference, and
 //! what is done behind its back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use portfire_core::{
@@ -118,7 +119,7 @@ impl FaultyStorage {
         if self.is(Fault::NotesTwice) {
             for annotation in &mut request.notes {
                 self.memo().pieces += 1;
-                annotation.notes.piece = 1_000 + self.memo().pieces;
+                Arc::make_mut(&mut annotation.notes).piece = 1_000 + self.memo().pieces;
             }
         }
         if self.memo().leaked {

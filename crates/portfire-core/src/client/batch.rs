@@ -263,7 +263,8 @@ async fn cancel_open(client: &Client, id: BatchId, error: &ClientError) -> Resul
     let open = |batch: &BatchRecord| batch.state == BatchState::Open;
     if client.batch_record(id).await?.is_some_and(|batch| open(&batch)) {
         let reason = format!("it could not be created whole: {error}");
-        client.storage().change_batch(id, BatchChange::Cancel { reason }).await?;
+        // Whatever it answers, the batch is not open any more.
+        let _ended = client.storage().change_batch(id, BatchChange::Cancel { reason }).await?;
     }
     Ok(())
 }
@@ -421,7 +422,8 @@ impl<'c, 'a> Feed<'c, 'a> {
             let rest = callbacks.split_off(callbacks.len().min(BATCH_MAX));
             self.client.create(std::mem::replace(&mut callbacks, rest)).await?;
         }
-        self.client.storage().change_batch(self.root, BatchChange::Seal).await?;
+        // Somebody may have cancelled it meanwhile: then its members are deleted, as that wants it.
+        let _sealed = self.client.storage().change_batch(self.root, BatchChange::Seal).await?;
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! The attempts of servers: claims, notes and ends, and what becomes of those of servers that are gone.
 
+use std::sync::Arc;
+
 use super::entries::Facts;
 use super::jobs::Number;
 use super::{Data, cut};
@@ -94,7 +96,7 @@ impl Data {
         let (attempt, held) = (claim.attempt, job.is_held(server, claim.attempt));
         if held || job.stands_where_finished(server, attempt) {
             let tags = &job.record.options.tags;
-            self.notes.take(number, claim.attempt, notes, tags);
+            self.notes.take(number, claim.attempt, Arc::unwrap_or_clone(notes), tags);
         }
     }
 

@@ -105,7 +105,7 @@ fn succeeded() -> Outcome {
 fn a_released_job_stands_before_what_came_after_it_and_a_requeued_one_behind() {
     let bench = Bench::new();
     for n in 1..=3 {
-        bench.create(job(n));
+        let _ = bench.create(job(n));
     }
     let first = bench.claim(1)[0].claim;
     assert_eq!(bench.finish(first, Outcome::Released), Verdict::Applied);
@@ -119,7 +119,7 @@ fn a_released_job_stands_before_what_came_after_it_and_a_requeued_one_behind() {
 #[test]
 fn a_finish_is_already_applied_only_while_the_job_stands_where_it_was_put() {
     let bench = Bench::new();
-    bench.create(job(1));
+    let _ = bench.create(job(1));
     let claim = bench.claim(1)[0].claim;
     let retry = || Outcome::Retry { delay: SECOND, error: ErrorRecord::new("E", "broken") };
     assert_eq!(bench.finish(claim, retry()), Verdict::Applied);
@@ -135,7 +135,7 @@ fn a_finish_is_already_applied_only_while_the_job_stands_where_it_was_put() {
 #[test]
 fn a_finish_under_another_server_is_fenced_even_when_the_attempt_is_right() {
     let mut bench = Bench::new();
-    bench.create(job(1));
+    let _ = bench.create(job(1));
     let claim = bench.claim(1)[0].claim;
     bench.announce("other").unwrap();
     bench.server = ServerId::new("other");
@@ -147,7 +147,7 @@ fn a_finish_under_another_server_is_fenced_even_when_the_attempt_is_right() {
 fn a_repeated_cycle_answers_its_claim_again_and_claims_anew_when_it_was_never_applied() {
     let bench = Bench::new();
     for n in 1..=4 {
-        bench.create(job(n));
+        let _ = bench.create(job(n));
     }
     let request = bench.claim_request(2);
     let repeat = CycleRequest { repeated: true, ..request.clone() };
@@ -165,7 +165,7 @@ fn a_repeated_cycle_answers_its_claim_again_and_claims_anew_when_it_was_never_ap
 fn a_dead_server_is_refused_for_ever_and_its_jobs_are_returned_in_chunks() {
     let bench = Bench::new();
     for n in 1..=3 {
-        bench.create(job(n));
+        let _ = bench.create(job(n));
     }
     bench.claim(3);
     bench.clock.advance(LEASE);
@@ -190,7 +190,7 @@ fn a_dead_server_is_refused_for_ever_and_its_jobs_are_returned_in_chunks() {
 #[test]
 fn a_job_that_kills_its_servers_is_failed_with_the_last_one_named() {
     let mut bench = Bench::new();
-    bench.create(job(1));
+    let _ = bench.create(job(1));
     for n in 0..4 {
         let name = format!("s{n}");
         bench.announce(&name).unwrap();
@@ -216,7 +216,7 @@ fn time_never_goes_back() {
     let bench = Bench::new();
     let start = bench.clock.now();
     bench.clock.set(start.saturating_sub(LEASE));
-    bench.create(NewJob { when: When::In(SECOND), ..job(1) });
+    let _ = bench.create(NewJob { when: When::In(SECOND), ..job(1) });
     assert_eq!(bench.record(id(1)).created_at, start);
     bench.clock.set(start.saturating_add(SECOND));
     let promoted = block_on(bench.storage.promote(9)).unwrap();
@@ -228,8 +228,8 @@ fn the_retention_of_the_call_wins_over_the_storages() {
     let bench = Bench::new();
     let kept = Retention { succeeded: Some(SECOND), ..Retention::default() };
     let options = JobOptions { retention: Some(kept), ..JobOptions::default() };
-    bench.create(NewJob { options, ..job(1) });
-    bench.create(job(2));
+    let _ = bench.create(NewJob { options, ..job(1) });
+    let _ = bench.create(job(2));
     for claimed in bench.claim(2) {
         bench.finish(claimed.claim, succeeded());
     }
@@ -260,7 +260,7 @@ fn a_refused_batch_stores_nothing() {
 #[test]
 fn an_expectation_is_looked_at_before_the_change() {
     let bench = Bench::new();
-    bench.create(job(1));
+    let _ = bench.create(job(1));
     let expect = Some(Expect::States(vec![StateName::Failed]));
     let change = Change { job: id(1), action: Action::Requeue, expect };
     let unexpected = Changed::Unexpected { state: StateName::Enqueued, revision: 1 };
@@ -273,7 +273,7 @@ fn an_expectation_is_looked_at_before_the_change() {
 #[test]
 fn an_instant_that_is_past_waits_for_the_promotion() {
     let bench = Bench::new();
-    bench.create(job(1));
+    let _ = bench.create(job(1));
     assert!(bench.change(id(1), Action::Reschedule(When::At(Timestamp::MIN))).is_done());
     assert_eq!(bench.claim(1), []);
     block_on(bench.storage.promote(1)).unwrap();
@@ -283,7 +283,7 @@ fn an_instant_that_is_past_waits_for_the_promotion() {
 #[test]
 fn deleting_a_held_job_wakes_its_holder_who_then_hears_of_it() {
     let bench = Bench::new();
-    bench.create(job(1));
+    let _ = bench.create(job(1));
     let claim = bench.claim(1)[0].claim;
     let mut wakeups = bench.storage.wakeups();
     assert!(bench.change(id(1), Action::Delete { reason: "no".into() }).is_done());
@@ -303,7 +303,7 @@ fn paged(bench: &Bench, state: Option<StateName>, priority: i16) -> Vec<JobId> {
         found.extend(page.jobs.iter().map(|job| job.id));
         let Some(next) = page.next else { break };
         after = Some(next);
-        bench.create(NewJob { priority, ..job(new) });
+        let _ = bench.create(NewJob { priority, ..job(new) });
     }
     found
 }
@@ -312,7 +312,7 @@ fn paged(bench: &Bench, state: Option<StateName>, priority: i16) -> Vec<JobId> {
 fn pages_of_all_jobs_come_newest_first_and_go_on_while_jobs_come() {
     let bench = Bench::new();
     for n in 1..=9 {
-        bench.create(job(n));
+        let _ = bench.create(job(n));
     }
     let newest_first: Vec<JobId> = (1..=9).rev().map(id).collect();
     assert_eq!(paged(&bench, None, 0), newest_first);
@@ -322,7 +322,7 @@ fn pages_of_all_jobs_come_newest_first_and_go_on_while_jobs_come() {
 fn pages_of_enqueued_jobs_come_in_the_order_of_claims_and_go_on_while_jobs_come() {
     let bench = Bench::new();
     for n in 1..=9 {
-        bench.create(NewJob { priority: i16::from(n % 3), ..job(n) });
+        let _ = bench.create(NewJob { priority: i16::from(n % 3), ..job(n) });
     }
     let found = paged(&bench, Some(StateName::Enqueued), 9);
     assert_eq!(found, [2, 5, 8, 1, 4, 7, 3, 6, 9].map(id));
@@ -346,7 +346,7 @@ fn a_resumed_queue_wakes_and_an_unknown_one_is_listed_once_it_was_paused() {
     block_on(bench.storage.set_queue_paused(mail.clone(), false)).unwrap();
     assert!(block_on(bench.storage.queues()).unwrap().is_empty());
     block_on(bench.storage.set_queue_paused(mail.clone(), true)).unwrap();
-    bench.create(NewJob { queue: mail.clone(), ..job(1) });
+    let _ = bench.create(NewJob { queue: mail.clone(), ..job(1) });
     let wish = ClaimRequest { queues: vec![mail.clone()], max: 1, aging: None };
     let request = CycleRequest { claim: Some(wish), ..bench.request() };
     assert_eq!(block_on(bench.storage.cycle(request.clone())).unwrap().claimed, []);

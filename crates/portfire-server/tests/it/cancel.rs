@@ -154,7 +154,7 @@ fn a_running_job_that_is_deleted_hears_it_within_a_second_and_its_result_is_drop
         let id = stage.enqueue("listening").await;
         stage.until_state(id, StateName::Processing).await;
         stage.world.pass(3 * SECOND).await;
-        stage.client.delete(id).await.unwrap();
+        let _ = stage.client.delete(id).await.unwrap();
         let deleted_at = stage.world.elapsed();
         stage.world.until("it hears", || stage.notes.count("Deleted") == 1).await;
         assert!(stage.world.elapsed() - deleted_at < SECOND);
@@ -172,7 +172,7 @@ fn a_handler_that_ignores_its_deletion_is_dropped_after_the_grace() {
         let server = stage.server().workers(1).start().await.unwrap();
         let id = stage.enqueue("deaf").await;
         stage.until_state(id, StateName::Processing).await;
-        stage.client.delete(id).await.unwrap();
+        let _ = stage.client.delete(id).await.unwrap();
         stage.world.pass(4 * SECOND).await;
         assert_eq!(server.stats().running, 1);
         stage.world.pass(2 * SECOND).await;
@@ -204,9 +204,9 @@ fn a_job_that_is_deleted_before_a_worker_takes_it_never_starts() {
         let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
         stage.client.create(jobs).await.unwrap();
         stage.world.until("two are ready", || server.stats().ready == 2).await;
-        stage.client.delete(ids[1]).await.unwrap();
+        let _ = stage.client.delete(ids[1]).await.unwrap();
         stage.world.until("one is ready", || server.stats().ready == 1).await;
-        stage.client.delete(ids[0]).await.unwrap();
+        let _ = stage.client.delete(ids[0]).await.unwrap();
         stage.until_state(ids[2], StateName::Succeeded).await;
         assert_eq!(stage.notes.all().last(), Some(&ids[2].to_string()));
         assert_eq!(stage.notes.count(&ids[1].to_string()), 0);
@@ -226,7 +226,7 @@ fn a_blocking_handler_hears_of_its_deletion_and_is_waited_for() {
         let server = stage.start().await;
         let id = stage.enqueue("watching").await;
         stage.until_state(id, StateName::Processing).await;
-        stage.client.delete(id).await.unwrap();
+        let _ = stage.client.delete(id).await.unwrap();
         stage.world.until("it returns", || server.stats().fenced_total == 1).await;
         assert_eq!(stage.notes.all(), [format!("{:?}", Some(CancelReason::Deleted))]);
         assert_eq!(stage.state(id).await, StateName::Deleted);

@@ -185,7 +185,7 @@ fn applied_filters_hear_once_and_only_what_was_stored() {
         stage.storage.heal();
         let deleted = stage.enqueue("deleted").await;
         stage.until_state(deleted, StateName::Processing).await;
-        stage.client.delete(deleted).await.unwrap();
+        let _ = stage.client.delete(deleted).await.unwrap();
         stage.world.until("it is fenced", || server.stats().fenced_total == 1).await;
         assert_eq!(heard.all(), ["good succeeded", "bad failed"]);
     });

@@ -278,7 +278,7 @@ fn a_cancelled_batch_stops_what_runs_and_deletes_what_waits() {
         stage.until_count(StateName::Processing, 2).await;
         let reason = "the file was wrong".to_owned();
         let cancel = portfire_core::BatchChange::Cancel { reason };
-        stage.storage.change_batch(batch, cancel).await.unwrap();
+        let _ = stage.storage.change_batch(batch, cancel).await.unwrap();
         stage.until_count(StateName::Deleted, 100).await;
         stage.world.until("both heard", || stage.notes.count("Deleted") == 2).await;
         let record = stage.storage.batch(batch).await.unwrap().unwrap();

@@ -260,7 +260,7 @@ fn a_kind_without_a_handler_is_failed_after_the_grace() {
         assert!(error.message.contains("`gone`") && error.message.contains("60s"), "{error}");
 
         // A requeue begins a new run, with a new grace.
-        stage.client.requeue(id).await.unwrap();
+        let _ = stage.client.requeue(id).await.unwrap();
         stage.world.pass(30 * SECOND).await;
         assert_eq!(stage.state(id).await, StateName::Scheduled);
     });

@@ -48,7 +48,10 @@ pub(super) async fn in_storage(
         if created.existing {
             faults.push(format!("job {} holds `{key}` although all have ended", created.id));
         } else {
-            client.delete(created.id).await?;
+            let deleted = client.delete(created.id).await?;
+            if !deleted.is_done() {
+                faults.push(format!("job {} cannot be deleted: {deleted:?}", created.id));
+            }
         }
     }
     Ok(faults)

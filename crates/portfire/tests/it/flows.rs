@@ -216,7 +216,7 @@ async fn batches_follow_jobs_and_batches_and_can_be_delayed_and_cancelled(pf: Te
     pf.assert_batch(second, BatchState::Started);
     pf.assert_enqueued::<notify>().in_batch(second).delayed_by(minutes(1));
     let handle = client.batch_handle(second);
-    handle.cancel().await.unwrap();
+    let _ = handle.cancel().await.unwrap();
     pf.drain().await.assert_ran::<notify>(1);
     pf.assert_batch(second, BatchState::Cancelled);
     assert_eq!(handle.record().await.unwrap().unwrap().members.deleted, 1);

@@ -245,7 +245,7 @@ async fn the_global_client_does_all_of_it(pf: TestPortfire) {
     portfire::recurring_job("e").unwrap().trigger().await.unwrap();
     portfire::enqueue_many([compile("f"), compile("g")]).await.unwrap();
     let gone = portfire::schedule(compile("h"), hours(1)).await.unwrap();
-    portfire::delete(gone).await.unwrap();
+    let _ = portfire::delete(gone).await.unwrap();
     assert!(
         !portfire::enqueue_unique(compile("i").unique(Unique::by_args())).await.unwrap().existing
     );

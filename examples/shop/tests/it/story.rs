@@ -97,7 +97,7 @@ async fn the_letter_of_an_invoice_that_is_given_up_is_deleted() {
     let states = async |state| stage.app.storage.counts().await.unwrap().of(state);
     assert_eq!((states(StateName::Enqueued).await, states(StateName::Awaiting).await), (1, 1));
     let waiting = stage.app.storage.jobs(JobFilter::state(StateName::Enqueued)).await.unwrap();
-    stage.app.client.delete(waiting.jobs[0].id).await.unwrap();
+    let _ = stage.app.client.delete(waiting.jobs[0].id).await.unwrap();
     assert_eq!(states(StateName::Deleted).await, 2);
     stage.drain().await;
     assert!(stage.results("mail").is_empty());

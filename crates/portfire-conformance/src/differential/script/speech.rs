@@ -16,7 +16,7 @@ impl Script {
         for _ in 0..1 + self.random.below(2) {
             let claim = self.claim_of(&request.server);
             let notes = if self.random.chance(2) { self.flood() } else { self.words() };
-            request.notes.push(Annotation { claim, notes });
+            request.notes.push(Annotation::new(claim, notes));
         }
     }
 

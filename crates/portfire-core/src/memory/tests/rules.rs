@@ -65,7 +65,7 @@ impl Bench {
 
     /// A job that so many others wait for, each with an id of its own.
     fn parent_of(&self, children: usize) -> Vec<JobId> {
-        self.create(job(1));
+        let _ = self.create(job(1));
         let child = |n: usize| {
             let child = JobId::from_parts(Timestamp::from_micros(n as i64 * 1_000), 7);
             NewJob { id: child, ..after(0, id(1), After::Success) }
@@ -116,7 +116,7 @@ fn a_parent_is_not_cleaned_while_the_outbox_holds_its_end() {
 #[test]
 fn who_waits_for_a_rejected_job_of_its_call_waits_for_the_holder() {
     let bench = Bench::new();
-    bench.create(unique(1, Conflict::Reject));
+    let _ = bench.create(unique(1, Conflict::Reject));
     let mut child = after(3, id(2), After::Success);
     child.ties.after.push(Dependency::on(id(1)).after(After::Failure));
     let created = bench.create_batches(vec![], vec![unique(2, Conflict::Reject), child]);
@@ -150,7 +150,7 @@ fn a_batch_does_not_end_between_two_jobs_of_one_call() {
 #[test]
 fn a_batch_that_can_never_start_takes_the_members_of_its_call_with_it() {
     let bench = Bench::new();
-    bench.create(job(1));
+    let _ = bench.create(job(1));
     assert!(bench.delete(1).is_done());
     let doomed = NewBatch { after: vec![Dependency::on(id(1))], ..batch(9) };
     bench.create_batches(vec![doomed.clone()], vec![member(2, &doomed)]);
@@ -178,9 +178,9 @@ fn a_member_cannot_wait_for_a_batch_that_waits_for_it() {
 #[test]
 fn a_refused_requeue_leaves_the_key_where_it_is() {
     let bench = Bench::new();
-    bench.create(unique(1, Conflict::Reject));
+    let _ = bench.create(unique(1, Conflict::Reject));
     assert!(bench.delete(1).is_done());
-    bench.create(unique(2, Conflict::Reject));
+    let _ = bench.create(unique(2, Conflict::Reject));
     assert_eq!(bench.change(id(1), Action::Requeue), Changed::Conflict { with: id(2) });
     let soon = Action::Reschedule(When::In(SECOND));
     assert_eq!(bench.change(id(1), soon), Changed::Conflict { with: id(2) });
@@ -193,7 +193,7 @@ fn a_refused_requeue_leaves_the_key_where_it_is() {
 fn a_kinds_first_rule_counts_those_that_run_already() {
     let bench = Bench::new();
     for n in 1..=4 {
-        bench.create(job(n));
+        let _ = bench.create(job(n));
     }
     let running = bench.claim(2);
     bench.set_limit(LimitTarget::Kind(KindName::stored("k")), LimitRule::concurrency(2));
@@ -212,7 +212,7 @@ fn a_waiter_goes_on_in_the_cycle_that_frees_its_slot() {
     let named = LimitTarget::Named(LimitName::new("db").unwrap());
     bench.set_limit(named, LimitRule::concurrency(1));
     for n in 1..=3 {
-        bench.create(limited(n, "db"));
+        let _ = bench.create(limited(n, "db"));
     }
     let first = bench.claim(9);
     assert_eq!(ids(&first), [id(1)]);
@@ -232,8 +232,8 @@ fn starts_of_a_rate_are_forgotten_when_they_no_longer_matter() {
     let named = LimitTarget::Named(LimitName::new("mail").unwrap());
     let rate = Rate { count: 1, per: SECOND, window: Window::Fixed };
     bench.set_limit(named, LimitRule { concurrency: None, rate: Some(rate) });
-    bench.create(limited(1, "mail"));
-    bench.create(limited(2, "mail"));
+    let _ = bench.create(limited(1, "mail"));
+    let _ = bench.create(limited(2, "mail"));
     assert_eq!(ids(&bench.claim(9)), [id(1)]);
     let waits = bench.promote(9);
     assert_eq!((waits.released, waits.next_in), (0, Some(SECOND)));
@@ -254,10 +254,10 @@ fn starts_of_a_rate_are_forgotten_when_they_no_longer_matter() {
 #[test]
 fn aged_jobs_come_by_place_and_a_release_begins_the_wait_anew() {
     let bench = Bench::new();
-    bench.create(job(1));
-    bench.create(NewJob { priority: 5, ..job(2) });
+    let _ = bench.create(job(1));
+    let _ = bench.create(NewJob { priority: 5, ..job(2) });
     bench.clock.advance(SECOND);
-    bench.create(NewJob { priority: 9, ..job(3) });
+    let _ = bench.create(NewJob { priority: 9, ..job(3) });
     let aged = |max| {
         let mut request = bench.claim_request(max);
         request.claim.as_mut().unwrap().aging = Some(SECOND);

@@ -725,6 +725,9 @@ macro_rules! __cases {
         $crate::$then! { $($context)*
             clock {
                 storage_time_never_goes_back,
+                storage_time_never_stands_still,
+                clock_jump_ahead_stops_nothing,
+                clock_skew_is_told,
                 history_times_monotonic_under_clock_step_back,
                 clock_step_back_keeps_leases,
                 clock_step_back_keeps_schedules,

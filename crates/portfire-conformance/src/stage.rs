@@ -109,6 +109,11 @@ impl Stage {
         self.fixture.set_clock_back(by).await;
     }
 
+    /// How far storage time is ahead of the clock.
+    pub async fn skew(&self) -> Duration {
+        self.storage().skew().await.expect("the storage tells it")
+    }
+
     /// The present in storage time.
     pub async fn now(&self) -> Timestamp {
         self.storage().now().await.expect("the time is told")

@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use portfire_conformance::differential::{self, Difference, Grouped};
 use portfire_core::client::block_on;
@@ -352,6 +353,10 @@ impl Storage for Wrong {
 impl Monitor for Wrong {
     fn now(&self) -> Answer<'_, Timestamp> {
         self.right.now()
+    }
+
+    fn skew(&self) -> Answer<'_, Duration> {
+        self.right.skew()
     }
 
     fn counts(&self) -> Answer<'_, Counts> {

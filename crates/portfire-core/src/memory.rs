@@ -57,7 +57,7 @@ use std::time::Duration;
 use crate::batch::{
     BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage, BatchRecord, NewBatch,
 };
-use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::clock::{Clock, StorageTime, SystemClock, Timestamp};
 use crate::continuation::{Antecedent, Continuation};
 use crate::job::{JobId, Limits, NewJob, QueueName};
 use crate::limit::{KeyRecord, LimitName, LimitRecord, LimitRule, LimitTarget};
@@ -105,7 +105,7 @@ const ARGS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// ```
 pub struct MemoryStorage {
     data: Mutex<Data>,
-    clock: Arc<dyn Clock>,
+    time: StorageTime,
     limits: Limits,
     hub: WakeupHub,
 }
@@ -134,7 +134,7 @@ impl MemoryStorage {
     fn call<T>(&self, act: impl FnOnce(&mut Data) -> T) -> T {
         // Nothing in here panics half-way on anyone's input, so a poisoned lock still holds whole data.
         let mut data = self.data.lock().unwrap_or_else(PoisonError::into_inner);
-        data.now = data.now.max(self.clock.now());
+        data.now = self.time.now(data.now);
         let answer = act(&mut data);
         let Hints { work, control } = std::mem::take(&mut data.jobs.hints);
         drop(data);
@@ -156,7 +156,7 @@ impl Default for MemoryStorage {
 
 impl std::fmt::Debug for MemoryStorage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MemoryStorage").field("clock", &self.clock).finish_non_exhaustive()
+        f.debug_struct("MemoryStorage").field("time", &self.time).finish_non_exhaustive()
     }
 }
 
@@ -187,11 +187,12 @@ impl MemoryStorageBuilder {
 
     /// The storage, empty.
     pub fn build(self) -> MemoryStorage {
-        let now = self.clock.now();
+        let time = StorageTime::new(self.clock);
+        let now = time.now(Timestamp::MIN);
         let jobs = Jobs::new(self.retention);
         MemoryStorage {
             data: Mutex::new(Data::new(now, jobs)),
-            clock: self.clock,
+            time,
             limits: self.limits,
             hub: WakeupHub::default(),
         }
@@ -339,6 +340,10 @@ impl Storage for MemoryStorage {
 impl Monitor for MemoryStorage {
     fn now(&self) -> Answer<'_, Timestamp> {
         Box::pin(async move { Ok(self.call(|data| data.now)) })
+    }
+
+    fn skew(&self) -> Answer<'_, Duration> {
+        Box::pin(async move { Ok(self.time.skew(self.call(|data| data.now))) })
     }
 
     fn counts(&self) -> Answer<'_, Counts> {

@@ -28,6 +28,14 @@ pub trait Monitor: Send + Sync {
     /// The present in storage time.
     fn now(&self) -> Answer<'_, Timestamp>;
 
+    /// How far storage time is ahead of the clock that it goes by, as it is after a commit by a clock that was
+    /// ahead; zero when all is well, and for a storage that has a clock of its own. See [`clock`](crate::clock).
+    ///
+    /// Default: zero.
+    fn skew(&self) -> Answer<'_, Duration> {
+        Box::pin(std::future::ready(Ok(Duration::ZERO)))
+    }
+
     /// How many jobs stand where.
     fn counts(&self) -> Answer<'_, Counts>;
 

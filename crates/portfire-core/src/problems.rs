@@ -29,6 +29,9 @@ pub const OPEN_LONG: Duration = Duration::from_secs(60 * 60);
 /// How late a recurring job may be before that is a problem: a minute, many times what a server needs.
 pub const OVERDUE_AFTER: Duration = Duration::from_secs(60);
 
+/// How far storage time may be ahead of the clock before that is a problem: clocks are set by less every day.
+pub const SKEW_MAX: Duration = Duration::from_secs(2);
+
 /// Most pages that are read of one sort of things.
 const PAGES_MAX: usize = 40;
 
@@ -114,6 +117,11 @@ pub enum Problem {
         /// Since when it stands open.
         created_at: Timestamp,
     },
+    /// Storage time is ahead of the clock: a commit was made by a clock that was.
+    ClockAhead {
+        /// How far.
+        by: Duration,
+    },
     /// There is more to look at than is looked at in one go.
     Incomplete {
         /// What was not looked at to the end.
@@ -131,6 +139,10 @@ pub async fn problems(storage: &dyn Storage) -> Result<Vec<Problem>, StorageErro
     let servers = storage.servers().await?;
     let staff = Staff::of(&servers, now);
     let mut found = Vec::new();
+    let by = storage.skew().await?;
+    if by > SKEW_MAX {
+        found.push(Problem::ClockAhead { by });
+    }
     queues(&storage.queues().await?, &staff, &mut found);
     kinds(&storage.kinds().await?, &staff, &mut found);
     found.extend(servers.iter().filter_map(|server| heartbeat_lost(server, now)));
@@ -374,6 +386,10 @@ impl fmt::Display for Problem {
             Problem::BatchOpen { batch, description, created_at } => write!(
                 f,
                 "batch {batch} ({description}) stands open since {created_at}: none of its members runs before it is sealed"
+            ),
+            Problem::ClockAhead { by } => write!(
+                f,
+                "storage time is {by:.1?} ahead of the clock: some process wrote with a clock that was ahead, or the clock went back; set the clocks of all hosts right. Recurring jobs fire early by that much, and waits are up to 7 % longer, until the clock has caught up"
             ),
             Problem::Incomplete { of } => write!(f, "there are more {of} than were looked at"),
         }

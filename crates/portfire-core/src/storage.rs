@@ -15,7 +15,8 @@
 //!   knows whether it was applied: creates by job id, finishes by (job, attempt), claims by
 //!   [`CycleRequest::key`], changes by revision; the rest changes nothing the second time.
 //! - **Storage time** decides every stored instant. It never runs backwards, even when the host's
-//!   clock does. An instant has come when storage time is equal or later: a job is due at its
+//!   clock does, and never stands still: behind an instant that is stored it goes on by the time that passes, at
+//!   most a sixteenth slower, until the clock has caught up ([`clock`](crate::clock)). An instant has come when storage time is equal or later: a job is due at its
 //!   `run_at`, expired at its `expires_at`, a lease has lapsed at its end.
 //! - **State changes go through** [`transition::next`](crate::transition::next); an event it refuses is not written.
 //! - **Counters** change in the same commit as the jobs they count.

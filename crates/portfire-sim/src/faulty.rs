@@ -528,6 +528,10 @@ impl Monitor for FaultyStorage {
         self.call("now", |truth| Ok(truth.now()))
     }
 
+    fn skew(&self) -> Answer<'_, Duration> {
+        self.call("skew", |truth| Ok(truth.skew()))
+    }
+
     fn counts(&self) -> Answer<'_, Counts> {
         self.call("counts", |truth| Ok(truth.counts()))
     }

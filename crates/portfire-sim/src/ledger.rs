@@ -112,7 +112,7 @@ pub(crate) struct Ledger {
     pub(crate) ties: TieLedger,
     recoveries_max: u32,
     totals: Counts,
-    storage_now: Timestamp,
+    storage_now: (Timestamp, Duration),
 }
 
 /// The call that is being looked at.
@@ -135,10 +135,16 @@ impl Ledger {
         Ledger { recoveries_max, ..Ledger::default() }
     }
 
-    /// Storage time: the highest that the clock has told.
-    pub(crate) fn tick(&mut self, clock: Timestamp) -> Timestamp {
-        self.storage_now = self.storage_now.max(clock);
-        self.storage_now
+    /// Storage time, when the clock tells this and so much time has passed: the clock or, while that is behind
+    /// what it told before, fifteen sixteenths of the time since then.
+    pub(crate) fn tick(&mut self, clock: Timestamp, passed: Duration) -> Timestamp {
+        let now = self.peek(clock, passed);
+        let (at, then) = self.storage_now;
+        let since = passed.saturating_sub(then);
+        if now > at.saturating_add(since - since / 16) {
+            self.storage_now = (now, passed);
+        }
+        now
     }
 
     /// Notes what somebody sets out to create in one call.
@@ -185,8 +191,10 @@ impl Ledger {
     }
 
     /// Storage time, without a look of the storage at it.
-    pub(crate) fn peek(&self, clock: Timestamp) -> Timestamp {
-        self.storage_now.max(clock)
+    pub(crate) fn peek(&self, clock: Timestamp, passed: Duration) -> Timestamp {
+        let (at, then) = self.storage_now;
+        let since = passed.saturating_sub(then);
+        at.saturating_add(since - since / 16).max(clock)
     }
 
     /// Whether somebody deleted, requeued or rescheduled a job.

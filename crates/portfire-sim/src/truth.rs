@@ -72,6 +72,10 @@ impl Clock for StorageClock {
         let ahead = self.ahead.load(Ordering::Relaxed);
         Timestamp::from_micros(self.told().as_micros() + ahead)
     }
+
+    fn passed(&self) -> Option<Duration> {
+        Some(self.executor.now())
+    }
 }
 
 impl fmt::Debug for StorageClock {
@@ -156,10 +160,14 @@ impl Truth {
     }
 
     /// Storage time.
+    pub(crate) fn skew(&self) -> Duration {
+        now(self.memory.skew()).unwrap_or_default()
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         // The storage learns of the time only when it is called: both must have seen it.
         let _ = now(self.memory.now());
-        self.ledger().tick(self.clock.told())
+        self.ledger().tick(self.clock.told(), self.executor.now())
     }
 
     /// Remembers the first broken rule.
@@ -411,7 +419,7 @@ impl Truth {
     /// Jobs of servers that are dead, or whose leases have lapsed.
     pub(crate) fn orphans(&self) -> Vec<JobId> {
         let ledger = self.ledger();
-        let now = ledger.peek(self.clock.told());
+        let now = ledger.peek(self.clock.told(), self.executor.now());
         let gone = |server: &ServerId| {
             ledger.servers.get(server).is_some_and(|known| known.dead || known.lease_until <= now)
         };
@@ -423,14 +431,14 @@ impl Truth {
     /// Scheduled jobs whose instant has come.
     pub(crate) fn due(&self) -> Vec<JobId> {
         let ledger = self.ledger();
-        let now = ledger.peek(self.clock.told());
+        let now = ledger.peek(self.clock.told(), self.executor.now());
         ledger.jobs.iter().filter(|(_, job)| job.is_due(now)).map(|(&id, _)| id).collect()
     }
 
     /// Final jobs whose retention has ended.
     pub(crate) fn expired_jobs(&self) -> Vec<JobId> {
         let ledger = self.ledger();
-        let now = ledger.peek(self.clock.told());
+        let now = ledger.peek(self.clock.told(), self.executor.now());
         ledger.jobs.iter().filter(|(_, job)| job.is_expired(now)).map(|(&id, _)| id).collect()
     }
 
@@ -471,7 +479,7 @@ impl Truth {
             return;
         }
         let mut ledger = self.ledger();
-        let now = ledger.tick(self.clock.told());
+        let now = ledger.tick(self.clock.told(), self.executor.now());
         let look = Look { deed, now, at: self.executor.now(), cycle, promptly: self.promptly };
         ledger.moves.clear();
         ledger.born.clear();

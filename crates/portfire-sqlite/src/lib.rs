@@ -95,6 +95,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::ThreadId;
+use std::time::Duration;
 
 use portfire_core::client::block_on;
 use portfire_core::engine;
@@ -409,6 +410,13 @@ impl Monitor for SqliteStorage {
         Box::pin(async move {
             let high_water = self.read(monitor::high_water).await?;
             Ok(self.inner.clock.now(high_water))
+        })
+    }
+
+    fn skew(&self) -> Answer<'_, Duration> {
+        Box::pin(async move {
+            let high_water = self.read(monitor::high_water).await?;
+            Ok(self.inner.clock.skew(high_water))
         })
     }
 

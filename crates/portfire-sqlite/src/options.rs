@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use portfire_core::clock::StorageTime;
 use portfire_core::{Clock, Limits, Retention, StorageError, SystemClock, Timestamp};
 
 use crate::SqliteStorage;
@@ -154,22 +154,24 @@ impl SqliteOptions {
     }
 }
 
-/// Storage time as far as this process has seen it: the clock, but never back.
+/// Storage time as this process sees it.
 #[derive(Debug)]
 pub(crate) struct StorageClock {
-    clock: Arc<dyn Clock>,
-    seen: AtomicI64,
+    time: StorageTime,
 }
 
 impl StorageClock {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> StorageClock {
-        StorageClock { clock, seen: AtomicI64::new(0) }
+        StorageClock { time: StorageTime::new(clock) }
     }
 
-    /// The present, not before `high_water`.
+    /// The present, not before `high_water`, the latest instant in the file.
     pub(crate) fn now(&self, high_water: i64) -> Timestamp {
-        let now = self.clock.now().as_micros().max(high_water);
-        let seen = self.seen.fetch_max(now, Ordering::Relaxed);
-        Timestamp::from_micros(now.max(seen))
+        self.time.now(Timestamp::from_micros(high_water))
+    }
+
+    /// How far the present is ahead of the clock.
+    pub(crate) fn skew(&self, high_water: i64) -> Duration {
+        self.time.skew(Timestamp::from_micros(high_water))
     }
 }

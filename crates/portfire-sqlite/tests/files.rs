@@ -318,6 +318,45 @@ fn storage_time_does_not_go_back_over_a_restart() {
     block_on(storage.create(vec![job(2)])).unwrap();
     let created_at = block_on(storage.job(id(2))).unwrap().unwrap().created_at;
     assert_eq!(created_at, before);
+    // Nor does it stand still, until the clock has caught up.
+    assert_eq!(block_on(storage.skew()).unwrap(), Duration::from_secs(3_600));
+    clock.advance(Duration::from_secs(16));
+    assert_eq!(block_on(storage.now()).unwrap().since(before), Duration::from_secs(15));
+}
+
+#[test]
+fn two_clocks_on_one_file_agree_on_the_pace() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    let [ahead, right] = [0, 1].map(|_| Arc::new(ManualClock::default()));
+    let hour = Duration::from_secs(3_600);
+    ahead.set(right.now().saturating_add(hour));
+    let open = |clock: &Arc<ManualClock>| {
+        block_on(SqliteOptions::new(&path).clock(clock.clone()).open()).unwrap()
+    };
+    let (wrong, other) = (open(&ahead), open(&right));
+    block_on(wrong.create(vec![job(1)])).unwrap();
+    let start = block_on(other.now()).unwrap();
+    assert_eq!((start, block_on(other.skew()).unwrap()), (ahead.now(), hour));
+    // Both keep on writing, and neither drives the other on.
+    for n in 2..34 {
+        ahead.advance(Duration::from_secs(1));
+        right.advance(Duration::from_secs(1));
+        let writer = if n % 2 == 0 { &wrong } else { &other };
+        block_on(writer.create(vec![job(n)])).unwrap();
+    }
+    let passed = block_on(other.now()).unwrap().since(start);
+    assert!(passed >= Duration::from_secs(31) && passed <= Duration::from_secs(32), "{passed:?}");
+    // The one that is ahead is set right: time goes on.
+    drop(wrong);
+    ahead.set(right.now());
+    let wrong = open(&ahead);
+    let start = block_on(other.now()).unwrap();
+    assert_eq!(block_on(wrong.now()).unwrap(), start);
+    ahead.advance(Duration::from_secs(16));
+    right.advance(Duration::from_secs(16));
+    assert_eq!(block_on(wrong.now()).unwrap().since(start), Duration::from_secs(15));
+    assert_eq!(block_on(other.now()).unwrap().since(start), Duration::from_secs(15));
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! The clock of the host steps back, and storage time does not. For storages that go by that clock.
 
+use portfire_core::problems::Problem;
 use portfire_core::{
     Conflict, JobState, LimitRule, LockAnswer, StateName, Timestamp, UniqueScope, Window,
 };
 
-use crate::server::success;
+use crate::server::{retry, success};
 use crate::stage::{DAY, LEASE, Stage, every, recurring, secs};
 
 /// Storage time never runs backwards, even when the host's clock does.
@@ -18,6 +19,62 @@ pub async fn storage_time_never_goes_back(s: Stage) {
     assert!(s.record(id).await.created_at >= high);
     s.advance(secs(10)).await;
     assert!(s.now().await >= high);
+}
+
+/// Behind an instant that is stored, storage time goes on by the time that passes, at most a sixteenth slower.
+pub async fn storage_time_never_stands_still(s: Stage) {
+    s.advance(secs(3_600)).await;
+    s.enqueue_one().await;
+    s.set_clock_back(secs(3_600)).await;
+    let before = s.now().await;
+    for _ in 0..32 {
+        s.advance(secs(1)).await;
+        s.enqueue_one().await;
+    }
+    let passed = s.now().await.since(before);
+    assert!((secs(30)..=secs(32)).contains(&passed), "{passed:?} of 32 s");
+}
+
+/// After a commit of a clock that was ahead, delays, retries, rates, leases and recurring jobs go on at once.
+pub async fn clock_jump_ahead_stops_nothing(s: Stage) {
+    let server = s.server_with_lease("a", DAY).await;
+    let silent = s.server("b").await;
+    s.set_limit("l", Some(LimitRule::rate(1, secs(30), Window::Sliding))).await;
+    s.advance(secs(3_600)).await;
+    s.define(&recurring("r", every(30))).await;
+    silent.heartbeat(&[]).await.expect("it is alive");
+    let delayed = s.schedule(secs(30)).await;
+    let retried = s.enqueue_one().await;
+    server.run(retried, retry(30)).await;
+    let rated = s.enqueue_under("l", 2).await;
+    assert_eq!(server.claim(10).await.len(), 1);
+    s.set_clock_back(secs(3_600)).await;
+    s.advance(secs(33)).await;
+    s.promote().await;
+    assert_eq!(s.tick().await.len(), 1);
+    for job in [delayed, retried, rated[1]] {
+        assert_eq!(s.state(job).await, StateName::Enqueued);
+    }
+    assert_eq!(s.rescue().await.dead, [silent.id()]);
+}
+
+/// How far storage time is ahead of the clock is told, and gets less until the clock has caught up.
+pub async fn clock_skew_is_told(s: Stage) {
+    s.enqueue_one().await;
+    assert_eq!(s.skew().await, secs(0));
+    s.advance(secs(160)).await;
+    s.enqueue_one().await;
+    assert_eq!(s.skew().await, secs(0));
+    s.set_clock_back(secs(160)).await;
+    assert_eq!(s.skew().await, secs(160));
+    let told = s.client().problems().await.expect("read");
+    assert!(told.contains(&Problem::ClockAhead { by: secs(160) }), "{told:?}");
+    s.advance(secs(1_600)).await;
+    assert_eq!(s.skew().await, secs(60));
+    s.advance(secs(960)).await;
+    assert_eq!(s.skew().await, secs(0));
+    let told = s.client().problems().await.expect("read");
+    assert!(!told.iter().any(|one| matches!(one, Problem::ClockAhead { .. })), "{told:?}");
 }
 
 /// The instants of a history never fall, even when the host's clock does.
@@ -88,9 +145,10 @@ pub async fn clock_step_back_fires_nothing_twice(s: Stage) {
     assert_eq!(s.tick().await.len(), 1);
     s.set_clock_back(secs(3_600)).await;
     assert_eq!((s.tick().await.len(), s.due().await.due.len()), (0, 0));
-    s.advance(secs(3_600 + 59)).await;
+    s.advance(secs(59)).await;
     assert_eq!(s.tick().await.len(), 0);
-    s.advance(secs(1)).await;
+    // It goes on up to a sixteenth slower than time does.
+    s.advance(secs(5)).await;
     assert_eq!(s.tick().await.len(), 1);
     s.expect_count(StateName::Enqueued, 2).await;
 }

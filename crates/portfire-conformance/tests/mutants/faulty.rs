@@ -399,6 +399,10 @@ impl Monitor for FaultyStorage {
         self.inner.now()
     }
 
+    fn skew(&self) -> Answer<'_, Duration> {
+        self.inner.skew()
+    }
+
     fn counts(&self) -> Answer<'_, Counts> {
         Box::pin(async move {
             let mut counts = self.inner.counts().await?;

@@ -315,6 +315,10 @@ impl Monitor for Faulty {
         self.inner.now()
     }
 
+    fn skew(&self) -> Answer<'_, Duration> {
+        self.inner.skew()
+    }
+
     fn counts(&self) -> Answer<'_, Counts> {
         self.inner.counts()
     }

@@ -261,6 +261,10 @@ impl Clock for World {
     fn now(&self) -> Timestamp {
         Timestamp::from_micros(1_767_225_600_000_000).saturating_add(self.elapsed())
     }
+
+    fn passed(&self) -> Option<Duration> {
+        Some(self.elapsed())
+    }
 }
 
 impl fmt::Debug for World {

@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
+use std::time::Duration;
 
 use portfire_conformance::differential::Grouped;
 
@@ -238,6 +239,10 @@ impl Storage for Crowded {
 impl Monitor for Crowded {
     fn now(&self) -> Answer<'_, Timestamp> {
         self.write(|handle| handle.now())
+    }
+
+    fn skew(&self) -> Answer<'_, Duration> {
+        self.write(|handle| handle.skew())
     }
 
     fn counts(&self) -> Answer<'_, Counts> {

@@ -1,6 +1,7 @@
 //! The storage of a test: memory, which in inline mode runs what it has just stored.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use portfire_core::storage::Answer;
 use portfire_core::{
@@ -158,6 +159,10 @@ impl Storage for TestStorage {
 impl Monitor for TestStorage {
     fn now(&self) -> Answer<'_, Timestamp> {
         self.memory.now()
+    }
+
+    fn skew(&self) -> Answer<'_, Duration> {
+        self.memory.skew()
     }
 
     fn counts(&self) -> Answer<'_, Counts> {

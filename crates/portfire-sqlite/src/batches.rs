@@ -190,7 +190,11 @@ pub(crate) fn give_up_open(write: &mut Write<'_>) -> Result<(), Failure> {
     // One may have been sealed by another operation of this commit.
     flush(write)?;
     let abandoned = write.now.saturating_sub(BATCH_OPEN_MAX).as_micros();
-    let open = numbers(write.conn, SELECT_ABANDONED, [codes::batch_state_code(BatchState::Open), abandoned])?;
+    let open = numbers(
+        write.conn,
+        SELECT_ABANDONED,
+        [codes::batch_state_code(BatchState::Open), abandoned],
+    )?;
     open.into_iter().try_for_each(|number| engine::cancel(write, number, NEVER_SEALED))
 }
 

@@ -1,6 +1,6 @@
 //! Explicit changes of jobs, and of queues.
 
-use portfire_core::engine::changes::Step;
+use portfire_core::engine::{self, changes::Step};
 use portfire_core::{Change, Changed, InvalidJob, QueueName};
 
 use crate::error::Failure;
@@ -42,9 +42,7 @@ fn change_one(write: &mut Write<'_>, change: &Change, step: Step<'_>) -> Result<
     let facts = Facts { reason: step.reason, ..Facts::default() };
     match transit(write, &body, &from, step.event, &facts)? {
         Err(refusal) => Ok(Changed::Refused(refusal)),
-        Ok(to) => {
-            Ok(Changed::Applied { from: from.standing.state, revision: to.revision })
-        }
+        Ok(to) => Ok(Changed::Applied { from: from.standing.state, revision: to.revision }),
     }
 }
 

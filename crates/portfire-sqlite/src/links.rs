@@ -5,9 +5,9 @@ use portfire_core::{Antecedent, BatchId, Dependency, JobId};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::Failure;
-use crate::{codes, outcomes};
 use crate::row::{self, Body, body_columns};
 use crate::write::Write;
+use crate::{codes, outcomes};
 
 const INSERT_LINK: &str = "INSERT INTO portfire_link (antecedent, follower, batch, after, pass, open) \
     VALUES (?1, ?2, ?3, ?4, ?5, 1)";

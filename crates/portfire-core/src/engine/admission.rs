@@ -146,7 +146,7 @@ impl Admission {
             plan.batch = Some(seq);
             plan.start = !batch.has_started();
         }
-        self.plan_after(rows, &mut plan, job.id, &job.ties.after)?;
+        self.plan_after(rows, &mut plan, job.id.into(), &job.ties.after)?;
         self.refuse_cycle(rows, job.id.into(), &plan)?;
         Ok(plan)
     }
@@ -207,8 +207,7 @@ impl Admission {
             let reason = format!("batches stand at most {BATCH_DEPTH_MAX} deep in one another");
             return Err(refused(InvalidJob::Batch { batch: new.id, reason }));
         }
-        let own = JobId::from_bytes(*new.id.as_bytes());
-        self.plan_after(rows, &mut plan, own, &new.after)?;
+        self.plan_after(rows, &mut plan, new.id.into(), &new.after)?;
         self.refuse_cycle(rows, new.id.into(), &plan)?;
         Ok((plan, depth))
     }
@@ -248,18 +247,18 @@ impl Admission {
         Ok(found)
     }
 
-    /// Looks at each dependency of a child, a job or the id of a batch.
+    /// Looks at each dependency of a job or a batch.
     fn plan_after<R: Rows>(
         &mut self,
         rows: &mut R,
         plan: &mut Plan,
-        child: JobId,
+        waiting: Antecedent,
         after: &[Dependency],
     ) -> Result<(), R::Error> {
         for (place, dependency) in after.iter().enumerate() {
             let on = dependency.on;
             let Some(Found { node, end, is_followed }) = self.parent(rows, on)? else {
-                return Err(refused(InvalidJob::NoAntecedent { job: child, on }));
+                return Err(refused(InvalidJob::NoAntecedent { waiting, on }));
             };
             refuse_own_batch(rows, plan.batch, node, on)?;
             match end {

@@ -3,8 +3,8 @@
 use super::entries::Facts;
 use super::jobs::Number;
 use super::{Data, cut};
-use crate::engine;
 use crate::batch::BATCH_OPEN_MAX;
+use crate::engine;
 use crate::storage::{Cleaned, Promoted};
 use crate::transition::Event;
 

@@ -44,10 +44,7 @@ pub(crate) fn open_writer(options: &SqliteOptions) -> Result<Connection, Storage
     let conn = open(path, options.busy_timeout)?;
     let fail = |error: rusqlite::Error| storage_error(&error, path);
     check_owner(&conn, path, options.adopt)?;
-    let mode: String = patiently(options.busy_timeout, || {
-        conn.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
-    })
-    .map_err(fail)?;
+    let mode = patiently(options.busy_timeout, || use_log(&conn)).map_err(fail)?;
     if !mode.eq_ignore_ascii_case("wal") {
         return Err(StorageError::Unsupported(format!(
             "{}: the write-ahead log cannot be used here (journal mode is `{mode}`); \
@@ -59,6 +56,19 @@ pub(crate) fn open_writer(options: &SqliteOptions) -> Result<Connection, Storage
     conn.execute_batch(WRITER).map_err(fail)?;
     migrate::bring_up(&conn, path)?;
     Ok(conn)
+}
+
+/// Switches the file to the log; answers its mode.
+fn use_log(conn: &Connection) -> rusqlite::Result<String> {
+    let mut statement = conn.prepare("PRAGMA journal_mode = WAL")?;
+    let mut rows = statement.query([])?;
+    let mode = match rows.next()? {
+        Some(row) => row.get(0)?,
+        None => return Err(rusqlite::Error::QueryReturnedNoRows),
+    };
+    // SQLite commits the switch behind that row: only the next step tells of a disk that failed.
+    rows.next()?;
+    Ok(mode)
 }
 
 fn limit_pages(conn: &Connection, options: &SqliteOptions) -> Result<(), StorageError> {

@@ -91,6 +91,7 @@ impl Trust {
             let pages = checkpoint::pages(conn)?;
             conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             let written = open(&self.log).and_then(|mut log| write_again(&mut log));
+            let written = written.and_then(|pages| sync_folder(&self.log).map(|()| pages));
             conn.prepare_cached("ROLLBACK")?.execute([])?;
             let written = written.map_err(|error| {
                 Lost::Disk(format!(
@@ -110,6 +111,26 @@ impl Trust {
             self.log.display()
         )))
     }
+}
+
+/// Brings the name of the log to the disk. SQLite does that when it makes the file, and hears no error.
+#[cfg(unix)]
+fn sync_folder(log: &Path) -> std::io::Result<()> {
+    use std::io::ErrorKind::{InvalidInput, Unsupported};
+    // One that may not be read cannot be synced by anybody.
+    let Some(folder) = log.parent().and_then(|folder| File::open(folder).ok()) else {
+        return Ok(());
+    };
+    match folder.sync_all() {
+        // Some filesystems have no sync of folders.
+        Err(error) if matches!(error.kind(), InvalidInput | Unsupported) => Ok(()),
+        synced => synced,
+    }
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_log: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 fn open(log: &Path) -> std::io::Result<File> {

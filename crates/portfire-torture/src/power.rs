@@ -70,6 +70,10 @@ impl Plan {
         asked.unwrap_or(if self.small { small } else { usual })
     }
 
+    fn jobs(&self) -> u64 {
+        self.or(self.jobs, 120, 80)
+    }
+
     fn extent(&self) -> Extent {
         let points = self.points.or(self.small.then_some(30));
         Extent {
@@ -91,8 +95,7 @@ pub(crate) fn run(plan: &Plan) -> Result<(), AnyError> {
     for &scenario in scenarios {
         let mut next = plan.seed;
         for number in 0..plan.or(plan.records, 2, 1) {
-            let (record, last) =
-                scenario.record(directory.path(), plan.or(plan.jobs, 120, 80), next)?;
+            let (record, last) = scenario.record(directory.path(), plan.jobs(), next)?;
             next = last + 1;
             let place = directory.path().join(format!("{}-{last}", scenario.name()));
             let found = lose_power(plan, scenario, last, &record, &images.0, &place)?;
@@ -138,7 +141,9 @@ fn lose_power(
         report.wrong,
         begin.elapsed().as_secs_f64(),
     );
-    Ok(report.faults.into_iter().map(|fault| format!("{name} {number}: {fault}")).collect())
+    let stopped = scenario.stopped(&story, plan.jobs()).into_iter();
+    let faults = stopped.chain(report.faults);
+    Ok(faults.map(|fault| format!("{name} {number}: {fault}")).collect())
 }
 
 /// Plants faults into a good record, and names those that are not found.

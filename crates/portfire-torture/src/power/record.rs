@@ -62,6 +62,7 @@ impl Record {
         let mut reader = Reader::new(directory)?;
         for calls in runs {
             reader.ends.clear();
+            reader.places.clear();
             reader.before = reader.record.events.len();
             for call in calls {
                 reader
@@ -173,6 +174,8 @@ struct Reader {
     names: BTreeMap<String, FileId>,
     /// The last file that lost its name, by that name.
     removed: BTreeMap<String, FileId>,
+    /// Where threads have moved to in open files.
+    places: BTreeMap<(u32, u32), u64>,
     /// The lines at which the events of this run ended, and how many events came before them.
     ends: Vec<usize>,
     before: usize,
@@ -186,6 +189,7 @@ impl Reader {
             record: Record::default(),
             names: BTreeMap::new(),
             removed: BTreeMap::new(),
+            places: BTreeMap::new(),
             ends: Vec::new(),
             before: 0,
         })
@@ -205,6 +209,12 @@ impl Reader {
             "openat" => self.open(call, 1),
             "open" | "creat" => self.open(call, 0),
             "write" | "pwrite64" => self.write(call),
+            "lseek" => {
+                if let (Some(handle), Some(Ok(place))) = (call.handle(), &call.answer) {
+                    self.places.insert(handle, *place);
+                }
+                Ok(())
+            }
             "ftruncate" => {
                 let length = call.number(1).ok_or("no length")?;
                 let Some(file) = self.file(call)? else { return Ok(()) };
@@ -291,12 +301,17 @@ impl Reader {
         if !self.succeeded(call) {
             return Ok(());
         }
-        let Some(offset) = call.number(3) else {
-            return Err(
-                format!("{} was written to without an offset", self.record.files[file.0]).into()
-            );
-        };
         let Some(Ok(written)) = call.answer else { return Ok(()) };
+        let offset = match call.number(3) {
+            Some(offset) => offset,
+            // A thread moves there and writes; if others have moved it since, the files differ from the record.
+            None => {
+                let place = call.handle().and_then(|handle| self.places.get_mut(&handle));
+                let place = place.ok_or("a file was written to, and nobody knows where")?;
+                *place += written;
+                *place - written
+            }
+        };
         let bytes =
             bytes.get(..written as usize).ok_or("more was written than there was")?.to_vec();
         self.push(call, Event::Write { file, offset, bytes })
@@ -413,12 +428,30 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_writes_where_it_has_moved_to() {
+        let record = record(&format!(
+            "{OPEN}\
+             1 lseek(3<{{/d/jobs.db}}>, 7, SEEK_SET) = 7\n\
+             2 lseek(3<{{/d/jobs.db}}>, 70, SEEK_SET) = 70\n\
+             1 write(3<{{/d/jobs.db}}>, \"{{ab}}\", 2) = 2\n\
+             1 write(3<{{/d/jobs.db}}>, \"{{c}}\", 1) = 1\n"
+        ));
+        let file = FileId(0);
+        let wanted = [
+            Event::Write { file, offset: 7, bytes: b"ab".to_vec() },
+            Event::Write { file, offset: 9, bytes: b"c".to_vec() },
+        ];
+        assert_eq!(record.unwrap().events[1..], wanted);
+    }
+
+    #[test]
     fn what_is_not_understood_is_an_error() {
         for line in [
             "1 openat(AT_FDCWD<{/}>, \"{/d/jobs.db}\", O_RDWR) = 3<{/d/jobs.db}>",
             "1 openat(AT_FDCWD<{/}>, \"{/d/jobs.db}\", O_RDWR|O_CREAT|O_TRUNC) = 3<{/d/jobs.db}>",
             "1 pwrite64(3<{/d/jobs.db}>, \"{a}\", 1, 0) = 1",
             "1 truncate(\"{/d/jobs.db}\", 0) = 0",
+            "1 write(3<{/d/jobs.db}>, \"{a}\", 1) = 1",
         ] {
             assert!(record(line).is_err(), "{line}");
         }

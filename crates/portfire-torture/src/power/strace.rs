@@ -13,7 +13,7 @@ use std::process::Command;
 use crate::AnyError;
 
 /// The calls that are written down. Whatever else changes a file is found by comparing the files with the record.
-const CALLS: &str = "trace=openat,open,creat,write,pwrite64,ftruncate,truncate,fsync,fdatasync,unlink,\
+const CALLS: &str = "trace=openat,open,creat,write,pwrite64,lseek,ftruncate,truncate,fsync,fdatasync,unlink,\
      unlinkat,rename,renameat,renameat2";
 
 /// Longest text of a call in bytes: longer than any write of SQLite's.
@@ -25,6 +25,7 @@ pub(crate) struct Call {
     /// How many lines stood above its begin, and above its end.
     pub(crate) begin: usize,
     pub(crate) end: usize,
+    pub(crate) thread: u32,
     pub(crate) name: String,
     pub(crate) words: Vec<Word>,
     /// What it answered: a number, or the name of an error. `None` when its thread ended in it.
@@ -34,8 +35,8 @@ pub(crate) struct Call {
 /// An argument of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Word {
-    /// An open file: its path, and whether that has been removed.
-    File { path: String, removed: bool },
+    /// An open file: its number, its path, and whether that has been removed.
+    File { number: u32, path: String, removed: bool },
     /// Bytes.
     Text(Vec<u8>),
     /// Anything else, such as numbers and flags.
@@ -46,7 +47,15 @@ impl Call {
     /// The path of the open file that the call is about.
     pub(crate) fn file(&self) -> Option<(&str, bool)> {
         match self.words.first()? {
-            Word::File { path, removed } => Some((path, *removed)),
+            Word::File { path, removed, .. } => Some((path, *removed)),
+            _ => None,
+        }
+    }
+
+    /// The open file that the call is about, as its thread knows it.
+    pub(crate) fn handle(&self) -> Option<(u32, u32)> {
+        match self.words.first()? {
+            Word::File { number, .. } => Some((self.thread, *number)),
             _ => None,
         }
     }
@@ -139,17 +148,18 @@ pub(crate) fn read(text: &str) -> Result<Vec<Call>, AnyError> {
                 (begin, format!("{first}{end}"))
             }
         };
-        calls.push(call(begin, number, &whole).map_err(|error| fail(&error.to_string()))?);
+        calls
+            .push(call(thread, (begin, number), &whole).map_err(|error| fail(&error.to_string()))?);
     }
     // Threads that ended in a call, without a line of their own for its end.
-    for (begin, first) in begun.into_values() {
-        calls.push(call(begin, text.lines().count(), &format!("{first}) = ?"))?);
+    for (thread, (begin, first)) in begun {
+        calls.push(call(thread, (begin, text.lines().count()), &format!("{first}) = ?"))?);
     }
     Ok(calls)
 }
 
 /// Reads a call whose line is whole.
-fn call(begin: usize, end: usize, line: &str) -> Result<Call, AnyError> {
+fn call(thread: &str, (begin, end): (usize, usize), line: &str) -> Result<Call, AnyError> {
     let (name, rest) = line.split_once('(').ok_or("no call")?;
     let (words, rest) = words(rest)?;
     let answer = rest.trim_start().strip_prefix('=').ok_or("no answer")?.trim();
@@ -158,7 +168,8 @@ fn call(begin: usize, end: usize, line: &str) -> Result<Call, AnyError> {
         "-1" => Some(Err(answer.split(' ').nth(1).unwrap_or_default().to_owned())),
         number => Some(Ok(number.parse().map_err(|_| format!("`{number}` is no answer"))?)),
     };
-    Ok(Call { begin, end, name: name.to_owned(), words, answer })
+    let thread = thread.parse().map_err(|_| format!("`{thread}` is no thread"))?;
+    Ok(Call { begin, end, thread, name: name.to_owned(), words, answer })
 }
 
 /// Reads arguments up to the parenthesis that ends them; answers what stands behind it.
@@ -184,7 +195,9 @@ fn words(text: &str) -> Result<(Vec<Word>, &str), AnyError> {
             let (path, behind) = rest[end + 1..].split_once('>').ok_or("a path has no end")?;
             let behind_removed = behind.strip_prefix("(deleted)");
             let path = String::from_utf8_lossy(&bytes(path)?).into_owned();
-            words.push(Word::File { path, removed: behind_removed.is_some() });
+            // A directory that is not open has a name instead, `AT_FDCWD`.
+            let number = rest[..end].parse().unwrap_or(u32::MAX);
+            words.push(Word::File { number, path, removed: behind_removed.is_some() });
             rest = behind_removed.unwrap_or(behind);
         } else {
             words.push(Word::Plain(rest[..end].to_owned()));

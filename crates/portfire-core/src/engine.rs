@@ -42,6 +42,8 @@ mod layer;
 pub mod limits;
 mod links;
 mod moves;
+pub mod notes;
+pub mod pages;
 pub mod recurring;
 mod rows;
 mod starts;

@@ -19,6 +19,19 @@ use crate::retry::RetryPolicy;
 use crate::ties::Ties;
 use crate::transition::Retention;
 
+/// Most tags of a job, those that it adds while it runs with them.
+pub const TAGS_MAX: usize = 16;
+/// Longest tag, in bytes.
+pub const TAG_BYTES_MAX: usize = 64;
+/// Most metadata keys of a call.
+pub const METADATA_KEYS_MAX: usize = 64;
+/// Longest key of metadata, in bytes.
+pub const METADATA_KEY_BYTES_MAX: usize = 128;
+/// Longest value of metadata of a call, in bytes.
+pub const METADATA_VALUE_BYTES_MAX: usize = 64 * 1024;
+/// Longest trace context, in bytes.
+pub const TRACEPARENT_BYTES_MAX: usize = 128;
+
 /// The name of a job: a UUIDv7 that the client makes before the job is stored.
 ///
 /// Because the client knows it first, a create whose outcome is unknown is simply repeated: the
@@ -345,10 +358,11 @@ pub struct JobOptions {
     /// How long the job is kept once it is final. Default: the storage's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
-    /// Words to find the job by: at most 16 of at most 64 bytes.
+    /// Words to find the job by: at most [`TAGS_MAX`] of 1 to [`TAG_BYTES_MAX`] bytes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// Free text by key: at most 64 keys of at most 128 bytes, values of at most 64 KiB.
+    /// Free text by key: at most [`METADATA_KEYS_MAX`] keys of 1 to [`METADATA_KEY_BYTES_MAX`] bytes, values of at
+    /// most [`METADATA_VALUE_BYTES_MAX`].
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
     /// Longest wait in the queue: a job that is claimed later is deleted instead of run (Hangfire's
@@ -358,7 +372,8 @@ pub struct JobOptions {
     /// The instant after which no attempt starts: the job is deleted instead. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
-    /// The W3C trace context of who enqueued it, a `traceparent` of at most 128 bytes. Default: none.
+    /// The W3C trace context of who enqueued it, a `traceparent` of at most
+    /// [`TRACEPARENT_BYTES_MAX`]. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
 }
@@ -420,24 +435,27 @@ impl NewJob {
             policy.validate()?;
         }
         let tags = &self.options.tags;
-        if tags.len() > 16 {
+        if tags.len() > TAGS_MAX {
             return Err(InvalidJob::TooManyTags { count: tags.len() });
         }
-        if let Some(tag) = tags.iter().find(|tag| tag.is_empty() || tag.len() > 64) {
+        if let Some(tag) = tags.iter().find(|tag| !(1..=TAG_BYTES_MAX).contains(&tag.len())) {
             return Err(InvalidJob::Tag { tag: excerpt(tag) });
         }
         let metadata = &self.options.metadata;
-        if metadata.len() > 64 {
+        if metadata.len() > METADATA_KEYS_MAX {
             return Err(InvalidJob::TooMuchMetadata { count: metadata.len() });
         }
         let broken = |(key, value): &(&String, &String)| {
-            key.is_empty() || key.len() > 128 || value.len() > 64 * 1024
+            !(1..=METADATA_KEY_BYTES_MAX).contains(&key.len())
+                || value.len() > METADATA_VALUE_BYTES_MAX
         };
         if let Some((key, _)) = metadata.iter().find(broken) {
             return Err(InvalidJob::Metadata { key: excerpt(key) });
         }
         let trace = self.options.traceparent.as_deref();
-        if let Some(text) = trace.filter(|text| text.len() > 128 || !text.is_ascii()) {
+        if let Some(text) =
+            trace.filter(|text| text.len() > TRACEPARENT_BYTES_MAX || !text.is_ascii())
+        {
             return Err(InvalidJob::TraceParent { text: excerpt(text) });
         }
         self.ties.validate()
@@ -518,25 +536,29 @@ pub enum InvalidJob {
         delay: Duration,
     },
     /// Over 16 tags.
-    #[error("{count} tags, and a job takes at most 16")]
+    #[error("{count} tags, and a job takes at most {max}", max = TAGS_MAX)]
     TooManyTags {
         /// How many were given.
         count: usize,
     },
     /// An empty or overlong tag.
-    #[error("`{tag}` is not a tag: expected 1 to 64 bytes")]
+    #[error("`{tag}` is not a tag: expected 1 to {max} bytes", max = TAG_BYTES_MAX)]
     Tag {
         /// What was given, shortened.
         tag: String,
     },
     /// Over 64 metadata keys.
-    #[error("{count} metadata keys, and a job takes at most 64")]
+    #[error("{count} metadata keys, and a job takes at most {max}", max = METADATA_KEYS_MAX)]
     TooMuchMetadata {
         /// How many were given.
         count: usize,
     },
     /// A metadata key or value over its bound.
-    #[error("metadata `{key}`: a key has 1 to 128 bytes and a value at most 64 KiB")]
+    #[error(
+        "metadata `{key}`: a key has 1 to {key_max} bytes and a value at most {value_max} KiB",
+        key_max = METADATA_KEY_BYTES_MAX,
+        value_max = METADATA_VALUE_BYTES_MAX / 1024
+    )]
     Metadata {
         /// The key, shortened.
         key: String,
@@ -553,7 +575,8 @@ pub enum InvalidJob {
     },
     /// Not a trace context.
     #[error(
-        "`{text}` is not a traceparent: expected at most 128 bytes of ASCII, as in W3C Trace Context"
+        "`{text}` is not a traceparent: expected at most {max} bytes of ASCII, as in W3C Trace Context",
+        max = TRACEPARENT_BYTES_MAX
     )]
     TraceParent {
         /// What was given, shortened.

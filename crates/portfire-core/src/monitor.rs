@@ -161,7 +161,7 @@ impl JobFilter {
 
     /// The page size in force.
     pub fn page_size(&self) -> usize {
-        if self.max == 0 { 50 } else { self.max.min(PAGE_MAX) as usize }
+        crate::engine::pages::size(self.max)
     }
 }
 

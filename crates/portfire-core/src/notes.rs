@@ -16,6 +16,8 @@ use crate::storage::Claim;
 pub const LOG_BYTES_MAX: usize = 256 * 1024;
 /// Longest log line, in bytes; the rest of it is cut off.
 pub const LINE_BYTES_MAX: usize = 8 * 1024;
+/// Longest name of a progress bar, in bytes.
+pub const BAR_BYTES_MAX: usize = 64;
 /// Most progress bars of a job.
 pub const BARS_MAX: usize = 32;
 /// Most metadata keys that a job can set while it runs.
@@ -68,7 +70,7 @@ pub struct LogLine {
 /// A progress bar.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Its name within the job: 1 to 64 bytes.
+    /// Its name within the job: 1 to [`BAR_BYTES_MAX`] bytes.
     pub bar: String,
     /// How far it is; never over the total.
     pub done: u64,
@@ -88,7 +90,8 @@ pub struct Notes {
     pub progress: Vec<Progress>,
     /// Metadata that was set; at most [`NOTED_KEYS_MAX`] keys in all, later ones are dropped.
     pub metadata: BTreeMap<String, Json>,
-    /// Tags that were added; at most 16 in all with those of the call, later ones are dropped.
+    /// Tags that were added; at most [`TAGS_MAX`](crate::job::TAGS_MAX) in all with those of the call, later ones
+    /// are dropped.
     pub tags: Vec<String>,
 }
 

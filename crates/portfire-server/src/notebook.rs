@@ -8,16 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use portfire_core::job::{METADATA_KEY_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX};
 use portfire_core::notes::{
-    BARS_MAX, LINE_BYTES_MAX, LOG_BYTES_MAX, NOTED_KEYS_MAX, NOTED_VALUE_BYTES_MAX,
+    BAR_BYTES_MAX, BARS_MAX, LINE_BYTES_MAX, LOG_BYTES_MAX, NOTED_KEYS_MAX, NOTED_VALUE_BYTES_MAX,
 };
 use portfire_core::{InvalidJob, Json, Level, LogLine, Notes, Progress, Timestamp};
-
-/// Longest name of a bar, and longest tag, in bytes.
-const NAME_BYTES_MAX: usize = 64;
-
-/// Most tags of a job, with those of its call.
-const TAGS_MAX: usize = 16;
 
 /// What most lines do not exceed, in bytes, and most pieces in lines: room for so much is made at once.
 const LINE_BYTES_USUAL: usize = 64;
@@ -170,7 +165,7 @@ impl Pages {
     pub(crate) fn bar(&mut self, name: &str, total: u64) -> Option<usize> {
         let name = match name {
             "" => "progress".to_owned(),
-            name => clean(name, NAME_BYTES_MAX),
+            name => clean(name, BAR_BYTES_MAX),
         };
         let known = self.bars.iter().position(|bar| bar.progress.bar == name);
         match known {
@@ -209,7 +204,7 @@ impl Pages {
 
     /// Sets a key.
     pub(crate) fn set(&mut self, key: &str, value: Json) -> Result<(), InvalidJob> {
-        let fits = (1..=128).contains(&key.len()) && !key.contains('\0');
+        let fits = (1..=METADATA_KEY_BYTES_MAX).contains(&key.len()) && !key.contains('\0');
         if !fits || value.as_str().len() > NOTED_VALUE_BYTES_MAX {
             return Err(InvalidJob::Metadata { key: clean(key, 80) });
         }
@@ -223,7 +218,7 @@ impl Pages {
 
     /// Adds a tag to those of the call, of which there are `called`.
     pub(crate) fn tag(&mut self, tag: &str, called: &[String]) {
-        let tag = clean(tag, NAME_BYTES_MAX);
+        let tag = clean(tag, TAG_BYTES_MAX);
         let known = called.contains(&tag) || self.tags.contains(&tag);
         if !tag.is_empty() && !known && called.len() + self.tags.len() < TAGS_MAX {
             self.tags.push(tag);
@@ -292,7 +287,7 @@ pub(crate) fn weight(notes: &Notes) -> usize {
     let lines: usize = notes.lines.iter().map(|line| line.text.len() + LINE_COST).sum();
     let values: usize =
         notes.metadata.iter().map(|(key, json)| key.len() + json.as_str().len()).sum();
-    lines + values + NAME_BYTES_MAX * (notes.progress.len() + notes.tags.len())
+    lines + values + BAR_BYTES_MAX * notes.progress.len() + TAG_BYTES_MAX * notes.tags.len()
 }
 
 /// A line as it is written: what is over the bound is counted, not kept.

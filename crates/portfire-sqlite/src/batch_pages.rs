@@ -1,6 +1,6 @@
 //! Reading batches for people: one, and pages of them.
 
-use portfire_core::monitor::PAGE_MAX;
+use portfire_core::engine::pages;
 use portfire_core::{
     BatchFilter, BatchId, BatchPage, BatchRecord, Cursor, Dependency, Progression,
 };
@@ -60,7 +60,7 @@ pub(crate) fn page(conn: &Connection, filter: &BatchFilter) -> Result<BatchPage,
         },
         None => None,
     };
-    let size = if filter.max == 0 { 50 } else { filter.max.min(PAGE_MAX) as usize };
+    let size = pages::size(filter.max);
     let limit = size as i64 + 1;
     let mut select;
     let mut rows = match (parent, filter.state.map(codes::batch_state_code)) {

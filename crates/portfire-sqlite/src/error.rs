@@ -133,10 +133,7 @@ pub(crate) fn corrupt(what: impl std::fmt::Display) -> Failure {
 
 /// A cursor that no page of this list ended with.
 pub(crate) fn foreign_cursor(cursor: &Cursor) -> Failure {
-    let shown: String = cursor.0.chars().take(80).flat_map(char::escape_debug).collect();
-    let refusal =
-        format!("`{shown}` is not where a page of this list ended; begin again without it");
-    StorageError::Unsupported(refusal).into()
+    portfire_core::engine::pages::refuse(cursor).into()
 }
 
 /// In words, what the operating system refused.

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use portfire_core::engine::notes::{LinePlace, take_bar, take_line, take_tag, takes_metadata};
 use portfire_core::monitor::PAGE_MAX;
-use portfire_core::notes::{
-    BARS_MAX, LINE_BYTES_MAX, LOG_BYTES_MAX, NOTED_KEYS_MAX, NOTED_VALUE_BYTES_MAX,
-};
 use portfire_core::{
     Cursor, JobId, JobOptions, Json, LogLine, LogPage, Notes, NotesRecord, Progress, Timestamp,
 };
@@ -39,11 +37,6 @@ const SELECT_NEXT: &str = "SELECT seq FROM portfire_log WHERE seq >= ?1 ORDER BY
 const DELETE_NOTE: &str = "DELETE FROM portfire_note WHERE seq = ?1";
 const DELETE_LOG: &str = "DELETE FROM portfire_log WHERE seq = ?1";
 const DELETE_METADATA: &str = "DELETE FROM portfire_metadata WHERE seq = ?1";
-
-/// Longest name of a bar, and longest tag, in bytes.
-const NAME_BYTES_MAX: usize = 64;
-/// Most tags of a job, with those of its call.
-const TAGS_MAX: usize = 16;
 
 /// A stored line: when, the code of its level, what.
 type Line<T> = (i64, u8, T);
@@ -94,17 +87,15 @@ fn last_piece(
 }
 
 /// The lines that an attempt may still say, and the bytes that it has used then.
-fn fitting(lines: &[LogLine], mut used: u32) -> (Vec<Line<&str>>, u32) {
+fn fitting(lines: &[LogLine], used: u32) -> (Vec<Line<&str>>, u32) {
     let mut taken = Vec::with_capacity(lines.len());
+    let mut bytes = used as usize;
     for line in lines {
-        let text = cut(&line.text, LINE_BYTES_MAX);
-        let with = used.saturating_add(u32::try_from(text.len()).unwrap_or(u32::MAX));
-        if with as usize <= LOG_BYTES_MAX {
-            used = with;
+        if let Some(text) = take_line(&mut bytes, &line.text) {
             taken.push((line.at.as_micros(), codes::level_code(line.level), text));
         }
     }
-    (taken, used)
+    (taken, u32::try_from(bytes).unwrap_or(u32::MAX))
 }
 
 /// What a job says besides lines and metadata.
@@ -131,17 +122,10 @@ impl Note {
         if progress.is_empty() {
             return Ok(());
         }
-        let mut bars: Vec<Bar> = decode_or_default(self.bars.as_deref())?;
-        for moved in progress {
-            let done = moved.done.min(moved.total);
-            match bars.iter().position(|(name, ..)| *name == moved.bar) {
-                Some(at) => (bars[at].1, bars[at].2) = (done, moved.total),
-                None if bars.len() < BARS_MAX && is_name(&moved.bar) => {
-                    bars.push((moved.bar.clone(), done, moved.total));
-                }
-                None => {}
-            }
-        }
+        let mut bars = bars(self.bars.as_deref())?;
+        progress.iter().for_each(|moved| take_bar(&mut bars, moved.clone()));
+        let stored = |Progress { bar, done, total }: Progress| (bar, done, total);
+        let bars: Vec<Bar> = bars.into_iter().map(stored).collect();
         self.bars = Some(encode(&bars)?);
         Ok(())
     }
@@ -152,12 +136,7 @@ impl Note {
         }
         let of_call = tags_of_call(conn, seq)?;
         let mut own: Vec<String> = decode_or_default(self.tags.as_deref())?;
-        for tag in tags {
-            let is_new = !of_call.contains(tag) && !own.contains(tag);
-            if is_new && of_call.len() + own.len() < TAGS_MAX && is_name(tag) {
-                own.push(tag.clone());
-            }
-        }
+        tags.iter().for_each(|tag| take_tag(&mut own, &of_call, tag.clone()));
         self.tags = Some(encode(&own)?);
         Ok(())
     }
@@ -181,13 +160,11 @@ fn take_metadata(
         rows.collect::<rusqlite::Result<_>>()?
     };
     for (name, value) in metadata {
-        if value.as_str().len() > NOTED_VALUE_BYTES_MAX {
+        let is_known = known.contains(name);
+        if !takes_metadata(known.len(), is_known, value) {
             continue;
         }
-        if !known.contains(name) {
-            if known.len() == NOTED_KEYS_MAX {
-                continue;
-            }
+        if !is_known {
             known.push(name.clone());
         }
         let values = params![seq, name, value.as_str()];
@@ -196,17 +173,22 @@ fn take_metadata(
     Ok(())
 }
 
+/// The bars that are stored.
+fn bars(text: Option<&str>) -> Result<Vec<Progress>, Failure> {
+    let stored: Vec<Bar> = decode_or_default(text)?;
+    let bar = |(bar, done, total)| Progress { bar, done, total };
+    Ok(stored.into_iter().map(bar).collect())
+}
+
 /// What a job has said about itself, without its log.
 pub(crate) fn notes(conn: &Connection, id: JobId) -> Result<NotesRecord, Failure> {
     let Some(seq) = seq_of(conn, id)? else { return Ok(NotesRecord::default()) };
     let note = Note::find(conn, seq)?;
-    let bars: Vec<Bar> = decode_or_default(note.bars.as_deref())?;
-    let bar = |(bar, done, total)| Progress { bar, done, total };
     let mut select = conn.prepare_cached(SELECT_METADATA)?;
     let rows =
         select.query_map([seq], |row| Ok((row.get(0)?, Json::stored(row.get::<_, String>(1)?))))?;
     Ok(NotesRecord {
-        progress: bars.into_iter().map(bar).collect(),
+        progress: bars(note.bars.as_deref())?,
         metadata: rows.collect::<rusqlite::Result<_>>()?,
         tags: decode_or_default(note.tags.as_deref())?,
     })
@@ -220,12 +202,12 @@ pub(crate) fn log(
     max: u32,
 ) -> Result<LogPage, Failure> {
     // The first line that is wanted.
-    let (attempt, piece, first) = match &after {
+    let LinePlace { attempt, piece, line: first } = match &after {
         Some(cursor) => {
-            let (attempt, piece, line) = parse(cursor).ok_or_else(|| foreign_cursor(cursor))?;
-            (attempt, piece, line.saturating_add(1))
+            let last: LinePlace = cursor.0.parse().map_err(|_| foreign_cursor(cursor))?;
+            LinePlace { line: last.line.saturating_add(1), ..last }
         }
-        None => (0, 0, 0),
+        None => LinePlace::default(),
     };
     let Some(seq) = seq_of(conn, id)? else { return Ok(LogPage::default()) };
     let max = max.min(PAGE_MAX) as usize;
@@ -245,17 +227,10 @@ pub(crate) fn log(
             let (attempt, piece) = place;
             let level = codes::level(level)?;
             page.lines.push(LogLine { attempt, at: Timestamp::from_micros(at), level, text });
-            page.next = Some(Cursor(format!("{attempt}.{piece}.{number}")));
+            page.next = Some(Cursor(LinePlace { attempt, piece, line: number }.to_string()));
         }
     }
     Ok(page)
-}
-
-fn parse(cursor: &Cursor) -> Option<(u32, u32, usize)> {
-    let mut parts = cursor.0.split('.');
-    let place = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    let line = parts.next()?.parse().ok()?;
-    parts.next().is_none().then_some((place.0, place.1, line))
 }
 
 fn seq_of(conn: &Connection, id: JobId) -> rusqlite::Result<Option<i64>> {
@@ -283,19 +258,6 @@ pub(crate) fn remove(conn: &Connection, jobs: &[i64]) -> rusqlite::Result<()> {
         }
     }
     Ok(())
-}
-
-fn is_name(text: &str) -> bool {
-    (1..=NAME_BYTES_MAX).contains(&text.len())
-}
-
-/// The beginning of a text, up to so many bytes and to the end of a character.
-fn cut(text: &str, bytes: usize) -> &str {
-    if text.len() <= bytes {
-        return text;
-    }
-    let end = (0..=bytes).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
-    &text[..end]
 }
 
 fn encode<T: serde::Serialize>(value: &T) -> Result<String, Failure> {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use portfire_core::engine::pages;
 use portfire_core::engine::recurring::{self as rule, Edit, Firing};
-use portfire_core::monitor::PAGE_MAX;
 use portfire_core::recurring::{Fault, Paused, RUNS_KEPT};
 use portfire_core::storage::BATCH_MAX;
 use portfire_core::{
@@ -385,7 +385,7 @@ pub(crate) fn page(conn: &Connection, filter: &RecurringFilter) -> Result<Recurr
         }
         None => "",
     };
-    let size = if filter.max == 0 { 50 } else { filter.max.min(PAGE_MAX) as usize };
+    let size = pages::size(filter.max);
     let limit = size as i64 + 1;
     let mut select;
     let mut rows = match &filter.app {

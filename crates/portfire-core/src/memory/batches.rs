@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::jobs::Number;
 use crate::batch::{BatchFilter, BatchId, BatchPage, BatchRecord, BatchState};
 use crate::clock::Timestamp;
+use crate::engine::pages;
 use crate::error::StorageError;
-use crate::monitor::{Cursor, PAGE_MAX};
+use crate::monitor::Cursor;
 
 /// One batch.
 pub(super) struct Batch {
@@ -155,10 +156,10 @@ impl Batches {
     /// A page of batches, the newest created first.
     pub(super) fn page(&self, filter: &BatchFilter) -> Result<BatchPage, StorageError> {
         let before = match &filter.after {
-            Some(after) => after.0.parse().map_err(|_| super::pages::refuse(after))?,
+            Some(after) => after.0.parse().map_err(|_| pages::refuse(after))?,
             None => Number::MAX,
         };
-        let size = if filter.max == 0 { 50 } else { filter.max.min(PAGE_MAX) as usize };
+        let size = pages::size(filter.max);
         let fits = |batch: &Batch| {
             filter.state.is_none_or(|state| batch.record.state == state)
                 && (filter.parent.is_none() || batch.record.parent == filter.parent)

@@ -4,18 +4,12 @@ use std::collections::BTreeMap;
 
 use super::jobs::Number;
 use crate::clock::Timestamp;
+use crate::engine::notes::{LinePlace, cut, take_bar, take_line, take_tag, takes_metadata};
+use crate::engine::pages::refuse;
 use crate::error::StorageError;
 use crate::job::Json;
 use crate::monitor::{Cursor, PAGE_MAX};
-use crate::notes::{
-    BARS_MAX, LINE_BYTES_MAX, LOG_BYTES_MAX, Level, LogLine, LogPage, NOTED_KEYS_MAX,
-    NOTED_VALUE_BYTES_MAX, Notes, NotesRecord, Progress,
-};
-
-/// Longest name of a bar, and longest tag, in bytes.
-const NAME_BYTES_MAX: usize = 64;
-/// Most tags of a job, with those of its call.
-const TAGS_MAX: usize = 16;
+use crate::notes::{Level, LogLine, LogPage, Notes, NotesRecord};
 
 /// What one job has said.
 #[derive(Default)]
@@ -61,9 +55,10 @@ impl AllNotes {
             said.pieces.reserve_exact(1);
         }
         said.pieces.insert(free, piece);
-        notes.progress.into_iter().for_each(|moved| said.take_bar(moved));
+        let NotesRecord { progress, tags: added, .. } = &mut said.record;
+        notes.progress.into_iter().for_each(|moved| take_bar(progress, moved));
+        notes.tags.into_iter().for_each(|tag| take_tag(added, tags, tag));
         said.take_metadata(notes.metadata);
-        notes.tags.into_iter().for_each(|tag| said.take_tag(tag, tags));
     }
 
     pub(super) fn record(&self, job: Number) -> NotesRecord {
@@ -82,13 +77,14 @@ impl AllNotes {
         max: u32,
     ) -> Result<LogPage, StorageError> {
         let behind = match &after {
-            Some(cursor) => Some(parse(&cursor.0).ok_or_else(|| super::pages::refuse(cursor))?),
+            Some(cursor) => Some(cursor.0.parse::<LinePlace>().map_err(|_| refuse(cursor))?),
             None => None,
         };
         let Some(job) = job else { return Ok(LogPage::default()) };
         let mut page = LogPage { lines: Vec::new(), next: after };
         let Some(said) = self.0.get(&job) else { return Ok(page) };
-        let (first, seen) = behind.unwrap_or_default();
+        let LinePlace { attempt, piece, line: seen } = behind.unwrap_or_default();
+        let first = (attempt, piece);
         let start = said.pieces.partition_point(|piece| piece.place < first);
         for piece in &said.pieces[start..] {
             let place = piece.place;
@@ -100,9 +96,10 @@ impl AllNotes {
                 if page.lines.len() == max.min(PAGE_MAX) as usize {
                     return Ok(page);
                 }
-                let (attempt, text) = (place.0, text.to_owned());
+                let ((attempt, piece), text) = (place, text.to_owned());
                 page.lines.push(LogLine { attempt, at: line.at, level: line.level, text });
-                page.next = Some(Cursor(format!("{}.{}.{number}", place.0, place.1)));
+                let last = LinePlace { attempt, piece, line: number };
+                page.next = Some(Cursor(last.to_string()));
             }
         }
         Ok(page)
@@ -119,9 +116,7 @@ impl Said {
         let bytes = said.iter().map(|line| cut(&line.text).len()).sum();
         let (mut texts, mut lines) = (String::with_capacity(bytes), Vec::with_capacity(said.len()));
         for &LogLine { at, level, ref text, .. } in said {
-            let text = cut(text);
-            if self.bytes + text.len() <= LOG_BYTES_MAX {
-                self.bytes += text.len();
+            if let Some(text) = take_line(&mut self.bytes, text) {
                 texts.push_str(text);
                 lines.push(Line { at, level, end: texts.len() });
             }
@@ -129,31 +124,12 @@ impl Said {
         Piece { place, texts, lines }
     }
 
-    fn take_bar(&mut self, moved: Progress) {
-        let moved = Progress { done: moved.done.min(moved.total), ..moved };
-        let bars = &mut self.record.progress;
-        match bars.iter().position(|bar| bar.bar == moved.bar) {
-            Some(place) => bars[place] = moved,
-            None if bars.len() < BARS_MAX && is_name(&moved.bar) => bars.push(moved),
-            None => {}
-        }
-    }
-
     fn take_metadata(&mut self, set: BTreeMap<String, Json>) {
         let metadata = &mut self.record.metadata;
         for (key, value) in set {
-            let fits = value.as_str().len() <= NOTED_VALUE_BYTES_MAX;
-            if fits && (metadata.contains_key(&key) || metadata.len() < NOTED_KEYS_MAX) {
+            if takes_metadata(metadata.len(), metadata.contains_key(&key), &value) {
                 metadata.insert(key, value);
             }
-        }
-    }
-
-    fn take_tag(&mut self, tag: String, of_call: &[String]) {
-        let tags = &mut self.record.tags;
-        let is_new = !of_call.contains(&tag) && !tags.contains(&tag);
-        if is_new && of_call.len() + tags.len() < TAGS_MAX && is_name(&tag) {
-            tags.push(tag);
         }
     }
 }
@@ -167,21 +143,4 @@ impl Piece {
             (line, text)
         })
     }
-}
-
-fn is_name(text: &str) -> bool {
-    (1..=NAME_BYTES_MAX).contains(&text.len())
-}
-
-/// An overlong line up to a character border.
-fn cut(text: &str) -> &str {
-    let border = (0..=LINE_BYTES_MAX.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
-    &text[..border.unwrap_or(0)]
-}
-
-/// The attempt and piece, and the line of it, at which a page ended.
-fn parse(text: &str) -> Option<((u32, u32), usize)> {
-    let mut parts = text.splitn(3, '.');
-    let place = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    Some((place, parts.next()?.parse().ok()?))
 }

@@ -6,6 +6,7 @@ use super::Data;
 use super::jobs::{Job, Jobs, Number};
 use super::queues::{Queue, Rank};
 use crate::clock::Timestamp;
+use crate::engine::pages::refuse;
 use crate::error::StorageError;
 use crate::job::QueueName;
 use crate::monitor::{Cursor, JobFilter, JobPage};
@@ -109,14 +110,6 @@ fn parse_enqueued(text: &str) -> Option<(QueueName, Spot)> {
         "waiting" => (queue, Spot::Waiting(place)),
         priority => (queue, Spot::Ready((priority.parse().ok()?, place))),
     })
-}
-
-/// What is said about a cursor of another list.
-pub(super) fn refuse(cursor: &Cursor) -> StorageError {
-    let text = crate::job::excerpt(&cursor.0);
-    StorageError::Unsupported(format!(
-        "`{text}` is not where a page of this list ended; begin again without it"
-    ))
 }
 
 /// The enqueued jobs behind a place, of the queue in the filter or else of all by name.

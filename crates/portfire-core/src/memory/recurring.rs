@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::Data;
 use super::entries::Facts;
 use crate::clock::Timestamp;
+use crate::engine::pages;
 use crate::engine::recurring::{
     CANCELS, Edit, Firing, applied, key_held_by, pause, resume, triggered, triggered_run,
     undeclared, upsert,
 };
 use crate::error::StorageError;
 use crate::job::{JobId, Limits};
-use crate::monitor::{Cursor, PAGE_MAX};
+use crate::monitor::Cursor;
 use crate::recurring::{
     DueRecurring, Fire, Fired, RUNS_KEPT, RecurringChange, RecurringChanged, RecurringFilter,
     RecurringId, RecurringPage, RecurringRecord, RunRecord,
@@ -106,11 +107,11 @@ impl Recurring {
         let from = match &filter.after {
             Some(after) => {
                 let id = RecurringId::new(after.0.as_str());
-                Excluded(id.map_err(|_| super::pages::refuse(after))?)
+                Excluded(id.map_err(|_| pages::refuse(after))?)
             }
             None => Unbounded,
         };
-        let size = if filter.max == 0 { 50 } else { filter.max.min(PAGE_MAX) as usize };
+        let size = pages::size(filter.max);
         let records = self.stored.range((from, Unbounded)).map(|(_, entry)| &entry.record);
         let mut records = records
             .filter(|record| filter.app.as_ref().is_none_or(|app| *app == record.definition.app));

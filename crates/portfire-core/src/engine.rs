@@ -32,6 +32,7 @@
 //! a read or a [`RowChange`] to [`Rows`], with the sentence that says what a storage does for it.
 
 mod admission;
+pub mod attempts;
 mod batches;
 pub mod changes;
 mod create;
@@ -41,6 +42,7 @@ mod intents;
 mod layer;
 pub mod limits;
 mod links;
+pub mod locks;
 mod moves;
 pub mod notes;
 pub mod pages;

@@ -45,6 +45,15 @@ pub enum LockRequest {
 }
 
 impl LockRequest {
+    /// Which lock it is about.
+    pub fn name(&self) -> &str {
+        match self {
+            LockRequest::Acquire { name, .. }
+            | LockRequest::Renew { name, .. }
+            | LockRequest::Release { name, .. } => name,
+        }
+    }
+
     /// Checks every bound; storages call it before they look at the lock.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use portfire_core::engine;
+use portfire_core::engine::{self, attempts::Relation};
 use portfire_core::transition::Standing;
 use portfire_core::{
     Annotation, Claim, Cycle, CycleRequest, ErrorRecord, Finish, JobId, Json, Outcome, ServerId,
@@ -65,9 +65,7 @@ pub(crate) fn annotate(
             None => find(write, *claim)?,
         };
         let Some((body, stand)) = found else { continue };
-        if is_held(&stand, server, claim.attempt)
-            || history::stands_where_finished(write.conn, &body, &stand, id, claim.attempt)?
-        {
+        if relation(write, (id, server), claim.attempt, &body, &stand)?.is_heard() {
             notes::annotate(write, body.seq, claim.attempt, notes)?;
         }
         speakers.insert(claim.job, (body, stand));
@@ -83,20 +81,35 @@ pub(crate) fn finish(
     done: &Finish,
     found: Option<(Body, Stand)>,
 ) -> Result<Verdict, Failure> {
-    let Some((body, stand)) = found else { return Ok(Verdict::Missing) };
+    let Some((body, stand)) = found else { return Ok(Relation::Missing.verdict()) };
     let attempt = done.claim.attempt;
-    if !is_held(&stand, server, attempt) {
-        let already = history::stands_where_finished(write.conn, &body, &stand, id, attempt)?;
-        return Ok(if already { Verdict::Already } else { Verdict::Fenced });
+    let verdict = relation(write, (id, server), attempt, &body, &stand)?.verdict();
+    if verdict != Verdict::Applied {
+        return Ok(verdict);
     }
     let facts = facts(done, attempt);
     match transit(write, &body, &stand, done.outcome.event(), &facts)? {
-        Ok(_) => Ok(Verdict::Applied),
+        Ok(_) => Ok(verdict),
         Err(refusal) => Err(corrupt(refusal)),
     }
 }
 
-fn is_held(stand: &Stand, server: i64, attempt: u32) -> bool {
+/// How an attempt of this server is related to a job.
+fn relation(
+    write: &Write<'_>,
+    (id, server): (&ServerId, i64),
+    attempt: u32,
+    body: &Body,
+    stand: &Stand,
+) -> Result<Relation, Failure> {
+    if is_held(stand, server, attempt) {
+        return Ok(Relation::Holds);
+    }
+    let finished = history::stands_where_finished(write.conn, body, stand, id, attempt)?;
+    Ok(if finished { Relation::Finished } else { Relation::Past })
+}
+
+pub(crate) fn is_held(stand: &Stand, server: i64, attempt: u32) -> bool {
     let held = matches!(stand.row, At::Running { server: holder, .. } if holder == server);
     held && stand.standing.attempt == attempt
 }

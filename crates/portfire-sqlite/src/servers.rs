@@ -1,5 +1,6 @@
 //! Servers: their leases, what they hold, and what becomes of it when they end.
 
+use portfire_core::engine::attempts;
 use portfire_core::storage::BATCH_MAX;
 use portfire_core::{
     Claim, ErrorRecord, Event, Lost, LostReason, NewServer, RescueRequest, Rescued, ServerId,
@@ -7,9 +8,10 @@ use portfire_core::{
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::cycle::is_held;
 use crate::error::{Failure, corrupt};
 use crate::process::Process;
-use crate::row::{self, At, Facts, must};
+use crate::row::{self, Facts, must};
 use crate::write::Write;
 
 const SELECT_ALIVE: &str = "SELECT s.server FROM portfire_server_id i \
@@ -112,17 +114,10 @@ fn lost_reason(
     server: i64,
     claim: Claim,
 ) -> Result<Option<LostReason>, Failure> {
-    let Some(body) = row::find_body(conn, claim.job)? else { return Ok(Some(LostReason::Missing)) };
+    let Some(body) = row::find_body(conn, claim.job)? else { return Ok(attempts::lost(None, false)) };
     let stand = row::stand(conn, &body)?;
-    Ok(match stand.row {
-        At::Running { server: holder, .. }
-            if holder == server && stand.standing.attempt == claim.attempt =>
-        {
-            None
-        }
-        _ if stand.standing.state == StateName::Deleted => Some(LostReason::Deleted),
-        _ => Some(LostReason::Taken),
-    })
+    let holds = is_held(&stand, server, claim.attempt);
+    Ok(attempts::lost(Some(stand.standing.state), holds))
 }
 
 /// Ends a server in good order.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use super::entries::Facts;
 use super::jobs::Number;
 use super::{Data, cut};
+use crate::engine::attempts::{Relation, lost};
 use crate::error::StorageError;
 use crate::job::QueueName;
 use crate::notes::Annotation;
 use crate::state::{ErrorRecord, ServerId, StateName};
 use crate::storage::{
-    Claim, ClaimRequest, ClaimedJob, Cycle, CycleRequest, Finish, Lost, LostReason, RELEASE_MAX,
-    RescueRequest, Rescued, Verdict,
+    Claim, ClaimRequest, ClaimedJob, Cycle, CycleRequest, Finish, Lost, RELEASE_MAX, RescueRequest,
+    Rescued, Verdict,
 };
 use crate::transition::Event;
 
@@ -36,17 +37,9 @@ impl Data {
 
     fn lost(&self, server: &ServerId, held: &[Claim]) -> Vec<Lost> {
         let reason = |claim: &Claim| {
-            let Some(number) = self.jobs.find_claim(claim) else {
-                return Some(LostReason::Missing);
-            };
-            let job = &self.jobs[number];
-            if job.is_held(server, claim.attempt) {
-                None
-            } else if job.standing().state == StateName::Deleted {
-                Some(LostReason::Deleted)
-            } else {
-                Some(LostReason::Taken)
-            }
+            let job = self.jobs.find_claim(claim).map(|number| &self.jobs[number]);
+            let holds = job.is_some_and(|job| job.is_held(server, claim.attempt));
+            lost(job.map(|job| job.standing().state), holds)
         };
         let lost = held.iter().filter_map(|claim| Some((claim, reason(claim)?)));
         lost.map(|(&claim, reason)| Lost { claim, reason }).collect()
@@ -93,8 +86,7 @@ impl Data {
         let Annotation { claim, notes } = annotation;
         let Some(number) = self.jobs.find_claim(&claim) else { return };
         let job = &self.jobs[number];
-        let (attempt, held) = (claim.attempt, job.is_held(server, claim.attempt));
-        if held || job.stands_where_finished(server, attempt) {
+        if job.relation(server, claim.attempt).is_heard() {
             let tags = &job.record.options.tags;
             self.notes.take(number, claim.attempt, Arc::unwrap_or_clone(notes), tags);
         }
@@ -102,19 +94,18 @@ impl Data {
 
     fn finish(&mut self, server: &ServerId, finish: Finish) -> Verdict {
         let Some(number) = self.jobs.find_claim(&finish.claim) else {
-            return Verdict::Missing;
+            return Relation::Missing.verdict();
         };
         let attempt = finish.claim.attempt;
-        let job = &self.jobs[number];
-        if !job.is_held(server, attempt) {
-            let already = job.stands_where_finished(server, attempt);
-            return if already { Verdict::Already } else { Verdict::Fenced };
+        let verdict = self.jobs[number].relation(server, attempt).verdict();
+        if verdict != Verdict::Applied {
+            return verdict;
         }
         let event = finish.outcome.event();
         let facts = Facts::of(finish.outcome);
         let facts = Facts { attempt: Some(attempt), duration: finish.duration, ..facts };
         self.must(number, event, facts);
-        Verdict::Applied
+        verdict
     }
 
     /// The jobs that the server still holds from its claim with this key, in the order of that claim.

@@ -12,6 +12,7 @@ use super::queues::{Placed, Queues, Rank};
 use super::tally::Tally;
 use crate::clock::Timestamp;
 use crate::continuation::ParentOutcome;
+use crate::engine::attempts::Relation;
 use crate::job::{JobId, KindName, NewJob, QueueName, When};
 use crate::state::{Cause, HistoryEntry, JobRecord, JobState, ServerId, StateName};
 use crate::storage::{Claim, ClaimedJob};
@@ -66,11 +67,20 @@ impl Job {
     }
 
     /// Whether the finish of this attempt, by this server, was the last that happened to the job.
-    pub(super) fn stands_where_finished(&self, server: &ServerId, attempt: u32) -> bool {
+    fn stands_where_finished(&self, server: &ServerId, attempt: u32) -> bool {
         let [.., claim, end] = &self.history[..] else { return false };
         end.cause != Cause::Claimed
             && end.attempt == Some(attempt)
             && claim.server.as_ref() == Some(server)
+    }
+
+    /// How an attempt of this server is related to it.
+    pub(super) fn relation(&self, server: &ServerId, attempt: u32) -> Relation {
+        match () {
+            () if self.is_held(server, attempt) => Relation::Holds,
+            () if self.stands_where_finished(server, attempt) => Relation::Finished,
+            () => Relation::Past,
+        }
     }
 
     /// Its place in a queue.

@@ -1,10 +1,10 @@
 //! The locks that are held.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::Data;
 use crate::clock::Timestamp;
+use crate::engine::locks::{Grant, Step, decide, is_held};
 use crate::error::StorageError;
 use crate::lock::{LockAnswer, LockRecord, LockRequest};
 
@@ -16,64 +16,45 @@ pub(super) struct Locks {
 }
 
 impl Locks {
-    fn held(&mut self, name: &str, now: Timestamp) -> Option<&mut LockRecord> {
-        self.locks.get_mut(name).filter(|lock| lock.until > now)
-    }
-
-    fn acquire(
-        &mut self,
-        name: String,
-        owner: String,
-        lease: Duration,
-        now: Timestamp,
-    ) -> LockAnswer {
-        match self.held(&name, now) {
-            Some(lock) if lock.owner == owner => return renew(lock, lease, now),
-            Some(lock) => return LockAnswer::Taken { until: lock.until },
-            None => {}
-        }
-        self.fence += 1;
-        let (fence, until) = (self.fence, now.saturating_add(lease));
-        self.locks.insert(name.clone(), LockRecord { name, owner, fence, until });
-        LockAnswer::Held { fence, until }
+    fn grant(&self, name: &str) -> Option<Grant<'_>> {
+        let LockRecord { owner, fence, until, .. } = self.locks.get(name)?;
+        Some(Grant { owner, fence: *fence, until: *until })
     }
 
     /// The locks that are held, by name.
     pub(super) fn records(&self, now: Timestamp) -> Vec<LockRecord> {
-        self.locks.values().filter(|lock| lock.until > now).cloned().collect()
+        self.locks.values().filter(|lock| is_held(lock.until, now)).cloned().collect()
     }
 
     /// Forgets what has lapsed.
     pub(super) fn forget_old(&mut self, now: Timestamp) {
-        self.locks.retain(|_, lock| lock.until > now);
+        self.locks.retain(|_, lock| is_held(lock.until, now));
     }
-}
-
-fn renew(lock: &mut LockRecord, lease: Duration, now: Timestamp) -> LockAnswer {
-    lock.until = now.saturating_add(lease);
-    LockAnswer::Held { fence: lock.fence, until: lock.until }
 }
 
 impl Data {
     pub(super) fn lock(&mut self, request: LockRequest) -> Result<LockAnswer, StorageError> {
         request.validate()?;
-        let now = self.now;
-        Ok(match request {
-            LockRequest::Acquire { name, owner, lease } => {
-                self.locks.acquire(name, owner, lease, now)
+        let name = request.name().to_owned();
+        Ok(match decide(self.locks.grant(&name), &request, self.now) {
+            Step::Leave(answer) => answer,
+            Step::Grant { owner, until } => {
+                self.locks.fence += 1;
+                let (fence, owner) = (self.locks.fence, owner.to_owned());
+                self.locks.locks.insert(name.clone(), LockRecord { name, owner, fence, until });
+                LockAnswer::Held { fence, until }
             }
-            LockRequest::Renew { name, fence, lease } => match self.locks.held(&name, now) {
-                Some(lock) if lock.fence == fence => renew(lock, lease, now),
-                _ => LockAnswer::Lost,
-            },
-            LockRequest::Release { name, fence } => match self.locks.held(&name, now) {
-                Some(lock) if lock.fence == fence => {
-                    self.locks.locks.remove(&name);
-                    self.jobs.hints.control = true;
-                    LockAnswer::Released
+            Step::Renew { fence, until } => {
+                if let Some(lock) = self.locks.locks.get_mut(&name) {
+                    lock.until = until;
                 }
-                _ => LockAnswer::Lost,
-            },
+                LockAnswer::Held { fence, until }
+            }
+            Step::Release => {
+                self.locks.locks.remove(&name);
+                self.jobs.hints.control = true;
+                LockAnswer::Released
+            }
         })
     }
 }

@@ -174,6 +174,21 @@ macro_rules! __cases {
                 rescue_wakes_idle_worker,
                 rescue_then_finish_by_the_next,
             }
+            suspects {
+                crash_of_several_blames_nobody, crash_of_several_poisons_nobody,
+                crash_returned_in_parts_blames_nobody, crash_of_two_servers_blames_nobody,
+                crash_counts_what_is_held_then, suspect_is_nobody_after_one_crash,
+                suspect_is_claimed_alone, suspect_that_ends_makes_room_in_the_same_cycle,
+                suspect_held_last_comes_first, suspect_waits_for_a_server_to_be_emptied,
+                suspect_has_all_queues_of_a_server_emptied,
+                suspect_has_one_server_emptied_at_a_time,
+                suspect_on_trial_is_the_only_one_after_a_crash, suspect_is_on_trial_for_its_time,
+                suspect_is_cleared_by_an_end, suspect_that_is_released_stays_one,
+                suspect_is_listed_and_steered, suspect_is_explained,
+                suspect_of_a_paused_queue_waits, suspect_under_a_full_limit_waits,
+                suspect_in_a_repeated_cycle, suspect_killer_among_many,
+                suspect_that_ends_gives_the_work_hint,
+            }
             servers {
                 server_register,
                 server_register_twice_renews,

@@ -16,6 +16,7 @@ use crate::monitor::{Bucket, QueueRecord, ServerRecord, WaitingRecord};
 use crate::problems::{Jobs, Staff};
 use crate::state::{Cause, JobRecord, JobState, ServerId, StateName};
 use crate::storage::Storage;
+use crate::suspects::SUSPECT_CRASHES;
 
 /// Why a job is not running. Written as sentences, the first reason first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -173,6 +174,11 @@ pub enum Reason {
         count: u32,
         /// In how long a time.
         per: Duration,
+    },
+    /// Servers that held it have crashed, so it is given out apart from others.
+    Suspect {
+        /// How many of its servers in a row.
+        crashes: u32,
     },
     /// Other jobs are claimed before it.
     Ahead {
@@ -336,6 +342,9 @@ impl View {
             let rate =
                 rule.rate.map(|Rate { count, per, .. }| Reason::QueueRate { queue, count, per });
             to.extend(rate);
+        }
+        if job.crashes >= SUSPECT_CRASHES {
+            to.push(Reason::Suspect { crashes: job.crashes });
         }
         if waiting.ahead > 0 {
             to.push(Reason::Ahead { jobs: waiting.ahead });
@@ -605,6 +614,10 @@ impl fmt::Display for Reason {
                 "queue `{queue}` starts at most {} in {}",
                 Jobs(u64::from(*count)),
                 portfire_cron::duration::words(*per)
+            ),
+            Reason::Suspect { crashes } => write!(
+                f,
+                "{crashes} servers that held it have crashed in a row: it waits for a server that has nothing else to run"
             ),
             Reason::Ahead { jobs: 1 } => f.write_str("1 job comes before it"),
             Reason::Ahead { jobs } => write!(f, "{} come before it", Jobs(*jobs)),

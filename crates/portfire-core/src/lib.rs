@@ -34,6 +34,7 @@ pub mod recurring;
 pub mod retry;
 pub mod state;
 pub mod storage;
+pub mod suspects;
 pub mod ties;
 pub mod transition;
 pub mod unique;
@@ -81,6 +82,6 @@ pub use storage::{
     RescueRequest, Rescued, Storage, StorageInfo, Verdict,
 };
 pub use ties::{Occurrence, Ties};
-pub use transition::{Event, Place, Refusal, Retention, Standing, Transition};
+pub use transition::{Event, Loss, Place, Refusal, Retention, Standing, Transition};
 pub use unique::{Conflict, UniqueKey, UniqueScope};
 pub use wakeup::{Wakeup, WakeupHub, Wakeups};

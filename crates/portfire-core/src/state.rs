@@ -239,11 +239,11 @@ impl ErrorRecord {
         ErrorRecord { class: class.into(), message: shortened(message.into()) }
     }
 
-    /// The error of a job that is given up because its servers died under it once too often;
-    /// `recoveries` is how many crashes it had survived before the last one.
+    /// The error of a job that is given up because its servers crashed under it once too often;
+    /// `recoveries` is how many such crashes it had survived before the last one.
     pub fn poison(server: &ServerId, recoveries: u32) -> ErrorRecord {
         let message = format!(
-            "its server {server} died while running it; it had survived {recoveries} crashes before"
+            "its server {server} crashed while it held this job and no other; it had survived {recoveries} such crashes before"
         );
         ErrorRecord::new("poison", message)
     }
@@ -367,7 +367,7 @@ pub struct HistoryEntry {
     /// The error, for `retried`, `failed`, `poisoned`, `discarded`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorRecord>,
-    /// The reason in words, for `deleted`, `discarded`.
+    /// The reason in words, for `deleted`, `discarded`; how the server was lost, for `rescued`, `poisoned`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -398,8 +398,11 @@ pub struct JobRecord {
     pub attempt: u32,
     /// Failures since its run began; a requeue begins a new run.
     pub failures: u32,
-    /// Crashes survived since its run began.
+    /// Crashes since its run began that it alone can have caused, and survived.
     pub recoveries: u32,
+    /// Crashes of servers that held it, since an attempt of it last came to an end by itself. From the second on
+    /// it runs apart from others: see [`suspects`](crate::suspects).
+    pub crashes: u32,
     /// Where it stands.
     pub state: JobState,
 }

@@ -212,6 +212,11 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     /// what they release is released, before the claim looks. A job whose limits are used up is not claimed:
     /// see [`limit`](crate::limit). A claim moves or deletes at most [`RELEASE_MAX`] jobs that it may not take.
     ///
+    /// *Suspects* are jobs whose servers crashed twice. They stand apart in their queues, and whether a claim gets one is
+    /// decided by [`Suspicion::allowance`](crate::suspects::Suspicion::allowance): see [`suspects`](crate::suspects).
+    /// The one that came there last is given first, whatever its queue and priority; before all other jobs of the claim.
+    /// A suspect whose limits are used up stays there.
+    ///
     /// A repeat with the same [`key`](CycleRequest::key) and `repeated` set answers the claim of
     /// the first time again, as far as the server still holds it, and claims nothing anew unless the
     /// first time was never applied or nothing of its claim is held any more.
@@ -223,9 +228,16 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     /// Declares servers dead whose lease has lapsed, and returns the jobs of dead servers.
     ///
     /// Death is one compare-and-set on the server's lease, in storage time; a dead server can never
-    /// renew. A returned job goes to its old place with one recovery more, or is failed as poison
-    /// when it has survived [`RescueRequest::recoveries_max`] already. Two rescuers return a job once.
-    /// A storage that knows sooner that a server's process has ended may declare it dead sooner.
+    /// renew. Two rescuers return a job once. A storage that knows sooner that a server's process has
+    /// ended may declare it dead sooner.
+    ///
+    /// How a server was lost ([`Loss`](crate::Loss)) is settled when it is declared dead, by what it held
+    /// then, however many calls return that. A lease that lapsed counts as a crash, unless the storage knows
+    /// that the process lives. Of a crash:
+    /// - Each job that was held has one crash more. It goes to its old place, or apart from the second on.
+    /// - A job that was held alone has one recovery more, or is failed as poison when it has survived
+    ///   [`RescueRequest::recoveries_max`] already; unless another server crashed after its claim.
+    /// - The jobs of a server are returned in the order in which it claimed them.
     fn rescue(&self, request: RescueRequest) -> Answer<'_, Rescued>;
 
     /// Moves scheduled jobs whose instant has come (in storage time) to the end of their queues, the
@@ -361,7 +373,7 @@ pub struct ClaimedJob {
     pub claimed_at: Timestamp,
     /// Failures since its run began.
     pub failures: u32,
-    /// Crashes survived since its run began.
+    /// Crashes since its run began that it alone can have caused, and survived.
     pub recoveries: u32,
 }
 
@@ -524,7 +536,8 @@ pub enum LostReason {
 /// The bounds of a rescue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RescueRequest {
-    /// Crashes a job may survive before it is failed as poison. Default: [`RECOVERIES_MAX`].
+    /// Crashes that a job alone can have caused, and may survive before it is failed as poison.
+    /// Default: [`RECOVERIES_MAX`].
     pub recoveries_max: u32,
     /// Most jobs to return in one call. Default: 1,000.
     pub max: u32,

@@ -12,6 +12,10 @@
 //! | enqueued | reschedule | | claim | | | delete |
 //! | processing | retry, snooze, park | release, rescue | | succeed | fail, rescue (poison) | discard, delete |
 //! | final | reschedule | requeue | | | | delete (of succeeded, failed) |
+//!
+//! Of crashes two things are kept. `crashes` counts every crash of a server that held the job, since an attempt of
+//! it last came to an end: it makes the job a [suspect](crate::suspects), which runs apart from others.
+//! `recoveries` counts those crashes that it alone can have caused: it makes the job poison.
 
 use std::time::Duration;
 
@@ -19,8 +23,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::state::{Cause, StateName};
+use crate::suspects::SUSPECT_CRASHES;
 
-/// Crashes a job survives before it is given up. Default of [`RescueRequest`](crate::RescueRequest).
+/// Crashes that a job alone can have caused, and survives before it is given up. Default of [`RescueRequest`](crate::RescueRequest).
 pub const RECOVERIES_MAX: u32 = 3;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -67,14 +72,47 @@ pub struct Standing {
     pub attempt: u32,
     /// Failures since its run began.
     pub failures: u32,
-    /// Crashes survived since its run began.
+    /// Crashes since its run began that it alone can have caused, and survived.
     pub recoveries: u32,
+    /// Crashes of servers that held it, since an attempt of it last came to an end by itself.
+    pub crashes: u32,
+}
+
+impl Standing {
+    /// Whether it is given out apart from others: see [`suspects`](crate::suspects).
+    pub const fn is_suspect(&self) -> bool {
+        self.crashes >= SUSPECT_CRASHES
+    }
+}
+
+/// How a server was lost that held a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Loss {
+    /// Its lease lapsed, and its process lives: it was stopped for a while, or could not reach the storage. Nothing
+    /// is counted.
+    Lapsed,
+    /// It crashed, and the job need not be the cause: other jobs were held too, or other servers crashed as well.
+    Crashed,
+    /// It crashed while it held this job and no other, and no other server crashed since the claim.
+    CrashedAlone,
+}
+
+impl Loss {
+    /// What the history says about it.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Loss::Lapsed => "the lease of its server lapsed, and the process of that lives",
+            Loss::Crashed => "its server crashed, and this job need not be the cause",
+            Loss::CrashedAlone => "its server crashed while it held this job and no other",
+        }
+    }
 }
 
 impl Standing {
     /// That of a job that was just created.
     pub const fn created(state: StateName) -> Standing {
-        Standing { state, revision: 1, attempt: 0, failures: 0, recoveries: 0 }
+        Standing { state, revision: 1, attempt: 0, failures: 0, recoveries: 0, crashes: 0 }
     }
 }
 
@@ -103,9 +141,11 @@ pub enum Event {
         /// Whether an error led to it, which then counts as a failure.
         failed: bool,
     },
-    /// Its server died.
+    /// Its server was declared dead.
     Rescue {
-        /// Crashes it may survive.
+        /// How it was lost.
+        loss: Loss,
+        /// Crashes that the job alone can have caused, and may survive.
         recoveries_max: u32,
     },
     /// Someone wants another run.
@@ -140,6 +180,9 @@ pub enum Place {
     End,
     /// Where it stood before it was claimed.
     Old,
+    /// Before all other suspects of its queue, which stand apart from its other jobs: the last that was held comes
+    /// first, because it is the likeliest to have been the cause. Each suspect that enters its queue goes here.
+    Apart,
 }
 
 /// An event that the job's state does not allow.
@@ -169,23 +212,33 @@ pub fn next(
         (Scheduled, Event::Promote) => moved.queued(Cause::Promoted, Place::End),
         (Enqueued, Event::Claim) => moved.claimed(),
 
-        (Processing, Event::Succeed) => moved.ended(Succeeded, Cause::Succeeded),
-        (Processing, Event::Fail) => moved.ended(Failed, Cause::Failed).plus_failure(),
+        (Processing, Event::Succeed) => moved.ended(Succeeded, Cause::Succeeded).cleared(),
+        (Processing, Event::Fail) => moved.ended(Failed, Cause::Failed).plus_failure().cleared(),
         (Processing, Event::Discard { failed: true }) => {
-            moved.ended(Deleted, Cause::Discarded).plus_failure()
+            moved.ended(Deleted, Cause::Discarded).plus_failure().cleared()
         }
-        (Processing, Event::Discard { failed: false }) => moved.ended(Deleted, Cause::Discarded),
+        (Processing, Event::Discard { failed: false }) => {
+            moved.ended(Deleted, Cause::Discarded).cleared()
+        }
         (Processing, Event::Retry(wait)) => {
-            moved.waits(now.saturating_add(wait), Cause::Retried).plus_failure()
+            moved.waits(now.saturating_add(wait), Cause::Retried).plus_failure().cleared()
         }
-        (Processing, Event::Snooze(wait)) => moved.waits(now.saturating_add(wait), Cause::Snoozed),
+        (Processing, Event::Snooze(wait)) => {
+            moved.waits(now.saturating_add(wait), Cause::Snoozed).cleared()
+        }
         (Processing, Event::Park(wait)) => moved.waits(now.saturating_add(wait), Cause::Parked),
         (Processing, Event::Release) => moved.queued(Cause::Released, Place::Old),
-        (Processing, Event::Rescue { recoveries_max }) => {
+        (Processing, Event::Rescue { loss: Loss::Lapsed, .. }) => {
+            moved.queued(Cause::Rescued, Place::Old)
+        }
+        (Processing, Event::Rescue { loss: Loss::Crashed, .. }) => {
+            moved.queued(Cause::Rescued, Place::Old).plus_crash()
+        }
+        (Processing, Event::Rescue { loss: Loss::CrashedAlone, recoveries_max }) => {
             if job.recoveries >= recoveries_max {
-                moved.ended(Failed, Cause::Poisoned)
+                moved.ended(Failed, Cause::Poisoned).plus_crash()
             } else {
-                moved.queued(Cause::Rescued, Place::Old).plus_recovery()
+                moved.queued(Cause::Rescued, Place::Old).plus_crash().plus_recovery()
             }
         }
 
@@ -247,7 +300,7 @@ impl Moved<'_> {
     }
 
     fn queued(&self, cause: Cause, place: Place) -> Transition {
-        let place = Some(place);
+        let place = Some(if self.job.is_suspect() { Place::Apart } else { place });
         Transition { place, ..self.entering(StateName::Enqueued, cause) }
     }
 
@@ -279,9 +332,27 @@ impl Transition {
         self
     }
 
+    fn plus_crash(mut self) -> Transition {
+        self.to.crashes = self.to.crashes.saturating_add(1);
+        if self.place.is_some() && self.to.is_suspect() {
+            self.place = Some(Place::Apart);
+        }
+        self
+    }
+
+    /// An attempt has come to an end by itself: it did not bring its server down.
+    fn cleared(mut self) -> Transition {
+        self.to.crashes = 0;
+        self
+    }
+
     fn new_run(mut self) -> Transition {
         self.to.failures = 0;
         self.to.recoveries = 0;
+        self.to.crashes = 0;
+        if self.place.is_some() {
+            self.place = Some(Place::End);
+        }
         self
     }
 }
@@ -295,7 +366,7 @@ mod tests {
     const WAIT: Duration = Duration::from_secs(5);
 
     fn standing(state: StateName) -> Standing {
-        Standing { state, revision: 4, attempt: 2, failures: 1, recoveries: 1 }
+        Standing { state, revision: 4, attempt: 2, failures: 1, recoveries: 1, crashes: 0 }
     }
 
     fn events() -> Vec<Event> {
@@ -310,8 +381,10 @@ mod tests {
             Event::Fail,
             Event::Discard { failed: true },
             Event::Discard { failed: false },
-            Event::Rescue { recoveries_max: 3 },
-            Event::Rescue { recoveries_max: 1 },
+            Event::Rescue { loss: Loss::Lapsed, recoveries_max: 1 },
+            Event::Rescue { loss: Loss::Crashed, recoveries_max: 1 },
+            Event::Rescue { loss: Loss::CrashedAlone, recoveries_max: 3 },
+            Event::Rescue { loss: Loss::CrashedAlone, recoveries_max: 1 },
             Event::Requeue,
             Event::Delete,
             Event::Reschedule(NOW),
@@ -330,8 +403,10 @@ mod tests {
             (Processing, Event::Release) => Some(Enqueued),
             (Processing, Event::Fail) => Some(Failed),
             (Processing, Event::Discard { .. }) => Some(Deleted),
-            (Processing, Event::Rescue { recoveries_max: 3 }) => Some(Enqueued),
-            (Processing, Event::Rescue { .. }) => Some(Failed),
+            (Processing, Event::Rescue { loss: Loss::CrashedAlone, recoveries_max: 1 }) => {
+                Some(Failed)
+            }
+            (Processing, Event::Rescue { .. }) => Some(Enqueued),
             (Awaiting, Event::Continue(None)) => Some(Enqueued),
             (Awaiting, Event::Continue(Some(_))) => Some(Scheduled),
             (Scheduled | Awaiting | Succeeded | Failed | Deleted, Event::Requeue) => Some(Enqueued),
@@ -380,38 +455,74 @@ mod tests {
     #[test]
     fn failures_and_recoveries_are_counted_apart() {
         let counts = |event| {
-            let made = next(&standing(Processing), event, NOW, &Retention::default()).unwrap();
-            (made.to.failures, made.to.recoveries)
+            let job = Standing { crashes: 1, ..standing(Processing) };
+            let made = next(&job, event, NOW, &Retention::default()).unwrap();
+            (made.to.failures, made.to.recoveries, made.to.crashes)
         };
-        assert_eq!(counts(Event::Retry(WAIT)), (2, 1));
-        assert_eq!(counts(Event::Fail), (2, 1));
-        assert_eq!(counts(Event::Discard { failed: true }), (2, 1));
-        assert_eq!(counts(Event::Discard { failed: false }), (1, 1));
-        assert_eq!(counts(Event::Rescue { recoveries_max: 3 }), (1, 2));
-        assert_eq!(counts(Event::Snooze(WAIT)), (1, 1));
-        assert_eq!(counts(Event::Park(WAIT)), (1, 1));
-        assert_eq!(counts(Event::Release), (1, 1));
+        assert_eq!(counts(Event::Retry(WAIT)), (2, 1, 0));
+        assert_eq!(counts(Event::Fail), (2, 1, 0));
+        assert_eq!(counts(Event::Discard { failed: true }), (2, 1, 0));
+        assert_eq!(counts(Event::Discard { failed: false }), (1, 1, 0));
+        let rescue = |loss| Event::Rescue { loss, recoveries_max: 3 };
+        assert_eq!(counts(rescue(Loss::CrashedAlone)), (1, 2, 2));
+        assert_eq!(counts(rescue(Loss::Crashed)), (1, 1, 2));
+        assert_eq!(counts(rescue(Loss::Lapsed)), (1, 1, 1));
+        assert_eq!(counts(Event::Snooze(WAIT)), (1, 1, 0));
+        assert_eq!(counts(Event::Park(WAIT)), (1, 1, 1));
+        assert_eq!(counts(Event::Release), (1, 1, 1));
     }
 
     #[test]
     fn a_job_survives_three_crashes_and_not_a_fourth() {
         let mut job = Standing { recoveries: 0, ..standing(Processing) };
         for crash in 1..=RECOVERIES_MAX {
-            let event = Event::Rescue { recoveries_max: RECOVERIES_MAX };
+            let event = Event::Rescue { loss: Loss::CrashedAlone, recoveries_max: RECOVERIES_MAX };
             let made = next(&job, event, NOW, &Retention::default()).unwrap();
             assert_eq!((made.to.state, made.to.recoveries), (Enqueued, crash));
             job = Standing { state: Processing, ..made.to };
         }
-        let event = Event::Rescue { recoveries_max: RECOVERIES_MAX };
+        let event = Event::Rescue { loss: Loss::CrashedAlone, recoveries_max: RECOVERIES_MAX };
         let made = next(&job, event, NOW, &Retention::default()).unwrap();
         assert_eq!((made.to.state, made.cause), (Failed, Cause::Poisoned));
+    }
+
+    #[test]
+    fn crashes_that_others_may_have_caused_and_lapsed_leases_never_make_a_job_poison() {
+        for loss in [Loss::Crashed, Loss::Lapsed] {
+            let mut job = Standing { recoveries: RECOVERIES_MAX, ..standing(Processing) };
+            for _ in 0..100 {
+                let event = Event::Rescue { loss, recoveries_max: RECOVERIES_MAX };
+                let made = next(&job, event, NOW, &Retention::default()).unwrap();
+                assert_eq!((made.to.state, made.to.recoveries), (Enqueued, RECOVERIES_MAX));
+                job = Standing { state: Processing, ..made.to };
+            }
+        }
+    }
+
+    #[test]
+    fn a_job_goes_apart_from_its_second_crash_on_until_an_attempt_has_ended_by_itself() {
+        let rescue = Event::Rescue { loss: Loss::Crashed, recoveries_max: RECOVERIES_MAX };
+        let place = |crashes, state, event| {
+            let job = Standing { crashes, ..standing(state) };
+            next(&job, event, NOW, &Retention::default()).unwrap().place
+        };
+        assert_eq!(place(0, Processing, rescue), Some(Place::Old));
+        assert_eq!(place(1, Processing, rescue), Some(Place::Apart));
+        assert_eq!(place(1, Processing, Event::Release), Some(Place::Old));
+        assert_eq!(place(2, Processing, Event::Release), Some(Place::Apart));
+        assert_eq!(place(2, Scheduled, Event::Promote), Some(Place::Apart), "it was parked");
+        assert_eq!(place(2, Failed, Event::Requeue), Some(Place::End), "a new run");
+        let retried = Standing { crashes: 2, ..standing(Processing) };
+        let retried = next(&retried, Event::Retry(WAIT), NOW, &Retention::default()).unwrap();
+        let back = next(&retried.to, Event::Promote, NOW, &Retention::default()).unwrap();
+        assert_eq!(back.place, Some(Place::End));
     }
 
     #[test]
     fn a_requeue_of_a_final_job_begins_a_new_run() {
         for from in [Succeeded, Failed, Deleted] {
             let made = next(&standing(from), Event::Requeue, NOW, &Retention::default()).unwrap();
-            assert_eq!((made.to.failures, made.to.recoveries), (0, 0));
+            assert_eq!((made.to.failures, made.to.recoveries, made.to.crashes), (0, 0, 0));
             assert_eq!(made.expires_at, None);
         }
         let early = next(&standing(Scheduled), Event::Requeue, NOW, &Retention::default()).unwrap();

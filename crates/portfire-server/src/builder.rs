@@ -234,7 +234,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Crashes that a job may survive before it is failed as poison. Default: 3.
+    /// Crashes that a job alone can have caused, and may survive before it is failed as poison. Default: 3. A crash
+    /// of a server that held other jobs, too, is counted for none: see [`suspects`](portfire_core::suspects).
     pub fn recoveries_max(mut self, recoveries: u32) -> ServerBuilder {
         self.options.recoveries_max = recoveries;
         self

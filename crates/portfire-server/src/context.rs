@@ -105,7 +105,7 @@ impl JobContext {
         self.inner.job.failures
     }
 
-    /// Crashes of its servers that this job has survived.
+    /// Crashes of its servers that this job alone can have caused, and has survived.
     pub fn recoveries(&self) -> u32 {
         self.inner.job.recoveries
     }

@@ -23,8 +23,10 @@
 //!    promoter (`promoter.rs`) moves it to its queue, and begins anew at 1.
 //!
 //! Should the process die between 1 and 5, its lease lapses; the rescuer (`rescuer.rs`) of any server
-//! then returns its jobs to their places with one recovery more. That is why a job runs *at least*
-//! once: the handler may have run to its end and its outcome never been reported.
+//! then returns its jobs to their places, and counts the crash. That is why a job runs *at least* once: the
+//! handler may have run to its end and its outcome never been reported. A job whose servers crash again and
+//! again comes *alone*: the claim gives it to a server that holds nothing, and gives that nothing else until it
+//! has ended, so that the next crash tells whether it is the cause (core's `suspects`).
 
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@
 //! | S9 linear history | revisions 1..n, times never falling, legal edges only, the last entry is the state | every transition |
 //! | S10 final is final | only an explicit requeue or reschedule leaves a final state | every transition |
 //! | S11 exact retries | failures, recoveries and attempts are what the history adds up to, and a handler that fails n times is failed n times | every transition |
-//! | S12 poison bound | no run is recovered more often than the limit; beyond it the job is failed | every rescue |
+//! | S12 poison bound | a crash is blamed on a job only when its server held no other; no run survives more of those than the limit, beyond it the job is failed | every rescue |
 //! | S13 recurring | a plan is applied at its revision alone; it fires what is due by counting, moves on to the first instant ahead, and no instant has two jobs | every firing |
 //! | S14 continuations | a job that waits leaves `awaiting` once, as the first ends of what it waits for decide, and no later than the next promotion | every call |
 //! | S15 batches | the numbers of a batch are a recount of its members; it starts, ends and is cancelled as they say | every call |
@@ -34,8 +34,8 @@ use std::fmt;
 use std::time::Duration;
 
 use portfire_core::{
-    Cause, Claim, ClaimedJob, Finish, HistoryEntry, JobId, Outcome, QueueName, ServerId, Standing,
-    StateName, Timestamp, Verdict,
+    Cause, Claim, ClaimedJob, Finish, HistoryEntry, JobId, Loss, Outcome, QueueName, ServerId,
+    Standing, StateName, Timestamp, Verdict,
 };
 
 /// A rule of the table above.
@@ -264,13 +264,27 @@ pub(crate) fn s11_counted(before: &Standing, entry: &HistoryEntry) -> Standing {
         Cause::Claimed => after.attempt += 1,
         Cause::Retried | Cause::Failed => after.failures += 1,
         Cause::Discarded if entry.error.is_some() => after.failures += 1,
-        Cause::Rescued => after.recoveries += 1,
         Cause::Requeued | Cause::Rescheduled if before.state.is_final() => {
-            (after.failures, after.recoveries) = (0, 0);
+            (after.failures, after.recoveries, after.crashes) = (0, 0, 0);
         }
         _ => {}
     }
+    match entry.cause {
+        Cause::Rescued | Cause::Poisoned if !is_for(entry, Loss::Lapsed) => after.crashes += 1,
+        Cause::Succeeded | Cause::Failed | Cause::Discarded | Cause::Retried | Cause::Snoozed => {
+            after.crashes = 0
+        }
+        _ => {}
+    }
+    if entry.cause == Cause::Rescued && is_for(entry, Loss::CrashedAlone) {
+        after.recoveries += 1;
+    }
     after
+}
+
+/// Whether an entry says that the server was lost so.
+fn is_for(entry: &HistoryEntry, loss: Loss) -> bool {
+    entry.reason.as_deref() == Some(loss.reason())
 }
 
 /// S11: what is stored is what the history adds up to.
@@ -298,20 +312,33 @@ pub(crate) fn s11_ends_as_its_handler_does(
     })
 }
 
-/// S12: within a run, no more crashes are survived than the limit, and poison comes right at it.
+/// S12: within a run, no more crashes of its own are survived than the limit, and poison comes right at it.
 pub(crate) fn s12_poison_is_bounded(
     job: JobId,
-    cause: Cause,
+    entry: &HistoryEntry,
     before: &Standing,
     limit: u32,
 ) -> Check {
+    let cause = entry.cause;
     let right = match cause {
-        Cause::Rescued => before.recoveries < limit,
+        Cause::Rescued if is_for(entry, Loss::CrashedAlone) => before.recoveries < limit,
         Cause::Poisoned => before.recoveries == limit,
         _ => true,
     };
     require(Invariant::S12, right, || {
         format!("job {job} was {cause} after {} recoveries of {limit}", before.recoveries)
+    })
+}
+
+/// S12: a crash is blamed on a job only when its server held no other.
+pub(crate) fn s12_one_alone_is_blamed(
+    job: JobId,
+    entry: &HistoryEntry,
+    crashed_with: Option<usize>,
+) -> Check {
+    let blamed = entry.cause == Cause::Poisoned || is_for(entry, Loss::CrashedAlone);
+    require(Invariant::S12, !blamed || crashed_with == Some(1), || {
+        format!("job {job} was blamed for a crash of a server that held {crashed_with:?} jobs")
     })
 }
 
@@ -481,7 +508,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
 
     fn standing(state: StateName) -> Standing {
-        Standing { state, revision: 4, attempt: 2, failures: 1, recoveries: 1 }
+        Standing { state, revision: 4, attempt: 2, failures: 1, recoveries: 1, crashes: 0 }
     }
 
     fn job() -> JobId {
@@ -502,8 +529,10 @@ mod tests {
             Event::Release,
             Event::Fail,
             Event::Discard { failed: true },
-            Event::Rescue { recoveries_max: 3 },
-            Event::Rescue { recoveries_max: 1 },
+            Event::Rescue { loss: Loss::Lapsed, recoveries_max: 1 },
+            Event::Rescue { loss: Loss::Crashed, recoveries_max: 1 },
+            Event::Rescue { loss: Loss::CrashedAlone, recoveries_max: 3 },
+            Event::Rescue { loss: Loss::CrashedAlone, recoveries_max: 1 },
             Event::Requeue,
             Event::Delete,
             Event::Reschedule(NOW),
@@ -578,10 +607,19 @@ mod tests {
         assert!(s18_only_the_expired_go(job(), StateName::Failed, None, NOW).is_err());
         assert!(s18_only_the_expired_go(job(), StateName::Enqueued, Some(NOW), NOW).is_err());
         let before = standing(StateName::Processing);
-        assert!(s12_poison_is_bounded(job(), Cause::Rescued, &before, 2).is_ok());
-        assert!(s12_poison_is_bounded(job(), Cause::Rescued, &before, 1).is_err());
-        assert!(s12_poison_is_bounded(job(), Cause::Poisoned, &before, 1).is_ok());
-        assert!(s12_poison_is_bounded(job(), Cause::Poisoned, &before, 2).is_err());
+        let alone = |cause, state| {
+            let reason = Some(Loss::CrashedAlone.reason().to_owned());
+            HistoryEntry { reason, ..entry(5, state, cause, None) }
+        };
+        let rescued = alone(Cause::Rescued, StateName::Enqueued);
+        let poisoned = alone(Cause::Poisoned, StateName::Failed);
+        assert!(s12_poison_is_bounded(job(), &rescued, &before, 2).is_ok());
+        assert!(s12_poison_is_bounded(job(), &rescued, &before, 1).is_err());
+        assert!(s12_poison_is_bounded(job(), &poisoned, &before, 1).is_ok());
+        assert!(s12_poison_is_bounded(job(), &poisoned, &before, 2).is_err());
+        assert!(s12_one_alone_is_blamed(job(), &rescued, Some(1)).is_ok());
+        assert!(s12_one_alone_is_blamed(job(), &rescued, Some(2)).is_err());
+        assert!(s12_one_alone_is_blamed(job(), &poisoned, Some(2)).is_err());
         assert!(s10_final_is_final(job(), StateName::Deleted, Cause::Claimed).is_err());
         let queues = [QueueName::DEFAULT];
         assert!(s23_a_claim_is_within_its_wish(&queues[0], &queues, false, 2, 2).is_ok());

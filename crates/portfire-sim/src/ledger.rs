@@ -57,6 +57,8 @@ pub(crate) struct Server {
     lease: Duration,
     pub(crate) lease_until: Timestamp,
     pub(crate) dead: bool,
+    /// How many jobs it held when it was declared dead.
+    pub(crate) crashed_with: Option<usize>,
 }
 
 /// An attempt that lost its claim while its handler may have been running.
@@ -77,7 +79,6 @@ pub(crate) struct Moved {
     pub(crate) cause: Cause,
     pub(crate) reason: Option<String>,
     pub(crate) attempt: u32,
-    pub(crate) kind: Option<handlers::Kind>,
 }
 
 /// Everything that was seen.
@@ -252,7 +253,8 @@ impl Ledger {
     /// Notes a server that was announced.
     pub(crate) fn announced(&mut self, new: &NewServer, domain: DomainId, now: Timestamp) {
         let lease_until = now.saturating_add(new.lease);
-        let server = Server { domain, lease: new.lease, lease_until, dead: false };
+        let server =
+            Server { domain, lease: new.lease, lease_until, dead: false, crashed_with: None };
         self.servers.insert(new.id.clone(), server);
     }
 
@@ -265,8 +267,10 @@ impl Ledger {
 
     /// Notes a death.
     pub(crate) fn died(&mut self, server: &ServerId) {
+        let held = self.jobs.values().filter(|entry| entry.holder.as_ref() == Some(server)).count();
         if let Some(server) = self.servers.get_mut(server) {
             server.dead = true;
+            server.crashed_with = Some(held);
         }
     }
 
@@ -358,8 +362,14 @@ impl Ledger {
                 look.deed
             )
         })?;
-        let standing =
-            Standing { state: first, revision: 1, attempt: 0, failures: 0, recoveries: 0 };
+        let standing = Standing {
+            state: first,
+            revision: 1,
+            attempt: 0,
+            failures: 0,
+            recoveries: 0,
+            crashes: 0,
+        };
         let kind = handlers::Kind::named(record.kind.as_str());
         let entry = Entry {
             standing,
@@ -394,11 +404,13 @@ impl Ledger {
         rules::s10_final_is_final(job, before.state, line.cause)?;
         rules::s9_history_goes_on(job, (&before, entry.at), line, look.deed)?;
         rules::s16_not_early(job, line.cause, entry.not_before, look.now)?;
-        rules::s12_poison_is_bounded(job, line.cause, &before, self.recoveries_max)?;
+        rules::s12_poison_is_bounded(job, line, &before, self.recoveries_max)?;
         let holder = entry.holder.clone();
         if matches!(line.cause, Cause::Rescued | Cause::Poisoned)
             && let Some(holder) = &holder
         {
+            let crashed_with = self.servers.get(holder).and_then(|server| server.crashed_with);
+            rules::s12_one_alone_is_blamed(job, line, crashed_with)?;
             let lease_until = self.servers.get(holder).map(|server| server.lease_until);
             let lease_until = lease_until.unwrap_or(Timestamp::MAX);
             let dead = self.servers.get(holder).is_some_and(|server| server.dead);
@@ -440,7 +452,6 @@ impl Ledger {
             cause: line.cause,
             reason: line.reason.clone(),
             attempt: before.attempt,
-            kind: entry.kind,
         });
         entry.standing = after;
         entry.at = line.at;
@@ -465,9 +476,9 @@ impl Ledger {
     /// S9, S11: the record is what its history leads to, and nothing else has changed.
     fn compare(&self, record: &JobRecord) -> Check {
         let Some(entry) = self.jobs.get(&record.id) else { return Ok(()) };
-        let JobRecord { revision, attempt, failures, recoveries, .. } = *record;
-        let stored =
-            Standing { state: record.state.name(), revision, attempt, failures, recoveries };
+        let JobRecord { revision, attempt, failures, recoveries, crashes, .. } = *record;
+        let state = record.state.name();
+        let stored = Standing { state, revision, attempt, failures, recoveries, crashes };
         rules::s11_counters_follow_history(record.id, &entry.standing, &stored)?;
         let holder = match &record.state {
             JobState::Processing { server, .. } => Some(server),

@@ -76,8 +76,6 @@ marks! {
     Reborn = "server_announced_anew",
     /// A job was given up because its servers died.
     Poisoned = "poisoned",
-    /// A job that no handler of ours harms was given up since it shared servers with others.
-    InnocentPoisoned = "innocent_poisoned",
     /// A job's retries were spent.
     RetriesSpent = "retries_spent",
     /// A job was deleted while its handler ran.

@@ -61,6 +61,8 @@ mutants! {
     CleanWithoutRecheck = "clean-without-recheck",
     /// Crashes are not counted: a poisonous job runs for ever.
     PoisonNeverCounted = "poison-never-counted",
+    /// A crash is blamed on one job, whatever its server held besides.
+    CrashBlamesOneOfMany = "crash-blames-one-of-many",
     /// A server that stops forgets the jobs it had fetched.
     ShutdownDropsPrefetched = "shutdown-drops-prefetched",
     /// A server is never told which of its claims are lost.

@@ -339,6 +339,9 @@ impl Truth {
         if self.is(Mutant::PoisonNeverCounted) {
             request.recoveries_max = u32::MAX;
         }
+        if self.is(Mutant::CrashBlamesOneOfMany) {
+            self.blame_one_of_many();
+        }
         let answer = now(self.memory.rescue(request))?;
         self.look_after(Deed::Rescue, None, |ledger, look| {
             for server in &answer.dead {

@@ -121,4 +121,19 @@ CREATE TABLE portfire_fence (
 ) STRICT;
 INSERT INTO portfire_fence VALUES (1, 0);
 
+-- Crashes of servers that held the job. Suspects (two or more) stand in portfire_ready under the negated number of
+-- their queue, with rank 0, and with the negated number that was drawn as their place: the last comes first.
+ALTER TABLE portfire_job ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;
+
+-- The suspects that are held, each with the instant from which it is no longer on trial. Under seq 0 the server that
+-- is being emptied for a suspect, and until when it need not be heard of.
+CREATE TABLE portfire_trial (
+    seq INTEGER PRIMARY KEY,
+    server INTEGER NOT NULL,
+    until INTEGER NOT NULL
+) STRICT;
+
+-- How many jobs it held when it crashed; NULL when it has not.
+ALTER TABLE portfire_server ADD COLUMN crashed_with INTEGER;
+
 INSERT INTO portfire_schema VALUES (3, 'rules', 3, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));

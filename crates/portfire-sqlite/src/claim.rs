@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use portfire_core::engine;
-use portfire_core::storage::BATCH_MAX;
+use portfire_core::storage::{BATCH_MAX, RELEASE_MAX};
+use portfire_core::suspects::Allowance;
 use portfire_core::transition::{Standing, next};
 use portfire_core::{
     Claim, ClaimRequest, ClaimedJob, Event, JobId, JobOptions, Json, KindName, QueueName,
@@ -17,13 +18,13 @@ use crate::lines::Waiter;
 use crate::names::Queue;
 use crate::row::{self, instant, maybe_instant, options};
 use crate::write::Write;
-use crate::{limits, ties};
+use crate::{limits, suspects, ties};
 
 /// The columns of [`Ready::read`], up to the last two of a repeated claim.
 macro_rules! columns {
     () => {
         "r.seq, r.enqueued_at, r.revision, r.attempt, r.failures, r.recoveries, r.written, j.id, \
-         j.kind, j.priority, j.created_at, j.options, j.args, j.ties, j.batch"
+         j.kind, j.priority, j.created_at, j.options, j.args, j.ties, j.batch, j.crashes"
     };
 }
 
@@ -46,6 +47,12 @@ pub(crate) const SELECT_WOKEN: &str = concat!(
     columns!(),
     " FROM portfire_ready r CROSS JOIN portfire_job j ON j.seq = r.seq \
     WHERE r.queue = ?1 AND r.woken = 1 ORDER BY r.place"
+);
+const SELECT_AT_PLACE: &str = concat!(
+    "SELECT r.rank, r.place, ",
+    columns!(),
+    " FROM portfire_ready r CROSS JOIN portfire_job j ON j.seq = r.seq \
+    WHERE r.queue = ?1 AND r.rank = ?2 AND r.place = ?3"
 );
 const DELETE_READY: &str =
     "DELETE FROM portfire_ready WHERE queue = ?1 AND rank = ?2 AND place = ?3";
@@ -93,6 +100,7 @@ impl Ready {
             attempt: row.get(5)?,
             failures: row.get(6)?,
             recoveries: row.get(7)?,
+            crashes: row.get(17)?,
         };
         let job = ClaimedJob {
             claim: Claim {
@@ -159,14 +167,18 @@ pub(crate) fn claim(
     let max = (wish.max as usize).min(BATCH_MAX);
     let oldest = oldest(write.now, wish.aging);
     let mut claiming = Claiming { server, key, oldest, claimed: Vec::new(), turned_away: 0 };
+    let mut queues = Vec::with_capacity(wish.queues.len());
     for name in &wish.queues {
-        let room = max - claiming.claimed.len();
-        if room == 0 || claiming.turned_away >= TURNED_AWAY_MAX {
-            break;
-        }
-        let Some(queue) = write.names.queue(write.conn, name)?.cloned() else { continue };
-        if !queue.paused {
-            claiming.take_from(write, &queue, room)?;
+        let queue = write.names.queue(write.conn, name)?.filter(|queue| !queue.paused);
+        queues.extend(queue.cloned());
+    }
+    if claiming.take_suspect(write, &queues, max)? {
+        for queue in &queues {
+            let room = max - claiming.claimed.len();
+            if room == 0 || claiming.turned_away >= TURNED_AWAY_MAX {
+                break;
+            }
+            claiming.take_from(write, queue, room)?;
         }
     }
     let claimed = claiming.claimed;
@@ -186,6 +198,71 @@ fn oldest(now: Timestamp, aging: Option<Duration>) -> Option<Timestamp> {
 }
 
 impl Claiming {
+    /// Takes a suspect, if the server is to have one. Says whether it may have others.
+    fn take_suspect(
+        &mut self,
+        write: &mut Write<'_>,
+        queues: &[Queue],
+        max: usize,
+    ) -> Result<bool, Failure> {
+        let mut next = suspects::first(write, queues, i64::MIN)?;
+        match suspects::allowance(write, self.server, next)? {
+            Allowance::Nothing => return Ok(false),
+            Allowance::Empty => {
+                suspects::empty(write, self.server)?;
+                return Ok(false);
+            }
+            Allowance::Others => return Ok(true),
+            Allowance::Suspect => {}
+        }
+        let mut looked_at = 0;
+        while let Some(suspect) = next
+            && max > 0
+            && looked_at < RELEASE_MAX
+        {
+            looked_at += 1;
+            let queue = queues.iter().find(|queue| queue.number == suspect.queue);
+            if let Some(queue) = queue
+                && self.take_if_admitted(write, queue, suspect.place)?
+            {
+                return Ok(false);
+            }
+            next = suspects::first(write, queues, suspect.place)?;
+        }
+        Ok(true)
+    }
+
+    /// Takes the suspect at a place, unless a limit keeps it there. It is deleted when its batch was cancelled.
+    fn take_if_admitted(
+        &mut self,
+        write: &mut Write<'_>,
+        queue: &Queue,
+        place: i64,
+    ) -> Result<bool, Failure> {
+        let (key, now) = ([-queue.number, 0, place], write.now);
+        let from = {
+            let select = write.statement(SELECT_AT_PLACE)?;
+            let mut rows = select.query(key)?;
+            let Some(row) = rows.next()? else { return Ok(false) };
+            Ready::read(row, &queue.name, now)?
+        };
+        if self.deletes_cancelled(write, &from)? {
+            return Ok(false);
+        }
+        // It stays where it is: in the line of a limit it would stand among those that are no suspects.
+        if !limits::have_room(write, Some(&from.job.ties), from.kind)?
+            || limits::room_of(write, queue, 1)? == 0
+        {
+            return Ok(false);
+        }
+        limits::admit(write, Some(&from.job.ties), from.kind)?;
+        write.statement(DELETE_READY)?.execute(key)?;
+        suspects::begin_trial(write, from.seq, self.server, from.standing.crashes)?;
+        self.hand_out(write, queue, from)?;
+        limits::take_of(write, queue, 1)?;
+        Ok(true)
+    }
+
     /// Takes up to `room` jobs of a queue.
     fn take_from(
         &mut self,
@@ -252,12 +329,7 @@ impl Claiming {
     /// Gives a job out, or puts it into the line of a limit that is used up; deletes it when its batch
     /// was cancelled.
     fn take(&mut self, write: &mut Write<'_>, queue: &Queue, from: Ready) -> Result<(), Failure> {
-        let conn = write.conn;
-        if from.batch.is_some() && engine::cancellation(write, from.batch)?.is_some() {
-            let body = row::body(conn, from.seq)?;
-            let stand = row::stand(conn, &body)?;
-            engine::delete_member(write, &body, &stand)?;
-            self.turned_away += 1;
+        if self.deletes_cancelled(write, &from)? {
             return Ok(());
         }
         let key = [queue.number, from.rank, from.place];
@@ -268,6 +340,29 @@ impl Claiming {
             self.turned_away += 1;
             return Ok(());
         }
+        self.hand_out(write, queue, from)
+    }
+
+    /// Deletes a job whose batch was cancelled. Says whether it was.
+    fn deletes_cancelled(&mut self, write: &mut Write<'_>, from: &Ready) -> Result<bool, Failure> {
+        if from.batch.is_none() || engine::cancellation(write, from.batch)?.is_none() {
+            return Ok(false);
+        }
+        let body = row::body(write.conn, from.seq)?;
+        let stand = row::stand(write.conn, &body)?;
+        engine::delete_member(write, &body, &stand)?;
+        self.turned_away += 1;
+        Ok(true)
+    }
+
+    /// Gives a job that was taken from its place to the server.
+    fn hand_out(
+        &mut self,
+        write: &mut Write<'_>,
+        queue: &Queue,
+        from: Ready,
+    ) -> Result<(), Failure> {
+        let conn = write.conn;
         let retention = write.retention;
         let made = next(&from.standing, Event::Claim, write.now, &retention).map_err(corrupt)?;
         let now = write.now.as_micros();
@@ -319,7 +414,7 @@ fn aged(
             && passed < PASSED_MAX
             && let Some(row) = rows.next()?
         {
-            if row.get::<_, Option<bool>>(17)?.unwrap_or(false) {
+            if row.get::<_, Option<bool>>(18)?.unwrap_or(false) {
                 passed += 1;
                 continue;
             }
@@ -367,13 +462,14 @@ pub(crate) fn claimed_before(
     let mut select = write.conn.prepare_cached(SELECT_CLAIMED)?;
     let mut rows = select.query([server, key.cast_signed()])?;
     while let Some(row) = rows.next()? {
-        let queue = QueueName::stored(row.get::<_, String>(18)?);
-        held.push(Ready::read(row, &queue, instant(row.get(17)?))?);
+        let queue = QueueName::stored(row.get::<_, String>(19)?);
+        held.push(Ready::read(row, &queue, instant(row.get(18)?))?);
     }
     held.sort_by_key(|before| {
         let queue = wish.queues.iter().position(|queue| *queue == before.job.queue);
         let aged = before.is_aged(oldest(before.job.claimed_at, wish.aging));
-        (queue, !aged, if aged { 0 } else { before.rank }, before.place)
+        let is_other = !before.standing.is_suspect();
+        (is_other, queue, !aged, if aged { 0 } else { before.rank }, before.place)
     });
     let complete = |mut before: Ready| -> Result<ClaimedJob, Failure> {
         before.job.kind = write.names.kind(write.conn, before.kind)?;
@@ -390,6 +486,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     SELECT_RANK,
     SELECT_OF_RANK,
     SELECT_WOKEN,
+    SELECT_AT_PLACE,
     DELETE_READY,
     INSERT_RUNNING,
     SELECT_CLAIMED,

@@ -139,6 +139,7 @@ fn held(write: &mut Write<'_>, seq: i64, id: JobId) -> Result<Option<(Body, Stan
         attempt: row.get(1)?,
         failures: row.get(3)?,
         recoveries: row.get(4)?,
+        crashes: body.crashes,
     };
     let at = At::Running {
         server: row.get(0)?,

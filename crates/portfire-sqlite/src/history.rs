@@ -193,9 +193,9 @@ fn derive(body: &Body, stand: &Stand) -> impl Iterator<Item = Derived> + use<> {
     let enqueued_at = |at: Option<Timestamp>| at.unwrap_or(body.created_at);
     // How the job left its queue, if it did: the claim, and the success.
     let (queued_at, claim, success) = match stand.row {
-        At::Ready { enqueued_at: at, .. } | At::InLine { enqueued_at: at, .. } => {
-            (enqueued_at(at), None, None)
-        }
+        At::Ready { enqueued_at: at, .. }
+        | At::Apart { enqueued_at: at, .. }
+        | At::InLine { enqueued_at: at, .. } => (enqueued_at(at), None, None),
         At::Awaiting { .. } | At::Scheduled { .. } => (body.created_at, None, None),
         At::Running { server, claimed_at, enqueued_at: at, .. } => {
             (enqueued_at(at), Some((server, claimed_at)), None)

@@ -132,6 +132,20 @@ pub(crate) fn entry(
     Ok(None)
 }
 
+/// Whether all limits of a job have room for it. Changes nothing.
+pub(crate) fn have_room(
+    write: &mut Write<'_>,
+    ties: Option<&Ties>,
+    kind: i64,
+) -> Result<bool, Failure> {
+    for used in uses(write, ties, kind)? {
+        if used.is_full(write)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Whether a job that is about to be claimed has to stand in a line instead: in that of which key. Its turn
 /// with the others is the next one's then. If not, its slots are taken and its starts are counted.
 pub(crate) fn admit(
@@ -172,7 +186,7 @@ pub(crate) fn moved(write: &mut Write<'_>, body: &Body, from: &At) -> Result<(),
                 write.keys.freed.push(used.key);
             }
         }
-        At::Ready { .. } => {
+        At::Ready { .. } | At::Apart { .. } => {
             let uses = uses(write, body.ties.as_deref(), body.kind)?;
             write.keys.freed.extend(uses.into_iter().map(|used| used.key));
         }

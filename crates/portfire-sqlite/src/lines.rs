@@ -36,7 +36,8 @@ impl Waiter {
     /// A job that is created in the line.
     pub(crate) fn new(rank: i64, seq: i64, queue: i64) -> Waiter {
         let state = StateName::Enqueued;
-        let standing = Standing { state, revision: 1, attempt: 0, failures: 0, recoveries: 0 };
+        let standing =
+            Standing { state, revision: 1, attempt: 0, failures: 0, recoveries: 0, crashes: 0 };
         Waiter { rank, seq, queue, enqueued_at: None, standing, written: 0 }
     }
 
@@ -88,6 +89,7 @@ pub(crate) fn find(conn: &Connection, body: &Body) -> Result<Option<Stand>, Fail
             attempt: row.get(1)?,
             failures: row.get(2)?,
             recoveries: row.get(3)?,
+            crashes: body.crashes,
         };
         let at = At::InLine { key: row.get(5)?, enqueued_at: maybe_instant(row, 6)? };
         Ok(Stand { standing, written: row.get(4)?, row: at })
@@ -142,6 +144,8 @@ fn first(write: &Write<'_>, key: i64, max: usize) -> Result<Vec<(Waiter, bool)>,
                 attempt: row.get(5)?,
                 failures: row.get(6)?,
                 recoveries: row.get(7)?,
+                // It is not written with the row, and suspects stand in no line.
+                crashes: 0,
             },
             written: row.get(8)?,
         };

@@ -99,6 +99,7 @@ pub(crate) fn record(conn: &Connection, seq: i64) -> Result<JobRecord, Failure> 
         attempt: stand.standing.attempt,
         failures: stand.standing.failures,
         recoveries: stand.standing.recoveries,
+        crashes: stand.standing.crashes,
         state: job_state(conn, &body, &stand)?,
     })
 }
@@ -107,7 +108,9 @@ pub(crate) fn record(conn: &Connection, seq: i64) -> Result<JobRecord, Failure> 
 fn job_state(conn: &Connection, body: &Body, stand: &Stand) -> Result<JobState, Failure> {
     Ok(match stand.row {
         At::Awaiting { pending, .. } => JobState::Awaiting { pending },
-        At::Ready { enqueued_at, .. } | At::InLine { enqueued_at, .. } => {
+        At::Ready { enqueued_at, .. }
+        | At::Apart { enqueued_at, .. }
+        | At::InLine { enqueued_at, .. } => {
             JobState::Enqueued { enqueued_at: enqueued_at.unwrap_or(body.created_at) }
         }
         At::Scheduled { run_at, cause } => JobState::Scheduled { run_at, cause },

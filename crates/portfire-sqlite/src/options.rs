@@ -64,6 +64,8 @@ pub struct SqliteOptions {
     pub(crate) file_bytes_max: Option<u64>,
     pub(crate) log_pages: u32,
     pub(crate) adopt: bool,
+    /// Whether a server whose process lives has not crashed when its lease lapses.
+    pub(crate) vouches: bool,
 }
 
 impl SqliteOptions {
@@ -79,13 +81,16 @@ impl SqliteOptions {
             file_bytes_max: None,
             log_pages: PAGES_BEGIN,
             adopt: false,
+            vouches: true,
         }
     }
 
     /// Takes the time from here; it never goes back in the storage, whatever this clock does.
-    /// Default: the clock of the host. For tests.
+    /// Default: the clock of the host. For tests: a lease that lapses by such a clock counts as a crash, though the
+    /// process of its server, which is the test, lives.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> SqliteOptions {
         self.clock = clock;
+        self.vouches = false;
         self
     }
 

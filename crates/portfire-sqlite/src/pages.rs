@@ -43,14 +43,23 @@ const SELECT_SCHEDULED: &str = "SELECT s.run_at, s.seq, s.seq, j.queue, j.kind, 
 const SELECT_READY: &str = "SELECT r.rank, r.place, r.seq, r.queue, j.kind, j.id, j.batch \
     FROM portfire_ready r CROSS JOIN portfire_job j ON j.seq = r.seq \
     WHERE r.queue = ?1 AND (r.rank, r.place) > (?2, ?3) ORDER BY r.rank, r.place LIMIT ?4";
-// Behind those who can be claimed stand those in the lines of limits; no rank is the highest number.
-const SELECT_LINE: &str = "SELECT 9223372036854775807, r.seq, r.seq, r.queue, j.kind, j.id, j.batch \
+// Behind those who can be claimed stand those in the lines of limits, and then the suspects; no rank is one of the
+// two highest numbers.
+const SELECT_LINE: &str = "SELECT 9223372036854775806, r.seq, r.seq, r.queue, j.kind, j.id, j.batch \
     FROM portfire_line r CROSS JOIN portfire_job j ON j.seq = r.seq \
     WHERE r.queue = ?1 AND r.seq > ?2 ORDER BY r.seq LIMIT ?3";
+const SELECT_APART: &str = "SELECT 9223372036854775807, r.place, r.seq, j.queue, j.kind, j.id, j.batch \
+    FROM portfire_ready r CROSS JOIN portfire_job j ON j.seq = r.seq \
+    WHERE r.queue = -?1 AND r.rank = 0 AND r.place > ?2 ORDER BY r.place LIMIT ?3";
 const SELECT_QUEUES: &str = "SELECT queue, name FROM portfire_queue WHERE name >= ?1 ORDER BY name";
 const SELECT_NAMED: &str = "SELECT seq FROM portfire_job WHERE id BETWEEN ?1 AND ?2 LIMIT ?3";
 const SELECT_QUEUE: &str = "SELECT queue FROM portfire_queue WHERE name = ?1";
 const SELECT_KIND: &str = "SELECT kind FROM portfire_kind WHERE name = ?1";
+
+/// The rank of those in lines, for a cursor.
+const IN_LINE: i64 = i64::MAX - 1;
+/// The rank of suspects, for a cursor.
+const APART: i64 = i64::MAX;
 
 /// Reads a page.
 pub(crate) fn page(conn: &Connection, filter: &JobFilter) -> Result<JobPage, Failure> {
@@ -322,9 +331,17 @@ impl<'a> Page<'a> {
             if self.is_full {
                 continue;
             }
-            let after = if from.0 == i64::MAX { from.1 } else { 0 };
+            if from.0 < APART {
+                let after = if from.0 == IN_LINE { from.1 } else { 0 };
+                let limit = (SCANNED_MAX - self.scanned) as i64 + 1;
+                self.take(SELECT_LINE, params![number, after, limit], mark)?;
+                if self.is_full {
+                    continue;
+                }
+            }
+            let after = if from.0 == APART { from.1 } else { i64::MIN };
             let limit = (SCANNED_MAX - self.scanned) as i64 + 1;
-            self.take(SELECT_LINE, params![number, after, limit], mark)?;
+            self.take(SELECT_APART, params![number, after, limit], mark)?;
         }
         Ok(())
     }
@@ -343,6 +360,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     SELECT_SCHEDULED,
     SELECT_READY,
     SELECT_LINE,
+    SELECT_APART,
     SELECT_QUEUES,
     SELECT_NAMED,
     SELECT_QUEUE,

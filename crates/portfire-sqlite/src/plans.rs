@@ -6,11 +6,12 @@ use crate::migrate::migrations;
 use crate::{
     batch_pages, batches, change, claim, clean, create, cycle, expiry, history, keys, limits,
     lines, links, locks, members, monitor, names, notes, outbox, outcomes, pages, promote,
-    recurring, row, runs, servers, transaction, unique, waiting, write,
+    recurring, row, runs, servers, suspects,
+    transaction, unique, waiting, write,
 };
 
 /// Statements that look at a whole table, which is small by its nature.
-const SMALL: [&str; 12] = [
+const SMALL: [&str; 14] = [
     "FROM portfire_kind k JOIN portfire_tally t ON t.queue = -k.kind ORDER BY",
     "FROM portfire_outbox WHERE what", // what one commit was too small for
     "FROM portfire_queue q",           // one row for each queue
@@ -20,6 +21,8 @@ const SMALL: [&str; 12] = [
     "DELETE FROM portfire_server WHERE",
     "FROM portfire_running WHERE server = ?1", // what servers hold
     "FROM portfire_running r CROSS JOIN portfire_job j ON j.seq = r.seq JOIN portfire_queue",
+    "FROM portfire_trial", // suspects that are held
+    "FROM portfire_server WHERE crashed_with",
     "FROM portfire_lock WHERE +until",     // locks that are held
     "FROM portfire_limit ORDER BY target", // limits that have a rule
     "FROM portfire_running r CROSS JOIN portfire_job j ON j.seq = r.seq WHERE",
@@ -63,6 +66,7 @@ fn every_statement_finds_its_rows_by_an_index() {
         row::STATEMENTS,
         runs::STATEMENTS,
         servers::STATEMENTS,
+        suspects::STATEMENTS,
         transaction::STATEMENTS,
         waiting::STATEMENTS,
         write::STATEMENTS,

@@ -16,6 +16,8 @@ const STRAY_AFTER: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Process {
     database: PathBuf,
+    /// Whether a process that holds its lock counts as alive when its lease has lapsed.
+    vouches: bool,
     lock: Option<Lock>,
     /// Lock files of processes that were found to have ended in the present transaction.
     ended: RefCell<Vec<PathBuf>>,
@@ -39,8 +41,11 @@ impl Drop for Lock {
 }
 
 impl Process {
-    pub(crate) fn new(database: &Path) -> Process {
-        Process { database: database.to_path_buf(), lock: None, ended: RefCell::default() }
+    /// This process beside a database. `vouches` unless leases lapse in the moved time of a test: then a lock says
+    /// nothing about whether the server is to have crashed.
+    pub(crate) fn new(database: &Path, vouches: bool) -> Process {
+        let database = database.to_path_buf();
+        Process { database, vouches, lock: None, ended: RefCell::default() }
     }
 
     /// The name under which the servers of this process are stored; takes the lock at first.
@@ -60,6 +65,13 @@ impl Process {
     pub(crate) fn has_ended(&self, name: &str) -> bool {
         let is_own = self.lock.as_ref().is_some_and(|lock| lock.name == name);
         !is_own && lock_path(&self.database, name).is_some_and(|path| is_free(&path))
+    }
+
+    /// Whether the process with this name lives for sure: its lease lapsed, and it has not crashed.
+    pub(crate) fn lives(&self, name: &str) -> bool {
+        let is_own = self.lock.as_ref().is_some_and(|lock| lock.name == name);
+        let held = || lock_path(&self.database, name).is_some_and(|path| is_held(&path));
+        self.vouches && (is_own || held())
     }
 
     /// Removes the lock file of a process that has ended once the present transaction commits.
@@ -131,11 +143,40 @@ fn is_free(path: &Path) -> bool {
     if !about.is_file() {
         return false;
     }
-    // Opened for reading, which is enough for a lock and cannot change the file.
-    File::open(path).is_ok_and(|file| file.try_lock().is_ok())
+    // Opened for reading, which is enough for a lock and cannot change the file. A shared lock, so that two who look
+    // at once do not take one another for the owner.
+    File::open(path).is_ok_and(|file| file.try_lock_shared().is_ok())
+}
+
+/// Whether there is a lock file that its owner holds.
+fn is_held(path: &Path) -> bool {
+    let is_file = std::fs::symlink_metadata(path).is_ok_and(|about| about.is_file());
+    let taken = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+    is_file && File::open(path).is_ok_and(taken)
 }
 
 fn is_old(entry: &std::fs::DirEntry) -> bool {
     let age = entry.metadata().and_then(|about| about.modified()).map(|at| at.elapsed());
     matches!(age, Ok(Ok(age)) if age > STRAY_AFTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_lives_as_long_as_it_holds_its_lock_and_vouches_only_if_it_is_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = directory.path().join("jobs.db");
+        let mut owner = Process::new(&database, true);
+        let name = owner.name().expect("a lock file").to_owned();
+        let (other, mute) = (Process::new(&database, true), Process::new(&database, false));
+        assert!(owner.lives(&name) && other.lives(&name) && !mute.lives(&name));
+        assert!(!owner.has_ended(&name) && !other.has_ended(&name));
+        // Its end, without the order in which it removes the file.
+        owner.lock.as_mut().unwrap().file = None;
+        assert!(other.has_ended(&name) && !other.lives(&name));
+        drop(owner);
+        assert!(!other.has_ended(&name) && !other.lives(&name), "nothing is known without a file");
+    }
 }

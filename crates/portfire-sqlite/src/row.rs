@@ -14,13 +14,13 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow};
 use crate::error::{Failure, corrupt};
 use crate::lines::{self, Waiter};
 use crate::write::Write;
-use crate::{codes, history, ties};
+use crate::{codes, history, suspects, ties};
 
 /// The columns of [`read_body`], of the table of bodies under the name `j`.
 macro_rules! body_columns {
     () => {
         "j.seq, j.kind, j.queue, j.priority, j.created_at, j.run_at, j.options, j.ties, j.batch, \
-         j.awaited, j.followed"
+         j.awaited, j.followed, j.crashes"
     };
 }
 pub(crate) use body_columns;
@@ -44,9 +44,9 @@ const SELECT_FAILED: &str = "SELECT revision, attempt, failures, recoveries, wri
 const SELECT_DELETED: &str = "SELECT revision, attempt, failures, recoveries, written, \
     finished_at, expires_at FROM portfire_deleted WHERE seq = ?1";
 const SELECT_READY_AT_SEQ: &str = "SELECT revision, attempt, failures, recoveries, written, place, \
-    enqueued_at FROM portfire_ready WHERE queue = ?1 AND rank = ?2 AND place = ?3";
+    enqueued_at, queue FROM portfire_ready WHERE queue = ?1 AND rank = ?2 AND place = ?3";
 pub(crate) const SELECT_READY_MOVED: &str = "SELECT revision, attempt, failures, recoveries, written, place, \
-    enqueued_at FROM portfire_ready WHERE seq = ?1 AND place <> seq";
+    enqueued_at, queue FROM portfire_ready WHERE seq = ?1 AND place <> seq";
 const SELECT_SCHEDULED_AS_CREATED: &str = "SELECT revision, attempt, failures, recoveries, \
     written, run_at, cause FROM portfire_scheduled WHERE run_at = ?1 AND seq = ?2";
 const SELECT_AWAITING: &str =
@@ -81,6 +81,7 @@ const INSERT_DELETED: &str = "INSERT INTO portfire_deleted (seq, finished_at, ex
     revision, attempt, failures, recoveries, written) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 const INSERT_AWAITING: &str = "INSERT INTO portfire_awaiting (seq, pending, start, delay, run_at) \
     VALUES (?1, ?2, ?3, ?4, ?5)";
+const UPDATE_CRASHES: &str = "UPDATE portfire_job SET crashes = ?2 WHERE seq = ?1";
 const INSERT_RESULT: &str = "INSERT INTO portfire_result (seq, result) VALUES (?1, ?2)";
 
 /// The body of the job with this id, when it is stored.
@@ -125,6 +126,7 @@ pub(crate) fn read_body(row: &SqlRow<'_>, first: usize) -> Result<Body, Failure>
         batch: row.get(first + 8)?,
         awaited: row.get(first + 9)?,
         followed: row.get(first + 10)?,
+        crashes: row.get(first + 11)?,
     })
 }
 
@@ -136,6 +138,12 @@ pub(crate) fn options(seq: i64, text: &str) -> Result<JobOptions, Failure> {
 
 /// Finds the row of a job, by at most one look at each table.
 pub(crate) fn stand(conn: &Connection, body: &Body) -> Result<Stand, Failure> {
+    let mut found = find_row(conn, body)?;
+    found.standing.crashes = body.crashes;
+    Ok(found)
+}
+
+fn find_row(conn: &Connection, body: &Body) -> Result<Stand, Failure> {
     let look = |sql: &str, key: &[i64], state: StateName| -> Result<Option<Stand>, Failure> {
         let mut select = conn.prepare_cached(sql)?;
         let found = select.query_row(rusqlite::params_from_iter(key), |row| read(row, state));
@@ -183,7 +191,7 @@ pub(crate) fn stand(conn: &Connection, body: &Body) -> Result<Stand, Failure> {
     in_line.ok_or_else(|| corrupt(format!("job number {seq} has a body but stands nowhere")))
 }
 
-/// Reads a row of the table of a state, in the order of the statements above.
+/// Reads a row of the table of a state, in the order of the statements above. The crashes are in the body.
 fn read(row: &SqlRow<'_>, state: StateName) -> rusqlite::Result<Stand> {
     let standing = Standing {
         state,
@@ -191,8 +199,12 @@ fn read(row: &SqlRow<'_>, state: StateName) -> rusqlite::Result<Stand> {
         attempt: row.get(1)?,
         failures: row.get(2)?,
         recoveries: row.get(3)?,
+        crashes: 0,
     };
     let at = match state {
+        StateName::Enqueued if row.get::<_, i64>(7)? < 0 => {
+            At::Apart { turn: -row.get::<_, i64>(5)?, enqueued_at: maybe_instant(row, 6)? }
+        }
         StateName::Enqueued => {
             At::Ready { place: row.get(5)?, enqueued_at: maybe_instant(row, 6)? }
         }
@@ -277,8 +289,14 @@ pub(crate) fn move_job(write: &mut Write<'_>, moved: Move<'_>) -> Result<(), Fai
         let result = result.as_str();
         write.statement(INSERT_RESULT)?.execute(rusqlite::params![job.seq, result])?;
     }
+    if made.to.crashes != from.standing.crashes {
+        write.statement(UPDATE_CRASHES)?.execute([job.seq, i64::from(made.to.crashes)])?;
+    }
     if let At::Running { server, .. } = from.row {
         write.count_held(server, -1);
+        if from.standing.is_suspect() {
+            suspects::end_trial(write, job.seq)?;
+        }
     }
     if let Some(expires_at) = made.expires_at {
         write.note_expiry(job.seq, made.to.state, expires_at);
@@ -293,6 +311,9 @@ pub(crate) fn remove(write: &mut Write<'_>, body: &Body, from: &Stand) -> rusqli
         At::Awaiting { .. } => write.statement(DELETE_AWAITING)?.execute([body.seq]),
         At::Ready { place, .. } => {
             write.statement(DELETE_READY)?.execute([body.queue, body.rank, place])
+        }
+        At::Apart { turn, .. } => {
+            write.statement(DELETE_READY)?.execute(suspects::key(body.queue, turn))
         }
         At::InLine { key, .. } => lines::remove(write, key, body),
         At::Scheduled { run_at, .. } => {
@@ -314,17 +335,23 @@ pub(crate) fn remove(write: &mut Write<'_>, body: &Body, from: &Stand) -> rusqli
 
 /// Puts the row into its table.
 fn insert(write: &mut Write<'_>, body: &Body, to: &Stand) -> rusqlite::Result<()> {
-    let Standing { state, revision, attempt, failures, recoveries } = to.standing;
+    // The crashes stand in the body.
+    let Standing { state, revision, attempt, failures, recoveries, crashes: _ } = to.standing;
     let written = to.written;
     let micros = |at: Option<Timestamp>| at.map(Timestamp::as_micros);
     match to.row {
         At::Awaiting { pending, start, when } => {
             insert_awaiting(write, body.seq, pending, start, when)
         }
-        At::Ready { place, enqueued_at } => {
+        At::Ready { enqueued_at, .. } | At::Apart { enqueued_at, .. } => {
+            let [queue, rank, place] = match to.row {
+                At::Apart { turn, .. } => suspects::key(body.queue, turn),
+                At::Ready { place, .. } => [body.queue, body.rank, place],
+                _ => unreachable!("matched above"),
+            };
             write.statement(INSERT_READY)?.execute(rusqlite::params![
-                body.queue,
-                body.rank,
+                queue,
+                rank,
                 place,
                 body.seq,
                 micros(enqueued_at),
@@ -467,4 +494,5 @@ pub(crate) const STATEMENTS: &[&str] = &[
     INSERT_FAILED,
     INSERT_DELETED,
     INSERT_RESULT,
+    UPDATE_CRASHES,
 ];

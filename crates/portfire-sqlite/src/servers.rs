@@ -12,6 +12,7 @@ use crate::cycle::is_held;
 use crate::error::{Failure, corrupt};
 use crate::process::Process;
 use crate::row::{self, Facts, must};
+use crate::suspects;
 use crate::write::Write;
 
 const SELECT_ALIVE: &str = "SELECT s.server FROM portfire_server_id i \
@@ -25,8 +26,10 @@ const UPDATE_HEARTBEAT: &str =
     "UPDATE portfire_server SET heartbeat_at = ?2, process = ?3 WHERE server = ?1";
 const UPDATE_DIED: &str =
     "UPDATE portfire_server SET died_at = ?2 WHERE server = ?1 AND died_at IS NULL";
+const UPDATE_CRASHED: &str = "UPDATE portfire_server SET crashed_with = \
+    (SELECT count(*) FROM portfire_running WHERE server = ?1) WHERE server = ?1";
 const SELECT_HELD_OF: &str =
-    "SELECT seq FROM portfire_running WHERE server = ?1 ORDER BY seq LIMIT ?2";
+    "SELECT seq FROM portfire_running WHERE server = ?1 ORDER BY claimed_at, seq LIMIT ?2";
 const SELECT_HOLDS: &str = "SELECT 1 FROM portfire_job j \
     CROSS JOIN portfire_running r ON r.seq = j.seq \
     WHERE j.seq = ?1 AND j.id = ?2 AND r.server = ?3 AND r.attempt = ?4";
@@ -35,7 +38,7 @@ const SELECT_LIVING: &str = "SELECT s.server, i.id, s.heartbeat_at, s.lease, s.p
     WHERE s.died_at IS NULL ORDER BY i.id";
 const SELECT_PROCESSES: &str =
     "SELECT DISTINCT process FROM portfire_server WHERE died_at IS NULL AND process IS NOT NULL";
-const SELECT_ORPHANED: &str = "SELECT s.server, i.id, s.processing FROM portfire_server s \
+const SELECT_ORPHANED: &str = "SELECT s.server, i.id, s.processing, s.crashed_with FROM portfire_server s \
     JOIN portfire_server_id i ON i.server = s.server \
     WHERE s.died_at IS NOT NULL AND s.processing > 0 ORDER BY i.id";
 
@@ -155,7 +158,7 @@ pub(crate) fn rescue(write: &mut Write<'_>, request: &RescueRequest) -> Result<R
     // What they hold is counted by statements, and others of this commit may have claimed for them.
     write.flush_held()?;
     let mut room = (request.max as usize).min(BATCH_MAX) as i64;
-    for (server, id, processing) in orphaned(write.conn)? {
+    for Orphaned { server, id, processing, crashed_with } in orphaned(write.conn)? {
         let taken = held_of(write.conn, server, room)?;
         room -= taken.len() as i64;
         rescued.more |= (taken.len() as i64) < processing;
@@ -163,8 +166,11 @@ pub(crate) fn rescue(write: &mut Write<'_>, request: &RescueRequest) -> Result<R
             let body = row::body(write.conn, seq)?;
             let from = row::stand(write.conn, &body)?;
             let error = ErrorRecord::poison(&id, from.standing.recoveries);
-            let facts = Facts { server: Some(server), error: Some(&error), ..Facts::default() };
-            let event = Event::Rescue { recoveries_max: request.recoveries_max };
+            let loss = suspects::loss(write.conn, server, crashed_with, &from.row)?;
+            let reason = Some(loss.reason());
+            let facts =
+                Facts { server: Some(server), error: Some(&error), reason, ..Facts::default() };
+            let event = Event::Rescue { loss, recoveries_max: request.recoveries_max };
             match must(write, &body, &from, event, &facts)?.state {
                 StateName::Failed => rescued.poisoned += 1,
                 _ => rescued.returned += 1,
@@ -197,8 +203,13 @@ fn declare_dead(write: &mut Write<'_>) -> Result<Vec<ServerId>, Failure> {
     };
     let mut dead = Vec::new();
     for server in living {
-        if server.lease_until <= write.now || has_ended(write, server.process.as_deref()) {
+        let process = server.process.as_deref();
+        let has_ended = has_ended(write, process);
+        if server.lease_until <= write.now || has_ended {
             die(write, server.server)?;
+            if has_ended || !lives(write, process) {
+                write.conn.prepare_cached(UPDATE_CRASHED)?.execute([server.server])?;
+            }
             dead.push(server.id);
         }
     }
@@ -214,6 +225,10 @@ fn has_ended(write: &Write<'_>, process: Option<&str>) -> bool {
     ended
 }
 
+fn lives(write: &Write<'_>, process: Option<&str>) -> bool {
+    write.process.as_deref().zip(process).is_some_and(|(own, name)| own.lives(name))
+}
+
 /// The names of the processes whose servers are alive.
 pub(crate) fn processes(conn: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut select = conn.prepare_cached(SELECT_PROCESSES)?;
@@ -225,10 +240,20 @@ pub(crate) fn lease_until(heartbeat_at: i64, lease: i64) -> Timestamp {
     Timestamp::from_micros(heartbeat_at.saturating_add(lease))
 }
 
-fn orphaned(conn: &Connection) -> rusqlite::Result<Vec<(i64, ServerId, i64)>> {
+/// A dead server that still holds jobs.
+struct Orphaned {
+    server: i64,
+    id: ServerId,
+    processing: i64,
+    crashed_with: Option<i64>,
+}
+
+fn orphaned(conn: &Connection) -> rusqlite::Result<Vec<Orphaned>> {
     let mut select = conn.prepare_cached(SELECT_ORPHANED)?;
     let rows = select.query_map([], |row| {
-        Ok((row.get(0)?, ServerId::new(row.get::<_, String>(1)?), row.get(2)?))
+        let id = ServerId::new(row.get::<_, String>(1)?);
+        let (server, processing, crashed_with) = (row.get(0)?, row.get(2)?, row.get(3)?);
+        Ok(Orphaned { server, id, processing, crashed_with })
     })?;
     rows.collect()
 }
@@ -242,6 +267,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     INSERT_SERVER,
     UPDATE_HEARTBEAT,
     UPDATE_DIED,
+    UPDATE_CRASHED,
     SELECT_HELD_OF,
     SELECT_HOLDS,
     SELECT_LIVING,

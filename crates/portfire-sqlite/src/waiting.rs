@@ -9,7 +9,7 @@ use crate::error::Failure;
 use crate::keys::{self, Key};
 use crate::limits;
 use crate::row::{self, At};
-use crate::ties;
+use crate::{suspects, ties};
 
 const COUNT_BEFORE: &str = "SELECT count(*) FROM (SELECT 1 FROM portfire_ready \
     WHERE queue = ?1 AND (rank, place) < (?2, ?3) LIMIT ?4)";
@@ -46,6 +46,14 @@ pub(crate) fn waiting(
     match row::stand(conn, &body)?.row {
         At::Ready { place, .. } => {
             let ahead = count(COUNT_BEFORE, body.queue, place)?;
+            Ok(Some(WaitingRecord { ahead, limit: None, holders: Vec::new() }))
+        }
+        At::Apart { turn, .. } => {
+            let [queue, rank, place] = suspects::key(body.queue, turn);
+            let values = params![queue, rank, place, AHEAD_MAX];
+            let ahead: i64 =
+                conn.prepare_cached(COUNT_BEFORE)?.query_row(values, |row| row.get(0))?;
+            let ahead = ahead.unsigned_abs();
             Ok(Some(WaitingRecord { ahead, limit: None, holders: Vec::new() }))
         }
         At::InLine { key, .. } => {

@@ -64,7 +64,7 @@ impl Writer {
             retention: options.retention,
             limits: options.limits,
             disk,
-            process: Process::new(&file),
+            process: Process::new(&file, options.vouches),
             checkpointer,
             turns,
             patience: options.busy_timeout,

@@ -1,7 +1,7 @@
 //! The history of a job: whole, in order, and exact for each way that a job can go.
 
 use portfire_core::{
-    Cause, HistoryEntry, JobId, Outcome, RescueRequest, ServerId, StateName, Timestamp,
+    Cause, HistoryEntry, JobId, Loss, Outcome, RescueRequest, ServerId, StateName, Timestamp,
 };
 
 use crate::server::{error, failure, retry, success};
@@ -239,7 +239,8 @@ pub async fn history_of_a_rescue(s: Stage) {
     s.rescue().await;
     let next = s.server("b").await;
     next.claim_one().await;
-    let rescued = line(StateName::Enqueued, Cause::Rescued).by(&dead.id());
+    let alone = Loss::CrashedAlone.reason();
+    let rescued = line(StateName::Enqueued, Cause::Rescued).by(&dead.id()).reason(alone);
     let (first, second) = (claimed(&dead.id(), 1), claimed(&next.id(), 2));
     expect(&s, id, &[created(), first, rescued, second]).await;
 }
@@ -251,7 +252,9 @@ pub async fn history_of_a_poison(s: Stage) {
     dead.claim_one().await;
     s.lapse().await;
     s.rescue_with(RescueRequest { recoveries_max: 0, ..RescueRequest::default() }).await;
+    let alone = Loss::CrashedAlone.reason();
     let poisoned = line(StateName::Failed, Cause::Poisoned).by(&dead.id()).class("poison");
+    let poisoned = poisoned.reason(alone);
     expect(&s, id, &[created(), claimed(&dead.id(), 1), poisoned]).await;
 }
 

@@ -37,5 +37,6 @@ pub mod schedule;
 pub mod second;
 pub mod servers;
 pub mod steering;
+pub mod suspects;
 pub mod together;
 pub mod unique;

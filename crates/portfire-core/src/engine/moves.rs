@@ -80,6 +80,9 @@ fn arrival<R: Rows>(
             if let (Some(Place::Old), StateRow::Running { place, .. }) = (made.place, from.row) {
                 return Ok(StateRow::Ready { place, enqueued_at });
             }
+            if made.place == Some(Place::Apart) {
+                return Ok(StateRow::Apart { turn: rows.draw_place()?, enqueued_at });
+            }
             match rows.line_up(job.ties.as_deref(), job.kind)? {
                 Some(key) => StateRow::InLine { key, enqueued_at },
                 None => StateRow::Ready { place: rows.draw_place()?, enqueued_at },

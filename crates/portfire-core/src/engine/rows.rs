@@ -48,7 +48,7 @@ impl Node {
     }
 }
 
-/// The facts of a job that never change, but for [`followed`](Job::followed). The engine never reads args.
+/// The facts of a job that never change, but for the last two. The engine never reads args.
 #[derive(Clone, Debug)]
 pub struct Job {
     /// Its number.
@@ -73,6 +73,8 @@ pub struct Job {
     pub awaited: bool,
     /// Whether anything waits, or waited, for its end.
     pub followed: bool,
+    /// [`Standing::crashes`] when it was read. Most jobs have none, so a storage may keep them beside the body.
+    pub crashes: u32,
 }
 
 impl Job {
@@ -115,6 +117,13 @@ pub enum StateRow {
     Ready {
         /// Its place in its queue, behind its rank.
         place: i64,
+        /// When it came there; `None` when that was at its creation.
+        enqueued_at: Option<Timestamp>,
+    },
+    /// It is enqueued, and stands apart from others because it is a [suspect](crate::suspects).
+    Apart {
+        /// The number that was drawn when it came there. The last comes first.
+        turn: i64,
         /// When it came there; `None` when that was at its creation.
         enqueued_at: Option<Timestamp>,
     },

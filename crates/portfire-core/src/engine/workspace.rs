@@ -379,6 +379,7 @@ impl Rows for Workspace {
             batch: origin.batch,
             awaited: origin.awaited,
             followed: origin.followed,
+            crashes: 0,
         };
         let position = Position {
             standing: Standing::created(StateName::Enqueued),

@@ -14,6 +14,7 @@ use crate::storage::{
     Claim, ClaimRequest, ClaimedJob, Cycle, CycleRequest, Finish, Lost, RELEASE_MAX, RescueRequest,
     Rescued, Verdict,
 };
+use crate::suspects::Allowance;
 use crate::transition::Event;
 
 impl Data {
@@ -122,8 +123,80 @@ impl Data {
     }
 
     fn claim(&mut self, server: &ServerId, key: u64, wish: &ClaimRequest) -> Vec<ClaimedJob> {
-        let horizon = wish.aging.map(|aging| self.now.saturating_sub(aging));
         let mut claimed = Vec::new();
+        match self.allowance(server, wish) {
+            Allowance::Nothing => return claimed,
+            Allowance::Empty => {
+                self.servers.empty(server, self.now);
+                return claimed;
+            }
+            Allowance::Suspect if wish.max > 0 => {
+                if let Some(number) = self.admissible_suspect(&wish.queues) {
+                    self.servers.stop_emptying(server);
+                    self.hold(number, server, key);
+                    claimed.push(self.jobs.claimed(number));
+                }
+            }
+            _ => {}
+        }
+        if claimed.is_empty() {
+            self.claim_others(server, key, wish, &mut claimed);
+        }
+        self.put_off();
+        self.wake_waiters();
+        claimed
+    }
+
+    /// Whether a claim is given a suspect.
+    fn allowance(&self, server: &ServerId, wish: &ClaimRequest) -> Allowance {
+        let first = self.suspects(&wish.queues).next();
+        if first.is_none() && !self.servers.has_trials() {
+            return Allowance::Others;
+        }
+        let waited = first.map(|number| self.now.since(self.jobs[number].enqueued_at()));
+        self.servers.suspicion(server, waited, self.now).allowance()
+    }
+
+    /// The suspects that wait in these queues, those that were held last first.
+    fn suspects(&self, queues: &[QueueName]) -> impl Iterator<Item = Number> {
+        let queues = queues.iter().filter_map(|name| self.jobs.queues.get(name));
+        let queues: Vec<_> = queues.filter(|queue| !queue.paused).collect();
+        let mut turn = None;
+        std::iter::from_fn(move || {
+            let before = turn.unwrap_or(u64::MAX);
+            let next = queues.iter().filter_map(|queue| queue.apart.range(..before).next_back());
+            let (&last, &number) = next.max()?;
+            turn = Some(last);
+            Some(number)
+        })
+    }
+
+    /// The first suspect that nothing but its suspicion keeps from being claimed.
+    fn admissible_suspect(&mut self, queues: &[QueueName]) -> Option<Number> {
+        let suspects: Vec<Number> = self.suspects(queues).take(RELEASE_MAX).collect();
+        suspects.into_iter().find(|&number| {
+            if let Some(reason) =
+                self.batch_of(number).and_then(|batch| self.cancelled_above(batch))
+            {
+                self.must(number, Event::Delete, Facts::reason(reason));
+                return false;
+            }
+            let record = &self.jobs[number].record;
+            let full = self.jobs.limits.full_at_claim(record, self.now).is_some();
+            // It stays where it is: in the line of a limit it would stand among those that are no suspects.
+            !full && self.room_in(&record.queue) > 0
+        })
+    }
+
+    /// Claims jobs that are no suspects, until so many are claimed as are wished for.
+    fn claim_others(
+        &mut self,
+        server: &ServerId,
+        key: u64,
+        wish: &ClaimRequest,
+        claimed: &mut Vec<ClaimedJob>,
+    ) {
+        let horizon = wish.aging.map(|aging| self.now.saturating_sub(aging));
         // Jobs that were moved into lines or deleted instead of claimed.
         let mut passed = 0;
         for name in &wish.queues {
@@ -149,9 +222,6 @@ impl Data {
             }
         }
         self.jobs.hints.work |= passed == RELEASE_MAX;
-        self.put_off();
-        self.wake_waiters();
-        claimed
     }
 
     fn room_in(&self, name: &QueueName) -> usize {
@@ -189,11 +259,11 @@ impl Data {
 
         let mut rescued = Rescued { dead, ..Rescued::default() };
         for _ in 0..cut(request.max) {
-            let Some((server, number)) = self.servers.take_orphan() else { break };
+            let Some((server, number, loss)) = self.servers.take_orphan() else { break };
             let job = &self.jobs[number].record;
             let error = Some(ErrorRecord::poison(&server, job.recoveries));
-            let facts = Facts { server: Some(server), error, ..Facts::default() };
-            let event = Event::Rescue { recoveries_max: request.recoveries_max };
+            let facts = Facts { server: Some(server), error, ..Facts::reason(loss.reason()) };
+            let event = Event::Rescue { loss, recoveries_max: request.recoveries_max };
             match self.must(number, event, facts) {
                 StateName::Failed => rescued.poisoned += 1,
                 _ => rescued.returned += 1,

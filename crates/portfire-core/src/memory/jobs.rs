@@ -41,6 +41,16 @@ pub(super) struct Job {
     enqueued_at: Timestamp,
 }
 
+/// Where an enqueued job stands.
+pub(super) enum Lane<'a> {
+    /// Among those that can be claimed.
+    Ready,
+    /// Among the suspects, under this turn.
+    Apart(u64),
+    /// In the line of a key.
+    Line(&'a str),
+}
+
 /// What is remembered of a claim.
 pub(super) struct Hold {
     /// The cycle that claimed.
@@ -51,19 +61,21 @@ pub(super) struct Hold {
 
 impl Job {
     pub(super) fn standing(&self) -> Standing {
-        let JobRecord { revision, attempt, failures, recoveries, .. } = self.record;
-        Standing { state: self.record.state.name(), revision, attempt, failures, recoveries }
+        let JobRecord { revision, attempt, failures, recoveries, crashes, .. } = self.record;
+        let state = self.record.state.name();
+        Standing { state, revision, attempt, failures, recoveries, crashes }
     }
 
-    pub(super) fn holder(&self) -> Option<&ServerId> {
+    /// The server that holds it, and since when.
+    pub(super) fn holder(&self) -> Option<(&ServerId, Timestamp)> {
         match &self.record.state {
-            JobState::Processing { server, .. } => Some(server),
+            JobState::Processing { server, claimed_at } => Some((server, *claimed_at)),
             _ => None,
         }
     }
 
     pub(super) fn is_held(&self, server: &ServerId, attempt: u32) -> bool {
-        self.holder() == Some(server) && self.record.attempt == attempt
+        self.holder().is_some_and(|(holder, _)| holder == server) && self.record.attempt == attempt
     }
 
     /// Whether the finish of this attempt, by this server, was the last that happened to the job.
@@ -80,6 +92,20 @@ impl Job {
             () if self.is_held(server, attempt) => Relation::Holds,
             () if self.stands_where_finished(server, attempt) => Relation::Finished,
             () => Relation::Past,
+        }
+    }
+
+    /// When it last entered its queue.
+    pub(super) fn enqueued_at(&self) -> Timestamp {
+        self.enqueued_at
+    }
+
+    /// Among which jobs of its queue it stands when it is enqueued.
+    pub(super) fn lane(&self) -> Lane<'_> {
+        match &self.line {
+            Some(key) => Lane::Line(key),
+            None if self.standing().is_suspect() => Lane::Apart(self.rank.1),
+            None => Lane::Ready,
         }
     }
 
@@ -181,6 +207,7 @@ impl Jobs {
             attempt: 0,
             failures: 0,
             recoveries: 0,
+            crashes: 0,
             state,
         };
         let enters = record.state.name() == StateName::Enqueued;
@@ -220,6 +247,9 @@ impl Jobs {
 
         self.leave(number);
         let (mut turn, mut line) = (None, None);
+        if made.place == Some(Place::Apart) {
+            turn = Some(self.draw_turn());
+        }
         if made.place == Some(Place::End) {
             turn = Some(self.draw_turn());
             line = self.limits.full_at_entry(&self[number].record, now);
@@ -233,6 +263,7 @@ impl Jobs {
             job.record.attempt = made.to.attempt;
             job.record.failures = made.to.failures;
             job.record.recoveries = made.to.recoveries;
+            job.record.crashes = made.to.crashes;
             job.record.state = entries::state(&made, facts, now);
             if made.place.is_some() {
                 job.enqueued_at = now;
@@ -392,13 +423,17 @@ impl Jobs {
         self.queues.ensure(&job.record.queue);
         if let Some(queue) = self.queues.get_mut(&job.record.queue) {
             queue.states.entered(state);
-            match &job.line {
+            match job.lane() {
                 _ if state != StateName::Enqueued => {}
-                None => {
+                Lane::Ready => {
                     queue.add(job.placed(number));
                     self.hints.work = true;
                 }
-                Some(key) => {
+                Lane::Apart(turn) => {
+                    queue.apart.insert(turn, number);
+                    self.hints.work = true;
+                }
+                Lane::Line(key) => {
                     queue.waiting.insert(number);
                     self.limits.join(key, number, &job.record);
                 }
@@ -426,10 +461,13 @@ impl Jobs {
         self.tally.left(&job.record.kind, state);
         if let Some(queue) = self.queues.get_mut(&job.record.queue) {
             queue.states.left(state);
-            match &job.line {
+            match job.lane() {
                 _ if state != StateName::Enqueued => {}
-                None => queue.remove(job.placed(number)),
-                Some(key) => {
+                Lane::Ready => queue.remove(job.placed(number)),
+                Lane::Apart(turn) => {
+                    queue.apart.remove(&turn);
+                }
+                Lane::Line(key) => {
                     queue.waiting.remove(&number);
                     self.limits.quit(key, number, &job.record);
                 }

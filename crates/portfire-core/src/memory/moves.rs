@@ -7,6 +7,7 @@ use super::jobs::Number;
 use crate::engine::unique::{ends_at_claim, ends_in, is_taken_again};
 use crate::state::{ServerId, StateName};
 use crate::storage::RELEASE_MAX;
+use crate::suspects::trial;
 use crate::transition::{Event, Refusal, Standing};
 
 impl Data {
@@ -22,11 +23,13 @@ impl Data {
         // Who leaves its queue without being claimed may have had a turn, which is the next one's then.
         let frees =
             from == StateName::Processing || from == StateName::Enqueued && job.line.is_none();
-        let holder = job.holder().cloned();
+        let holder = job.holder().map(|(server, since)| (server.clone(), since));
         let to = self.jobs.transit(number, event, facts, self.now)?;
-        if let Some(holder) = holder {
-            self.servers.drop_held(&holder, number);
+        if let Some((holder, since)) = holder {
+            self.servers.drop_held(&holder, (since, number));
             self.jobs.hints.control |= event == Event::Delete;
+            // What its server was not given meanwhile is to be had now.
+            self.jobs.hints.work |= self.servers.end_trial(number);
         }
         if self.jobs.concerns_itself_alone(number) {
             return Ok(to);
@@ -56,7 +59,12 @@ impl Data {
     /// Gives a job to a server.
     pub(super) fn hold(&mut self, number: Number, server: &ServerId, key: u64) {
         self.jobs.hold(number, server, key, self.now);
-        self.servers.add_held(server, number);
+        self.servers.add_held(server, (self.now, number));
+        let standing = self.jobs[number].standing();
+        if standing.is_suspect() {
+            let until = self.now.saturating_add(trial(standing.crashes));
+            self.servers.begin_trial(server, number, until);
+        }
         if let Some(unique) = &self.jobs[number].record.ties.unique
             && ends_at_claim(unique)
         {

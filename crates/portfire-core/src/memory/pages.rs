@@ -73,11 +73,13 @@ enum Mark<'a> {
     Enqueued(&'a QueueName, Spot),
 }
 
-/// A place among the enqueued jobs of a queue: those that can be claimed come first.
+/// A place among the enqueued jobs of a queue: those that can be claimed come first, then those in the lines of
+/// limits, then the suspects.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Spot {
     Ready(Rank),
     Waiting(Number),
+    Apart(u64),
 }
 
 impl Mark<'_> {
@@ -89,6 +91,7 @@ impl Mark<'_> {
                 format!("{queue}.{priority}.{turn}")
             }
             Mark::Enqueued(queue, Spot::Waiting(number)) => format!("{queue}.waiting.{number}"),
+            Mark::Enqueued(queue, Spot::Apart(turn)) => format!("{queue}.apart.{turn}"),
         })
     }
 }
@@ -108,6 +111,7 @@ fn parse_enqueued(text: &str) -> Option<(QueueName, Spot)> {
     let (priority, place) = (parts.next()?, parts.next()?.parse().ok()?);
     Some(match priority {
         "waiting" => (queue, Spot::Waiting(place)),
+        "apart" => (queue, Spot::Apart(place)),
         priority => (queue, Spot::Ready((priority.parse().ok()?, place))),
     })
 }
@@ -138,15 +142,20 @@ fn enqueued<'a>(
 /// The enqueued jobs of a queue behind a spot.
 fn spots(queue: &Queue, behind: Option<Spot>) -> impl Iterator<Item = (Spot, Number)> {
     use Bound::{Excluded, Unbounded};
-    let (ready, waiting) = match behind {
-        None => (Some(Unbounded), Unbounded),
-        Some(Spot::Ready(rank)) => (Some(Excluded(rank)), Unbounded),
-        Some(Spot::Waiting(number)) => (None, Excluded(number)),
+    let (ready, waiting, apart) = match behind {
+        None => (Some(Unbounded), Some(Unbounded), Unbounded),
+        Some(Spot::Ready(rank)) => (Some(Excluded(rank)), Some(Unbounded), Unbounded),
+        Some(Spot::Waiting(number)) => (None, Some(Excluded(number)), Unbounded),
+        Some(Spot::Apart(turn)) => (None, None, Excluded(turn)),
     };
     let ready = ready.into_iter().flat_map(|from| queue.ready.range((from, Unbounded)));
     let ready = ready.map(|(&rank, &number)| (Spot::Ready(rank), number));
-    let waiting = queue.waiting.range((waiting, Unbounded));
-    ready.chain(waiting.map(|&number| (Spot::Waiting(number), number)))
+    let waiting =
+        waiting.into_iter().flat_map(|from| queue.waiting.range((from, Unbounded)).copied());
+    let waiting = waiting.map(|number| (Spot::Waiting(number), number));
+    // The last that came is claimed first.
+    let apart = queue.apart.range((Unbounded, apart)).rev();
+    ready.chain(waiting).chain(apart.map(|(&turn, &number)| (Spot::Apart(turn), number)))
 }
 
 /// Takes the matching jobs of an order, up to a page, looking at a bounded number of them.

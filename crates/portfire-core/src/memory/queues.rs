@@ -26,6 +26,8 @@ pub(super) struct Queue {
     pub(super) states: States,
     /// The jobs that can be claimed.
     pub(super) ready: BTreeMap<Rank, Number>,
+    /// The suspects that are enqueued, by the turn that was drawn when they came here; the last is claimed first.
+    pub(super) apart: BTreeMap<u64, Number>,
     /// The jobs that are enqueued and wait in the line of a limit.
     pub(super) waiting: BTreeSet<Number>,
     /// The jobs that can be claimed by how long they have waited; kept once a claim has asked for that.

@@ -1,6 +1,7 @@
 //! The servers with their leases and what each of them holds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::DEAD_SHOWN;
 use super::jobs::Number;
@@ -9,6 +10,8 @@ use crate::error::StorageError;
 use crate::monitor::ServerRecord;
 use crate::state::ServerId;
 use crate::storage::NewServer;
+use crate::suspects::{EMPTYING_MAX, QUIET_TIME, Suspicion};
+use crate::transition::Loss;
 
 /// One server, alive or dead.
 pub(super) struct Server {
@@ -16,8 +19,20 @@ pub(super) struct Server {
     started_at: Timestamp,
     heartbeat_at: Timestamp,
     died_at: Option<Timestamp>,
+    /// How many jobs it held when it crashed; none as long as it has not.
+    crashed_with: Option<usize>,
     /// The jobs it holds; of a dead server those that were not returned yet.
-    pub(super) held: BTreeSet<Number>,
+    pub(super) held: BTreeSet<Held>,
+}
+
+/// A held job: since when, and which.
+pub(super) type Held = (Timestamp, Number);
+
+/// A suspect that is held.
+struct Trial {
+    server: ServerId,
+    /// When it has run so long that it is no longer on trial.
+    until: Timestamp,
 }
 
 impl Server {
@@ -62,6 +77,10 @@ pub(super) struct Servers {
     orphaned: BTreeSet<ServerId>,
     /// Ids of forgotten servers: dead for ever.
     gone: BTreeSet<ServerId>,
+    /// The suspects that are held.
+    trials: BTreeMap<Number, Trial>,
+    /// The server that is being emptied for a suspect, and until when it need not be heard of.
+    emptied: Option<(ServerId, Timestamp)>,
 }
 
 impl Servers {
@@ -80,6 +99,7 @@ impl Servers {
             started_at: now,
             heartbeat_at: now,
             died_at: None,
+            crashed_with: None,
             held: BTreeSet::new(),
         };
         self.servers.insert(id, announced);
@@ -92,22 +112,89 @@ impl Servers {
         found.ok_or_else(|| StorageError::ServerGone { server: server.clone() })
     }
 
+    /// What a server holds, in the order in which it was claimed.
     pub(super) fn held(&self, server: &ServerId) -> impl Iterator<Item = Number> {
-        self.servers.get(server).into_iter().flat_map(|server| server.held.iter().copied())
+        let held = self.servers.get(server).into_iter().flat_map(|server| &server.held);
+        held.map(|&(_, number)| number)
     }
 
-    pub(super) fn add_held(&mut self, server: &ServerId, job: Number) {
+    pub(super) fn add_held(&mut self, server: &ServerId, held: Held) {
         if let Some(server) = self.servers.get_mut(server) {
-            server.held.insert(job);
+            server.held.insert(held);
         }
     }
 
-    pub(super) fn drop_held(&mut self, server: &ServerId, job: Number) {
+    pub(super) fn drop_held(&mut self, server: &ServerId, held: Held) {
         if let Some(found) = self.servers.get_mut(server) {
-            found.held.remove(&job);
+            found.held.remove(&held);
             if found.held.is_empty() {
                 self.orphaned.remove(server);
             }
+        }
+    }
+
+    /// A suspect was given to a server, and is on trial until this instant.
+    pub(super) fn begin_trial(&mut self, server: &ServerId, job: Number, until: Timestamp) {
+        self.trials.insert(job, Trial { server: server.clone(), until });
+    }
+
+    /// A job is held no longer. Says whether it was a suspect.
+    pub(super) fn end_trial(&mut self, job: Number) -> bool {
+        self.trials.remove(&job).is_some()
+    }
+
+    /// Whether any suspect is held, or a server is being emptied for one.
+    pub(super) fn has_trials(&self) -> bool {
+        !self.trials.is_empty() || self.emptied.is_some()
+    }
+
+    /// What decides whether a claim of a server is given a suspect.
+    pub(super) fn suspicion(
+        &self,
+        server: &ServerId,
+        waited: Option<Duration>,
+        now: Timestamp,
+    ) -> Suspicion {
+        let on_trial = self.trials.values().filter(|trial| trial.until > now);
+        let own = self.trials.values().filter(|trial| trial.server == *server).count();
+        let held = self.servers.get(server).map_or(0, |server| server.held.len());
+        let quiet_since = now.saturating_sub(QUIET_TIME);
+        let emptied = self.emptied.as_ref().filter(|(_, until)| *until > now);
+        Suspicion {
+            waited,
+            busy: held > own,
+            on_trial_here: on_trial.clone().any(|trial| trial.server == *server),
+            on_trial: on_trial.count() > 0,
+            emptied_here: emptied.is_some_and(|(emptied, _)| emptied == server),
+            another_empties: emptied.is_some_and(|(emptied, _)| emptied != server),
+            crashed_lately: self.has_crashed_after(quiet_since, None),
+        }
+    }
+
+    /// The server is being emptied for a suspect.
+    pub(super) fn empty(&mut self, server: &ServerId, now: Timestamp) {
+        self.emptied = Some((server.clone(), now.saturating_add(EMPTYING_MAX)));
+    }
+
+    /// A server has died, or was given its suspect.
+    pub(super) fn stop_emptying(&mut self, server: &ServerId) {
+        self.emptied.take_if(|(emptied, _)| emptied == server);
+    }
+
+    /// Whether a server has crashed after an instant, other than this one.
+    fn has_crashed_after(&self, instant: Timestamp, but: Option<&ServerId>) -> bool {
+        let crashed = self.servers.iter().filter(|(id, server)| {
+            server.crashed_with.is_some() && server.died_at > Some(instant) && but != Some(*id)
+        });
+        crashed.count() > 0
+    }
+
+    /// How a server was lost to a job that it had claimed at this instant.
+    fn loss(&self, server: &ServerId, claimed_at: Timestamp) -> Loss {
+        let crashed_with = self.servers.get(server).and_then(|server| server.crashed_with);
+        match crashed_with == Some(1) && !self.has_crashed_after(claimed_at, Some(server)) {
+            true => Loss::CrashedAlone,
+            false => Loss::Crashed,
         }
     }
 
@@ -117,6 +204,7 @@ impl Servers {
         for (id, server) in &mut self.servers {
             if server.died_at.is_none() && server.lease_until() <= now {
                 server.die(now);
+                server.crashed_with = Some(server.held.len());
                 dead.push(id.clone());
                 if !server.held.is_empty() {
                     self.orphaned.insert(id.clone());
@@ -126,15 +214,16 @@ impl Servers {
         dead
     }
 
-    /// Takes a job from a dead server.
-    pub(super) fn take_orphan(&mut self) -> Option<(ServerId, Number)> {
+    /// Takes a job from a dead server, the first that was claimed.
+    pub(super) fn take_orphan(&mut self) -> Option<(ServerId, Number, Loss)> {
         let id = self.orphaned.first()?.clone();
         let server = self.servers.get_mut(&id)?;
-        let job = server.held.pop_first()?;
+        let (claimed_at, job) = server.held.pop_first()?;
         if server.held.is_empty() {
             self.orphaned.remove(&id);
         }
-        Some((id, job))
+        let loss = self.loss(&id, claimed_at);
+        Some((id, job, loss))
     }
 
     pub(super) fn has_orphans(&self) -> bool {

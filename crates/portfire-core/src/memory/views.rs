@@ -1,6 +1,7 @@
 //! What is shown of several parts at once, and the setting of limits.
 
 use super::Data;
+use super::jobs::Lane;
 use super::queues::Placed;
 use crate::batch::{BatchId, BatchRecord};
 use crate::continuation::{Antecedent, Continuation};
@@ -23,11 +24,17 @@ impl Data {
         if job.standing().state != StateName::Enqueued {
             return None;
         }
-        let Some(key) = &job.line else {
-            let Placed { rank, .. } = job.placed(number);
-            let queue = self.jobs.queues.get(&job.record.queue)?;
-            let ahead = queue.ready.range(..rank).take(AHEAD_MAX).count() as u64;
-            return Some(WaitingRecord { ahead, limit: None, holders: Vec::new() });
+        let queue = self.jobs.queues.get(&job.record.queue)?;
+        let behind = |ahead| WaitingRecord { ahead, limit: None, holders: Vec::new() };
+        let key = match job.lane() {
+            Lane::Ready => {
+                let Placed { rank, .. } = job.placed(number);
+                return Some(behind(queue.ready.range(..rank).take(AHEAD_MAX).count() as u64));
+            }
+            Lane::Apart(turn) => {
+                return Some(behind(queue.apart.range(turn + 1..).take(AHEAD_MAX).count() as u64));
+            }
+            Lane::Line(key) => key,
         };
         let (limit, before, running) =
             self.jobs.limits.line_of(key, number, &job.record, self.now)?;

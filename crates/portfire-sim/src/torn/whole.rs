@@ -123,6 +123,7 @@ impl Rows for Whole<'_> {
             batch: origin.batch,
             awaited: origin.awaited,
             followed: origin.followed,
+            crashes: 0,
         };
         let row = StateRow::Ready { place: seq, enqueued_at: None };
         let standing = Standing::created(StateName::Enqueued);

@@ -132,10 +132,7 @@ impl Truth {
 
     pub(super) fn mark(&self, moved: &crate::ledger::Moved, deed: Deed) {
         match moved.cause {
-            Cause::Poisoned if moved.kind.is_some_and(|kind| kind.kills()) => {
-                self.marks.hit(Mark::Poisoned);
-            }
-            Cause::Poisoned => self.marks.hit(Mark::InnocentPoisoned),
+            Cause::Poisoned => self.marks.hit(Mark::Poisoned),
             Cause::Failed => self.marks.hit(Mark::RetriesSpent),
             Cause::Snoozed => self.marks.hit(Mark::Snoozed),
             Cause::Parked => self.marks.hit(Mark::Parked),

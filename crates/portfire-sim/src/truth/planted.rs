@@ -44,6 +44,26 @@ impl Truth {
         answer
     }
 
+    /// Has each server that is about to be declared dead hold one job alone.
+    pub(super) fn blame_one_of_many(&self) {
+        let at = now(self.memory.now()).unwrap_or(Timestamp::MIN);
+        let servers = now(self.memory.servers()).unwrap_or_default();
+        for server in servers.iter().filter(|server| !server.dead && server.lease_until <= at) {
+            let records = self.records().into_values();
+            let held = records.filter(|job| {
+                matches!(&job.state, JobState::Processing { server: by, .. } if *by == server.id)
+            });
+            let finished = held.skip(1).map(|job| Finish {
+                claim: Claim::new(job.id, job.attempt),
+                outcome: Outcome::Released,
+                duration: Duration::ZERO,
+            });
+            let finished = finished.collect();
+            let request = CycleRequest::new(server.id.clone(), u64::MAX);
+            let _ = now(self.memory.cycle(CycleRequest { finished, ..request }));
+        }
+    }
+
     fn pause_all(&self, paused: bool) {
         for queue in &self.ledger().paused {
             let _ = now(self.memory.set_queue_paused(queue.clone(), paused));

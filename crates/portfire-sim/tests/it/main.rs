@@ -93,6 +93,7 @@ found! {
     a_heartbeat_that_revives_the_dead_is_found = HeartbeatRevivesDead;
     a_cleaner_that_does_not_look_again_is_found = CleanWithoutRecheck;
     poison_that_is_not_counted_is_found = PoisonNeverCounted;
+    a_crash_that_is_blamed_on_one_of_many_is_found = CrashBlamesOneOfMany;
     a_shutdown_that_forgets_its_jobs_is_found = ShutdownDropsPrefetched;
     lost_claims_that_are_not_told_are_found = LostClaimsUnreported;
     a_server_that_does_not_fence_itself_is_found = NoSelfFence;

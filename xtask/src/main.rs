@@ -31,6 +31,9 @@ The commands of the workspace: cargo xtask <command>
   torture-rules [ARGS]
                        chains, diamonds, batches, unique keys and limits while servers are killed;
                        ARGS go to it: --seconds N, --servers N
+  torture-poison [ARGS]
+                       a job that kills its process among 10,000 others: it alone is failed; ARGS go to
+                       it: --jobs N, --killers N, --servers N, --workers N, --millis N, --storm SECONDS
   torture-power [ARGS] the power fails at every point of what processes write to an SQLite file; on Linux,
                        with strace; ARGS go to it: --small, --scenario NAME, --records N, --points N
   torture-shop [ARGS]  the sample application while its workers are killed; ARGS go to it
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         "torture-processes" => program("portfire-torture", &["processes"], rest),
         "torture-recurring" => program("portfire-torture", &["recurring"], rest),
         "torture-rules" => program("portfire-torture", &["rules"], rest),
+        "torture-poison" => program("portfire-torture", &["poison"], rest),
         "torture-power" => program("portfire-torture", &["power"], rest),
         "torture-shop" => program("shop", &["torture"], rest),
         "bench" => bench::run(rest),

@@ -79,6 +79,11 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// That of a job that was just created.
+    pub const fn created(state: StateName) -> Standing {
+        Standing { state, revision: 1, attempt: 0, failures: 0, recoveries: 0, crashes: 0 }
+    }
+
     /// Whether it is given out apart from others: see [`suspects`](crate::suspects).
     pub const fn is_suspect(&self) -> bool {
         self.crashes >= SUSPECT_CRASHES
@@ -106,13 +111,6 @@ impl Loss {
             Loss::Crashed => "its server crashed, and this job need not be the cause",
             Loss::CrashedAlone => "its server crashed while it held this job and no other",
         }
-    }
-}
-
-impl Standing {
-    /// That of a job that was just created.
-    pub const fn created(state: StateName) -> Standing {
-        Standing { state, revision: 1, attempt: 0, failures: 0, recoveries: 0, crashes: 0 }
     }
 }
 

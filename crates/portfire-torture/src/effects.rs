@@ -70,6 +70,18 @@ pub(crate) async fn step(millis: u64, fails: bool, cx: &JobContext) -> Result<()
     }
 }
 
+/// Leaves its number behind after a while; or kills its process at once, in one of two ways.
+#[job]
+pub(crate) async fn risk(number: u64, millis: u64, kills: bool) -> Result<(), std::io::Error> {
+    match (kills, number % 2) {
+        (true, 0) => std::process::abort(),
+        (true, _) => std::process::exit(3),
+        (false, _) => {}
+    }
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+    leave(&number.to_string())
+}
+
 /// The lines of all effect logs of a directory, each with the number of its server.
 pub(crate) fn lines(directory: &Path) -> Result<Vec<(u64, String)>, AnyError> {
     let mut lines = Vec::new();

@@ -30,6 +30,10 @@ pub(crate) struct Fleet {
     /// Processes that were started, also those that are dead; each has its number.
     started: u64,
     places: Vec<Place>,
+    /// What each server is told besides.
+    words: Vec<String>,
+    /// Servers that ended by themselves, and were replaced.
+    crashes: u64,
     /// When each of the killed ones was killed, by its number.
     deaths: BTreeMap<u64, u64>,
 }
@@ -43,11 +47,22 @@ struct Place {
 impl Fleet {
     /// Starts so many servers, all at once: they find no file, and make it at the same time.
     pub(crate) fn start(directory: &Directory, servers: u64) -> Result<Fleet, AnyError> {
+        Fleet::start_with(directory, servers, Vec::new())
+    }
+
+    /// As [`start`](Self::start), and tells each server something besides.
+    pub(crate) fn start_with(
+        directory: &Directory,
+        servers: u64,
+        words: Vec<String>,
+    ) -> Result<Fleet, AnyError> {
         let mut fleet = Fleet {
             directory: directory.path().to_owned(),
             url: directory.url(),
             started: 0,
             places: Vec::new(),
+            words,
+            crashes: 0,
             deaths: BTreeMap::new(),
         };
         for place in 0..servers {
@@ -89,6 +104,22 @@ impl Fleet {
         server.child.kill()?;
         server.child.wait()?;
         self.places[place as usize] = self.server(place)?;
+        Ok(())
+    }
+
+    /// How many servers ended by themselves and were replaced.
+    pub(crate) fn crashes(&self) -> u64 {
+        self.crashes
+    }
+
+    /// Starts others in the places of servers that have ended by themselves.
+    pub(crate) fn replace_the_crashed(&mut self) -> Result<(), AnyError> {
+        for place in 0..self.places.len() {
+            if self.places[place].child.try_wait()?.is_some() {
+                self.crashes += 1;
+                self.places[place] = self.server(place as u64)?;
+            }
+        }
         Ok(())
     }
 
@@ -140,6 +171,7 @@ impl Fleet {
         let mut command = self.process(&format!("server-{number}"), "server")?;
         let effects = effects::path(&self.directory, number);
         command.args(["--name", &format!("torture-{place}"), "--effects"]).arg(effects);
+        command.args(&self.words);
         let child = command.stdin(Stdio::piped()).spawn()?;
         Ok(Place { child, number, since: Instant::now() })
     }

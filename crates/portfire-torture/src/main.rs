@@ -12,6 +12,7 @@ mod client;
 mod directory;
 mod effects;
 mod fleet;
+mod poison;
 mod power;
 mod processes;
 mod recurring;
@@ -42,6 +43,8 @@ enum Command {
     /// Chains, diamonds, batches with callbacks, unique keys and limits, while two servers are killed and
     /// replaced all the time.
     Rules(rules::Plan),
+    /// Jobs that kill their processes among many that do not, and kills from outside.
+    Poison(poison::Plan),
     /// Power losses: every write and sync of real processes is recorded, and whatever a power loss may leave at any
     /// point is opened and held against what was acknowledged. On Linux, with `strace`.
     Power(power::Plan),
@@ -83,6 +86,7 @@ fn run(command: Command) -> Result<(), AnyError> {
             Command::Processes(plan) => processes::run(&plan).await,
             Command::Recurring(plan) => recurring::run(&plan).await,
             Command::Rules(plan) => rules::run(&plan).await,
+            Command::Poison(plan) => poison::run(&plan).await,
             Command::Client(share) => client::run(share).await,
             Command::Server(post) => server::run(post).await,
             Command::PowerActor(role) => power::actor::run(role).await,

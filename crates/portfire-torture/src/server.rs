@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use portfire::Server;
 
-use crate::effects::{mark, occur, step};
+use crate::effects::{mark, occur, risk, step};
 use crate::{AnyError, effects};
 
 /// Where this process works.
@@ -21,18 +21,26 @@ pub(crate) struct Post {
     /// Its effect log.
     #[arg(long)]
     effects: PathBuf,
+    /// How many jobs it runs at a time. Default: as many as a server does by itself.
+    #[arg(long)]
+    workers: Option<usize>,
+    /// Crashes that a job alone can have caused, and survives. Servers are killed here by far more often than a job
+    /// is poison.
+    #[arg(long, default_value_t = 1_000)]
+    recoveries_max: u32,
 }
 
 pub(crate) async fn run(post: Post) -> Result<(), AnyError> {
     effects::open(&post.effects)?;
     let storage = portfire::open(&post.storage).await?;
-    let server = Server::builder(storage)
+    let mut server = Server::builder(storage)
         .name(post.name)
-        // Servers die here by far more often than a job is poison.
-        .recoveries_max(1_000)
-        .register(portfire::jobs![mark, occur, step])
-        .start()
-        .await?;
+        .recoveries_max(post.recoveries_max)
+        .register(portfire::jobs![mark, occur, step, risk]);
+    if let Some(workers) = post.workers {
+        server = server.workers(workers);
+    }
+    let server = server.start().await?;
     // The supervisor closes our input to end us, and so does its own death.
     let (end, ended) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {

@@ -66,10 +66,10 @@ fn ends(work: &Work, trace: &Trace, found: &Found) -> Vec<String> {
             _ if !attempts.last().is_some_and(|last| last.whole) => {
                 faults.push(format!("job {id} is {end}, and its last attempt did not end"));
             }
-            _ if whole as u32 > job.recoveries + 1 || attempts.len() as u32 > job.attempt => {
-                let (claims, recoveries) = (job.attempt, job.recoveries);
+            _ if attempts.len() as u32 > job.attempt => {
+                let (runs, claims) = (attempts.len(), job.attempt);
                 faults.push(format!(
-                    "job {id} ran {whole} times to its end, with {claims} claims and {recoveries} recoveries"
+                    "job {id} ran {runs} times, {whole} to its end, with {claims} claims"
                 ));
             }
             _ => {}

@@ -11,11 +11,12 @@ use crate::AnyError;
 use crate::effects::step;
 
 /// What must have no rows, as `from … where …`.
-const EMPTY: [&str; 10] = [
+const EMPTY: [&str; 11] = [
     "portfire_ready",
     "portfire_scheduled",
     "portfire_awaiting",
     "portfire_running",
+    "portfire_trial where seq > 0",
     "portfire_line",
     "portfire_outbox",
     "portfire_cancelled",

@@ -52,7 +52,7 @@ struct Report {
     commits: Option<u64>,
     /// Bytes that the process gave to its disks during the measurement (Linux).
     bytes_written: Option<u64>,
-    /// Longest that SQLite's log was, filling included.
+    /// Longest that SQLite's log was, filling included; null where looking would disturb.
     log_mb: Option<f64>,
     /// One-row commits of SQLite itself, as durable, in the same run.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -158,7 +158,12 @@ pub(crate) async fn run(
     if args.scenario != Scenario::Feed {
         refuse_foreign_jobs(&bench).await?;
     }
-    let log = location.file().map(LogWatch::of);
+    // Looking costs time of the processor, which these measure.
+    let is_quiet = matches!(
+        args.scenario,
+        Scenario::Idle | Scenario::Latency | Scenario::LatencyProcesses | Scenario::Feed
+    );
+    let log = location.file().filter(|_| !is_quiet).map(LogWatch::of);
     let measured = match args.scenario {
         Scenario::EnqueueSerial => enqueue::serial(&bench).await?,
         Scenario::EnqueueConcurrent => enqueue::concurrent(&bench).await?,

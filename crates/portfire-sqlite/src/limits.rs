@@ -138,8 +138,9 @@ pub(crate) fn have_room(
     ties: Option<&Ties>,
     kind: i64,
 ) -> Result<bool, Failure> {
+    let now = write.now;
     for used in uses(write, ties, kind)? {
-        if used.is_full(write)? {
+        if used.rule.is_some() && state(write, &used, kind)?.is_full(used.rule, now) {
             return Ok(false);
         }
     }

@@ -91,11 +91,12 @@ pub(crate) fn run(plan: &Plan) -> Result<(), AnyError> {
     let images = Images::new(directory.path())?;
     let scenarios = if plan.scenario.is_empty() { &scenario::ALL[..] } else { &plan.scenario[..] };
     quiet_threads();
+    let patience = plan.or(None, 10, 3);
     let mut faults = Vec::new();
     for &scenario in scenarios {
         let mut next = plan.seed;
         for number in 0..plan.or(plan.records, 2, 1) {
-            let (record, last) = scenario.record(directory.path(), plan.jobs(), next)?;
+            let (record, last) = scenario.record(directory.path(), plan.jobs(), next, patience)?;
             next = last + 1;
             let place = directory.path().join(format!("{}-{last}", scenario.name()));
             let found = lose_power(plan, scenario, last, &record, &images.0, &place)?;

@@ -282,8 +282,8 @@ pub async fn suspect_is_listed_and_steered(s: Stage) {
     let pages = JobFilter { max: 1, ..enqueued };
     assert_eq!(s.list_ids(pages).await, listed, "page by page");
     assert_eq!(s.waiting(suspects[0]).await.expect("it waits").ahead, 2);
-    s.delete(suspects[0]).await;
-    s.reschedule(suspects[1], secs(0)).await;
+    let _ = s.delete(suspects[0]).await;
+    let _ = s.reschedule(suspects[1], secs(0)).await;
     assert_eq!(s.state(suspects[0]).await, StateName::Deleted);
     s.promote().await;
     assert_eq!(ids(&fresh(&s, "b").await.claim(5).await), [suspects[1]], "it is one still");

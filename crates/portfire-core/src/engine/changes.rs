@@ -99,7 +99,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_micros(1_000_000);
 
     fn standing(state: StateName) -> Standing {
-        Standing { state, revision: 3, attempt: 1, failures: 0, recoveries: 0 }
+        Standing { state, revision: 3, attempt: 1, failures: 0, recoveries: 0, crashes: 0 }
     }
 
     #[test]

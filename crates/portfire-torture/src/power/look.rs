@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use portfire::sqlite::rusqlite::{Connection, OpenFlags};
 use portfire::sqlite::{SqliteOptions, SqliteStorage};
-use portfire::{Client, JobFilter, JobId, JobRecord, ManualClock, StateName, block_on};
+use portfire::{Changed, Client, JobFilter, JobId, JobRecord, ManualClock, StateName, block_on};
 use portfire_conformance::stage::Stage;
 use portfire_conformance::{Fixtures, ManualFixture};
 use portfire_core::Monitor;
@@ -127,8 +127,10 @@ fn is_whole(job: &JobRecord, number: u64) -> bool {
 async fn use_it(storage: &SqliteStorage) -> Result<(), AnyError> {
     let client = Client::new(Arc::new(storage.clone()));
     let job = client.enqueue(store(0, String::new())).await?;
-    client.delete(job).await?;
-    Ok(())
+    match client.delete(job).await? {
+        Changed::Applied { .. } => Ok(()),
+        other => Err(format!("a job that was just stored is not deleted: {other:?}").into()),
+    }
 }
 
 /// The audit of the conformance suite: counters equal a recount, every history is whole. It panics at what is wrong.

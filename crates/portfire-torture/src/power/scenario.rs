@@ -108,9 +108,9 @@ impl Scenario {
         }
     }
 
-    /// What must be in a record, so that it shows what the scenario is about. After many tries less is enough: whoever
-    /// syncs each pass has none without.
-    fn lacks(self, record: &Record, tries: u64) -> Option<&'static str> {
+    /// What must be in a record, so that it shows what the scenario is about. Without `all` less is enough: where each
+    /// pass is synced there is none that was not.
+    fn lacks(self, record: &Record, all: bool) -> Option<&'static str> {
         if record.unclear {
             return Some("no record without a process that died in a write");
         }
@@ -118,28 +118,30 @@ impl Scenario {
             Scenario::Alone => (record.log_restarts() == 0).then_some("the log never began anew"),
             Scenario::Two => None,
             Scenario::FailedOpen => (record.failed_syncs("") == 0).then_some("no sync failed"),
-            Scenario::FailedCopy => (!record.has_failed_copy(tries < TRIES / 2))
-                .then_some("no sync of a copy of the log failed"),
+            Scenario::FailedCopy => {
+                (!record.has_failed_copy(all)).then_some("no sync of a copy of the log failed")
+            }
             Scenario::FailedLog | Scenario::RepeatedLog | Scenario::DeadDisk => {
                 (record.failed_syncs("-wal") == 0).then_some("no sync of the log failed")
             }
         }
     }
 
-    /// Records it in a directory of its own, again and again until it shows what it is to show. Answers the record and
-    /// its number, from which the next may go on.
+    /// Records it in a directory of its own, again and again until it shows what it is to show, of which after
+    /// `patience` tries less is enough. Answers the record and its number, from which the next may go on.
     pub(crate) fn record(
         self,
         directory: &Path,
         jobs: u64,
         first: u64,
+        patience: u64,
     ) -> Result<(Record, u64), AnyError> {
         let mut lacking = "no record";
         for number in first..first + TRIES {
             let place = directory.join(format!("{}-{number}", self.name()));
             std::fs::create_dir_all(&place)?;
             let record = self.record_once(&place, jobs, number)?;
-            match self.lacks(&record, number - first) {
+            match self.lacks(&record, number - first < patience) {
                 None => return Ok((record, number)),
                 Some(lacks) => lacking = lacks,
             }

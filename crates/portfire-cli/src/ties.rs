@@ -30,6 +30,7 @@ pub(crate) fn unique(ties: &Ties) -> String {
         Conflict::Reject => "others are rejected",
         Conflict::Replace => "a later one replaces it",
         Conflict::Debounce => "a later one delays it",
+        Conflict::DebounceAtMost(_) => "a later one delays it, up to a bound",
     };
     format!("{} {scope}, {conflict}", unique.key)
 }

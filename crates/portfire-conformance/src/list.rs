@@ -692,6 +692,7 @@ macro_rules! __cases {
                 unique_freed_on_deletion,
                 unique_window_outlives_the_retention,
                 unique_100_concurrent_one,
+                unique_debounce_at_most,
                 unique_debounce,
                 unique_debounce_storm_is_one_move,
                 unique_debounce_of_an_enqueued_holder,

@@ -81,6 +81,58 @@ pub enum Conflict {
     /// The holder waits anew for the new job's delay, when it is scheduled or enqueued; otherwise, and
     /// for a new job without a delay, as with `Reject`. The holder keeps its arguments. Each new instant is an
     /// entry of its history; one that it waits for already changes nothing. So that what comes while it runs
-    /// is not lost, let it hold its key [`UntilStarted`](UniqueScope::UntilStarted).
+    /// is not lost, let it hold its key [`UntilStarted`](UniqueScope::UntilStarted). Who calls again and again
+    /// delays it for ever: see [`DebounceAtMost`](Conflict::DebounceAtMost).
     Debounce,
+    /// As `Debounce`, but no call delays the holder beyond so long after its own creation: it runs then at the
+    /// latest, however often it is called. The bound of the call that comes counts.
+    DebounceAtMost(Duration),
+}
+
+impl Conflict {
+    /// To which instant the holder of a key moves, when a job comes that is to run at `run_at`; `None` when it
+    /// stays. The holder was created at `created_at` and waits until `waits_until`, or in its queue.
+    pub fn debounced(
+        self,
+        created_at: Timestamp,
+        waits_until: Option<Timestamp>,
+        run_at: Timestamp,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let bound = match self {
+            Conflict::Debounce => Timestamp::MAX,
+            Conflict::DebounceAtMost(max) => created_at.saturating_add(max),
+            Conflict::Reject | Conflict::Replace => return None,
+        };
+        let to = run_at.min(bound);
+        // What is in its queue because the bound has come is not taken out again.
+        let is_due = waits_until.is_none() && bound < run_at && bound <= now;
+        (!is_due && waits_until != Some(to)).then_some(to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn a_debounced_job_moves_up_to_its_bound() {
+        let bounded = Conflict::DebounceAtMost(Duration::from_secs(100));
+        let moved = |waits_until: Option<i64>, run_at, now| {
+            bounded.debounced(at(0), waits_until.map(at), at(run_at), at(now))
+        };
+        assert_eq!(moved(Some(30), 60, 30), Some(at(60)));
+        assert_eq!(moved(Some(60), 120, 90), Some(at(100)));
+        assert_eq!(moved(Some(100), 125, 95), None);
+        assert_eq!(moved(Some(100), 140, 110), None);
+        // In its queue: still before the bound, then because of it.
+        assert_eq!(moved(None, 90, 60), Some(at(90)));
+        assert_eq!(moved(None, 140, 110), None);
+        assert_eq!(Conflict::Debounce.debounced(at(0), None, at(140), at(110)), Some(at(140)));
+        assert_eq!(Conflict::Reject.debounced(at(0), None, at(140), at(110)), None);
+    }
 }

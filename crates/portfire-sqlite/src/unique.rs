@@ -41,7 +41,7 @@ pub(crate) fn take(
         At::Scheduled { run_at, .. } => Some(run_at),
         _ => None,
     };
-    match rule::meet(unique, job.when, stand.standing.state, run_at, write.now)? {
+    match rule::meet(unique, job.when, stand.standing.state, body.created_at, run_at, write.now)? {
         Meeting::TakeOver { deletes } => {
             if deletes {
                 let reason = rule::replaced_by(job.id);

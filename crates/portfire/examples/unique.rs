@@ -12,8 +12,8 @@ async fn send_welcome(user_id: u64, lang: &str) -> Result<(), JobError> {
     Ok(())
 }
 
-/// Each change of a document starts the wait anew.
-#[job(unique(key = "index:{document}", until = started, on_conflict = debounce))]
+/// Each change of a document starts the wait anew, for two seconds at most.
+#[job(unique(key = "index:{document}", debounce = "200ms", at_most = "2s"))]
 async fn index(document: u64) -> Result<(), JobError> {
     println!("document {document} is indexed");
     Ok(())
@@ -34,9 +34,9 @@ async fn main() -> portfire::Result<()> {
     assert!(second.existing && second.id == first);
 
     let soon = Duration::from_millis(200);
-    let indexed = client.schedule(index(7), soon).await?;
+    let indexed = client.enqueue(index(7)).await?;
     for _ in 0..10 {
-        assert_eq!(client.schedule(index(7), soon).await?, indexed);
+        assert_eq!(client.enqueue(index(7)).await?, indexed);
     }
 
     // The key of one call: what waits is replaced by what comes.

@@ -525,3 +525,35 @@ pub async fn unique_rejected_parent_is_its_holder(s: Stage) {
     server.run(holder, success()).await;
     assert_eq!(s.state(child.id).await, Enqueued);
 }
+
+/// A job that is debounced all the time runs at its bound: from its creation, by the call that comes.
+pub async fn unique_debounce_at_most(s: Stage) {
+    let server = s.server_with_lease("a", DAY).await;
+    let call = || {
+        let at_most = Conflict::DebounceAtMost(secs(100));
+        let mut job = s.new_unique("k", UniqueScope::UntilStarted, at_most);
+        job.when = When::In(secs(30));
+        job
+    };
+    let first = s.create_one(call()).await;
+    // Not yet at the bound it is delayed as ever.
+    for _ in 0..7 {
+        s.advance(secs(10)).await;
+        assert_eq!(s.create_one(call()).await, first);
+        assert_eq!(s.promote().await.promoted, 0);
+    }
+    let entries = s.history(first).await.len();
+    for _ in 0..2 {
+        s.advance(secs(10)).await;
+        assert_eq!(s.create_one(call()).await, first);
+    }
+    assert_eq!(s.history(first).await.len(), entries, "it waits for its bound already");
+    assert_eq!(s.promote().await.promoted, 0);
+    s.advance(secs(10)).await;
+    assert_eq!(s.promote().await.promoted, 1);
+    // What is due is not taken out of its queue again.
+    assert_eq!(s.create_one(call()).await, first);
+    assert_eq!(s.state(first).await, StateName::Enqueued);
+    server.claim_job(first).await;
+    assert_ne!(s.create_one(call()).await, first);
+}

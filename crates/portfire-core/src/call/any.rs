@@ -88,6 +88,7 @@ impl AnyCall {
         previous: Option<JobId>,
     ) -> Result<NewJob, InvalidJob> {
         let args = self.args?;
+        let mut when = self.when;
         let mut ties = Ties { after: self.after, ..Ties::default() };
         if let (Some(after), Some(previous)) = (self.previous, previous) {
             ties.after.insert(0, Dependency::on(previous).after(after));
@@ -101,6 +102,9 @@ impl AnyCall {
         }
         if self.unique.is_some() || !self.limits.is_empty() {
             let named = Args::new(&self.kind, &args);
+            if let Some(unique) = &self.unique {
+                when = unique.delayed(when)?;
+            }
             ties.unique = self.unique.map(|unique| unique.into_key(&named)).transpose()?;
             let limits = self.limits.into_iter().map(|limit| limit.into_use(&named));
             ties.limits = limits.collect::<Result<_, _>>()?;
@@ -109,7 +113,7 @@ impl AnyCall {
         Ok(NewJob {
             queue: self.queue,
             priority: self.priority,
-            when: self.when,
+            when,
             options: self.options,
             ties,
             ..NewJob::new(id, self.kind, args)

@@ -1,8 +1,10 @@
 //! What a call says about its key: [`Unique`].
 
+use std::time::Duration;
+
 use crate::call::template::Args;
 use crate::duration::IntoDuration;
-use crate::job::InvalidJob;
+use crate::job::{InvalidJob, When};
 use crate::unique::{Conflict, UniqueKey, UniqueScope};
 
 /// A key that one job at a time holds, made from a call: `Unique::by_args().within("10m")`.
@@ -17,13 +19,17 @@ use crate::unique::{Conflict, UniqueKey, UniqueScope};
 /// let welcome = Unique::by_fields(["user_id"]).until_started();
 /// let import = Unique::by_key("import").on_conflict(Conflict::Replace);
 /// let digest = Unique::by_args().within(Duration::from_secs(600));
+/// // Half a minute after the last call, and five minutes after the first one at the latest.
+/// let index = Unique::by_template("index:{document}").debounce("30s").at_most("5m");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "it is for `call.unique(..)`"]
 pub struct Unique {
     by: By,
     scope: Result<UniqueScope, InvalidJob>,
-    conflict: Conflict,
+    conflict: Result<Conflict, InvalidJob>,
+    /// The delay of a call that has none of its own.
+    wait: Option<Result<Duration, InvalidJob>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +64,8 @@ impl Unique {
     }
 
     fn by(by: By) -> Unique {
-        Unique { by, scope: Ok(UniqueScope::UntilFinished), conflict: Conflict::Reject }
+        let (scope, conflict) = (Ok(UniqueScope::UntilFinished), Ok(Conflict::Reject));
+        Unique { by, scope, conflict, wait: None }
     }
 
     /// Holds the key until the job's first start: from then on another one may wait.
@@ -79,7 +86,31 @@ impl Unique {
 
     /// What happens to a job that finds the key held. Default: [`Conflict::Reject`].
     pub fn on_conflict(self, conflict: Conflict) -> Unique {
-        Unique { conflict, ..self }
+        Unique { conflict: Ok(conflict), ..self }
+    }
+
+    /// Runs the job so long after the last call: each call that finds the key held delays the job that holds
+    /// it anew. A `Duration`, or a text such as `"30s"`; a call with a delay of its own waits for that. The key
+    /// is held [`until_started`](Self::until_started), so that what comes while it runs is not lost, and the
+    /// conflict is [`Conflict::Debounce`]. Without [`at_most`](Self::at_most) who calls all the time delays it
+    /// for ever.
+    pub fn debounce(self, wait: impl IntoDuration) -> Unique {
+        let (scope, conflict) = (Ok(UniqueScope::UntilStarted), Ok(Conflict::Debounce));
+        Unique { scope, conflict, wait: Some(wait.into_duration()), ..self }
+    }
+
+    /// Runs a debounced job so long after its creation at the latest, however often it is called:
+    /// [`Conflict::DebounceAtMost`]. A `Duration`, or a text such as `"5m"`.
+    pub fn at_most(self, max: impl IntoDuration) -> Unique {
+        Unique { conflict: max.into_duration().map(Conflict::DebounceAtMost), ..self }
+    }
+
+    /// When a call that was to run then does, by the delay of [`debounce`](Self::debounce).
+    pub(super) fn delayed(&self, when: When) -> Result<When, InvalidJob> {
+        match &self.wait {
+            Some(wait) if when == When::Now => Ok(When::In(wait.clone()?)),
+            _ => Ok(when),
+        }
     }
 
     pub(super) fn into_key(self, args: &Args<'_>) -> Result<UniqueKey, InvalidJob> {
@@ -89,6 +120,6 @@ impl Unique {
             By::Key(key) => key.clone(),
             By::Template(template) => args.fill(template)?,
         };
-        Ok(UniqueKey { key, scope: self.scope?, conflict: self.conflict })
+        Ok(UniqueKey { key, scope: self.scope?, conflict: self.conflict? })
     }
 }

@@ -24,8 +24,8 @@ pub fn is_held(until: Option<Timestamp>, now: Timestamp) -> bool {
     until.is_none_or(|until| until > now)
 }
 
-/// Decides about a new job that is to run then, whose key is held by a job in this state; `run_at` is the
-/// instant that the holder waits for, when it is scheduled.
+/// Decides about a new job that is to run then, whose key is held by a job in this state. `created_at` is when the holder was
+/// created, and `run_at` the instant that it waits for, when it is scheduled.
 ///
 /// # Errors
 /// [`InvalidJob::Delay`] when the instant of the new job lies beyond the year 9999.
@@ -33,19 +33,19 @@ pub fn meet(
     unique: &UniqueKey,
     when: When,
     state: StateName,
+    created_at: Timestamp,
     run_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Meeting, InvalidJob> {
     Ok(match unique.conflict {
         Conflict::Replace if state == StateName::Processing => Meeting::Reject,
         Conflict::Replace => Meeting::TakeOver { deletes: !state.is_final() },
-        Conflict::Debounce if matches!(state, StateName::Scheduled | StateName::Enqueued) => {
-            match when.resolve(now)? {
-                Some(at) if run_at != Some(at) => Meeting::Postpone(at),
-                _ => Meeting::Reject,
-            }
+        conflict if matches!(state, StateName::Scheduled | StateName::Enqueued) => {
+            let to = when.resolve(now)?;
+            let to = to.and_then(|to| conflict.debounced(created_at, run_at, to, now));
+            to.map_or(Meeting::Reject, Meeting::Postpone)
         }
-        Conflict::Debounce | Conflict::Reject => Meeting::Reject,
+        Conflict::Debounce | Conflict::DebounceAtMost(_) | Conflict::Reject => Meeting::Reject,
     })
 }
 
@@ -108,7 +108,7 @@ mod tests {
         ];
         for (conflict, when, state, run_at, expected) in table {
             let unique = key(UniqueScope::UntilFinished, conflict);
-            let met = meet(&unique, when, state, run_at, NOW).unwrap();
+            let met = meet(&unique, when, state, NOW, run_at, NOW).unwrap();
             assert_eq!(met, expected, "{conflict:?} with a holder that is {state}");
         }
     }

@@ -156,12 +156,12 @@ impl Data {
     fn rejected_for(&mut self, new: &NewJob) -> Option<JobId> {
         let unique = new.ties.unique.as_ref()?;
         let holder = self.keys.holder(&unique.key, self.now)?;
-        let JobRecord { id, ref state, .. } = self.jobs[holder].record;
+        let JobRecord { id, created_at, ref state, .. } = self.jobs[holder].record;
         let run_at = match state {
             JobState::Scheduled { run_at, .. } => Some(*run_at),
             _ => None,
         };
-        match meet(unique, new.when, state.name(), run_at, self.now) {
+        match meet(unique, new.when, state.name(), created_at, run_at, self.now) {
             Ok(Meeting::TakeOver { deletes }) => {
                 if deletes {
                     self.must(holder, Event::Delete, Facts::reason(replaced_by(new.id)));

@@ -10,7 +10,7 @@ use crate::duration;
 use crate::mistakes::Mistakes;
 use crate::template;
 
-const KEYS: &str = "by, key, until, within, on_conflict";
+const KEYS: &str = "by, key, until, within, on_conflict, debounce, at_most";
 
 /// What the attribute says about the key.
 #[derive(Default)]
@@ -18,6 +18,9 @@ pub(super) struct Unique {
     by: By,
     scope: Option<TokenStream>,
     conflict: Option<Ident>,
+    /// The time of `debounce`, and that of `at_most`.
+    debounce: Option<TokenStream>,
+    at_most: Option<TokenStream>,
 }
 
 #[derive(Default)]
@@ -45,6 +48,8 @@ impl Unique {
                 "until" => (unique.scope, scoped) = (Some(until(input)?), scoped + 1),
                 "within" => (unique.scope, scoped) = (Some(within(input)?), scoped + 1),
                 "on_conflict" => unique.conflict = Some(conflict(input)?),
+                "debounce" => unique.debounce = Some(time(input)?),
+                "at_most" => unique.at_most = Some(time(input)?),
                 _ => return Err(unknown(key, "key of `unique`", KEYS)),
             }
             if named > 1 {
@@ -53,9 +58,17 @@ impl Unique {
             if scoped > 1 {
                 return Err(syn::Error::new(key.span(), "`until` and `within` exclude each other"));
             }
+            if unique.debounce.is_some() && unique.conflict.is_some() {
+                let text = "`debounce` says what happens on a conflict: leave `on_conflict` out";
+                return Err(syn::Error::new(key.span(), text));
+            }
             Ok(())
         })?;
         mistakes.into_result()?;
+        if unique.at_most.is_some() && unique.debounce.is_none() {
+            let text = "`at_most` bounds `debounce`: write `debounce = \"30s\", at_most = \"5m\"`";
+            return Err(content.error(text));
+        }
         Ok(unique)
     }
 
@@ -83,7 +96,10 @@ impl Unique {
             .conflict
             .as_ref()
             .map(|conflict| quote!(.on_conflict(#private::Conflict::#conflict)));
-        quote!(#private::Unique::#by #scope #conflict)
+        let debounce = self.debounce.as_ref().map(|wait| quote!(.debounce(#wait)));
+        let at_most = self.at_most.as_ref().map(|max| quote!(.at_most(#max)));
+        // What is said about the scope counts, whatever `debounce` would have.
+        quote!(#private::Unique::#by #debounce #at_most #scope #conflict)
     }
 }
 
@@ -116,14 +132,17 @@ fn until(input: ParseStream<'_>) -> syn::Result<TokenStream> {
 }
 
 fn within(input: ParseStream<'_>) -> syn::Result<TokenStream> {
+    let time = time(input)?;
+    Ok(quote!(within(#time)))
+}
+
+/// `= "10m"`: a time that is not zero.
+fn time(input: ParseStream<'_>) -> syn::Result<TokenStream> {
     input.parse::<Token![=]>()?;
     let text = duration::text(input)?;
     match duration::parse_millis(&text)? {
         0 => Err(syn::Error::new(text.span(), "a key that is held for no time is no key")),
-        millis => {
-            let time = duration::tokens(millis, &text);
-            Ok(quote!(within(#time)))
-        }
+        millis => Ok(duration::tokens(millis, &text)),
     }
 }
 

@@ -248,7 +248,12 @@ impl Pair {
                     UniqueScope::UntilFinished,
                     UniqueScope::Within(Duration::from_secs(40)),
                 ][self.below(3)],
-                conflict: [Conflict::Reject, Conflict::Replace, Conflict::Debounce][self.below(3)],
+                conflict: [
+                    Conflict::Reject,
+                    Conflict::Replace,
+                    Conflict::Debounce,
+                    Conflict::DebounceAtMost(Duration::from_secs(15)),
+                ][self.below(4)],
             });
         }
         while self.one_in(4) && job.ties.limits.len() < 3 {

@@ -53,8 +53,8 @@ struct Exception {
 const EXCEPTIONS: &[Exception] = &[
     Exception {
         path: "crates/portfire-core/src/clock.rs",
-        calls: &["SystemTime::now"],
-        reason: "the clock of the host",
+        calls: &["SystemTime::now", "Instant::now"],
+        reason: "the clock of the host, and how much time passes by it",
     },
     Exception {
         path: "crates/portfire-core/src/client/blocking.rs",

@@ -54,6 +54,11 @@ impl Trust {
         &self.files
     }
 
+    /// The path of the log.
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
+    }
+
     /// A sync of the log may have failed.
     pub(crate) fn lose(&self) {
         self.doubts.fetch_add(1, Ordering::AcqRel);

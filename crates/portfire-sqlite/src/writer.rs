@@ -243,8 +243,8 @@ impl AtWork {
 
     /// Looks whether other processes have written something to tell of.
     fn look_around(&mut self) {
-        let Writer { conn, process, .. } = &self.writer;
-        let looked = self.foreign.look(conn, &mut self.book);
+        let Writer { conn, process, disk, .. } = &self.writer;
+        let looked = self.foreign.look(conn, disk.trust().log(), &mut self.book);
         let looked = looked.and_then(|()| self.foreign.watch(conn, process));
         if let Err(error) = looked {
             tracing::debug!(%error, path = %self.writer.path.display(), "looking for foreign commits");

@@ -332,9 +332,9 @@ fn rules(record: &RecurringRecord) -> String {
     };
     let overlap = match definition.overlap {
         Overlap::Allow => "runs may overlap",
-        Overlap::Skip => "passed over while the run before has not ended",
-        Overlap::QueueOne => "waits for the end of the run before",
-        Overlap::CancelPrevious => "cancels the run before",
+        Overlap::Skip => "passed over while a run before has not ended",
+        Overlap::QueueOne => "waits for the ends of the runs before",
+        Overlap::CancelPrevious => "cancels the runs before",
     };
     let jitter = match definition.jitter.is_zero() {
         true => String::new(),

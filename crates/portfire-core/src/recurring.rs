@@ -22,8 +22,13 @@ use crate::monitor::Cursor;
 use crate::state::StateName;
 use crate::ties::Ties;
 
-/// How many runs of a recurring job are remembered.
+/// How many runs of a recurring job are remembered: the last ones. Those that have not ended are forgotten last, so
+/// that the rule about overlaps regards them.
 pub const RUNS_KEPT: u32 = 200;
+
+/// How many more are remembered while they have not ended. Under [`Overlap::Allow`] none is, and what has not ended
+/// is forgotten in its turn.
+pub const RUNS_OPEN_MAX: u32 = 1_000;
 
 /// Faults in a row after which a recurring job is disabled.
 pub const FAULTS_MAX: u32 = 5;
@@ -179,18 +184,20 @@ pub enum Misfire {
 /// How late an occurrence is missed.
 pub const MISFIRE_AFTER: Duration = Duration::from_secs(30);
 
-/// What happens when an occurrence is due and the run before has not ended.
+/// What happens when an occurrence is due and a run before has not ended: any that is remembered, also one by hand,
+/// or an older one that was requeued.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Overlap {
-    /// Both run.
+    /// All run.
     #[default]
     Allow,
     /// The new one is passed over.
     Skip,
-    /// The new one waits for the end of the run before; when one waits already, it is passed over.
+    /// The new one waits until all of them have ended; when one waits already, or over 100 have not ended, it is
+    /// passed over.
     QueueOne,
-    /// The run before is deleted, and its handler is cancelled.
+    /// All of them are deleted, and their handlers are cancelled.
     CancelPrevious,
 }
 
@@ -393,7 +400,7 @@ pub struct RunRecord {
     pub job: Option<JobId>,
     /// Why it was passed over, in words.
     pub skipped: Option<String>,
-    /// The final state of its job, once it has one.
+    /// The final state of its job, while it has one.
     pub outcome: Option<StateName>,
     /// When its job ended.
     pub ended_at: Option<Timestamp>,

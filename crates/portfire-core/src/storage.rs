@@ -142,9 +142,10 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     ///
     /// A plan is applied only while the recurring job has the plan's revision. Its runs are jobs with the ids
     /// of [`JobId::of_occurrence`](crate::JobId::of_occurrence) and the tie [`Occurrence`](crate::Occurrence),
-    /// delayed by [`jitter_of`](crate::recurring::jitter_of). The overlap rule looks at the job of the run
-    /// before, in the same commit; each run is remembered, also one that was passed over, and so is the outcome
-    /// of its job whenever that ends. A run whose unique key is held is passed over; one whose job is stored
+    /// delayed by [`jitter_of`](crate::recurring::jitter_of). The overlap rule looks at all remembered runs that
+    /// have not ended, in the same commit; each run is remembered, also one that was passed over, and so is the
+    /// outcome of its job whenever that ends. A run that is requeued has not ended, and is remembered again if it
+    /// was forgotten. A run whose unique key is held is passed over; one whose job is stored
     /// already counts as made.
     fn fire(&self, plans: Vec<Fire>) -> Answer<'_, Vec<Fired>>;
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use portfire_core::engine::pages;
 use portfire_core::engine::recurring::{self as rule, Edit, Firing};
-use portfire_core::recurring::{Fault, Paused, RUNS_KEPT};
+use portfire_core::recurring::{Fault, Paused};
 use portfire_core::storage::BATCH_MAX;
 use portfire_core::{
     Created, Cursor, DueRecurring, Event, Fire, Fired, JobId, JobOptions, Json, KindName, Misfire,
     NewRecurring, Overlap, QueueName, RecurringChange, RecurringChanged, RecurringFilter,
-    RecurringId, RecurringPage, RecurringRecord, RunRecord, Schedule, StorageError, Ties,
-    Timestamp,
+    RecurringId, RecurringPage, RecurringRecord, RunRecord, Schedule, StateName, StorageError,
+    Ties, Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 use serde::{Deserialize, Serialize};
@@ -206,7 +206,7 @@ fn fire_one(write: &mut Write<'_>, plan: &Fire) -> Result<Fired, Failure> {
         row.remember(write, number, &missed)?;
     }
     for planned_at in std::mem::take(&mut firing.planned) {
-        let (number, made) = run(write, &firing, planned_at)?;
+        let (number, made) = run(write, row.number, &firing, planned_at)?;
         row.remember(write, number, &firing.made(planned_at, made))?;
     }
     row.record = firing.record;
@@ -218,6 +218,7 @@ fn fire_one(write: &mut Write<'_>, plan: &Fire) -> Result<Fired, Failure> {
 /// Creates the run of an instant, or says why it is passed over. Also answers the number of the run.
 fn run(
     write: &mut Write<'_>,
+    recurring: i64,
     firing: &Firing,
     planned_at: Timestamp,
 ) -> Result<(i64, Result<JobId, String>), Failure> {
@@ -225,15 +226,11 @@ fn run(
     if row::find_body(write.conn, id)?.is_some() {
         return Ok((write.draw(), Ok(id)));
     }
-    let before = match firing.looks_at() {
-        Some(last) => row::find_body(write.conn, last)?,
-        None => None,
+    let open = match firing.looks_back() {
+        true => open_runs(write.conn, recurring)?,
+        false => Vec::new(),
     };
-    let state = match &before {
-        Some(body) => Some(row::stand(write.conn, body)?.standing.state),
-        None => None,
-    };
-    let run = match firing.decide(planned_at, firing.looks_at().zip(state)) {
+    let run = match firing.decide(planned_at, &open) {
         Ok(run) => run,
         Err(reason) => return Ok((write.draw(), Err(reason))),
     };
@@ -247,6 +244,19 @@ fn run(
         Err(Failure::Refused(refusal)) => Ok((write.draw(), Err(refusal.to_string()))),
         Err(lost) => Err(lost),
     }
+}
+
+/// The runs that the overlap rule regards, the oldest first.
+fn open_runs(conn: &Connection, recurring: i64) -> Result<Vec<(JobId, StateName)>, Failure> {
+    let mut open = Vec::new();
+    for job in runs::open(conn, recurring)? {
+        let Some(body) = row::find_body(conn, job)? else { continue };
+        let state = row::stand(conn, &body)?.standing.state;
+        if !state.is_final() {
+            open.push((job, state));
+        }
+    }
+    Ok(open)
 }
 
 /// Deletes a run for the next one.
@@ -324,7 +334,7 @@ impl Row {
         Ok(())
     }
 
-    /// Remembers a run, and forgets the oldest of too many.
+    /// Remembers a run, and forgets those that are too many.
     fn remember(
         &mut self,
         write: &mut Write<'_>,
@@ -332,13 +342,16 @@ impl Row {
         run: &RunRecord,
     ) -> Result<(), Failure> {
         runs::remember(write, self.number, number, run)?;
-        if self.runs < RUNS_KEPT {
-            self.runs += 1;
-        } else {
-            runs::forget_oldest(write.conn, self.number)?;
-        }
+        self.runs += 1;
         write.touch();
-        Ok(())
+        let overlap = self.record.definition.overlap;
+        loop {
+            let forget = rule::forgets(overlap, self.runs as usize);
+            if !runs::forget(write.conn, self.number, forget)? {
+                return Ok(());
+            }
+            self.runs -= 1;
+        }
     }
 }
 

@@ -218,4 +218,8 @@ impl Rows for Write<'_> {
     ) -> Result<(), Failure> {
         runs::ended(self, job, occurrence, end)
     }
+
+    fn reopen_run(&mut self, job: &Job, occurrence: &Occurrence) -> Result<(), Failure> {
+        runs::reopened(self, job, occurrence)
+    }
 }

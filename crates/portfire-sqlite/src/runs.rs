@@ -1,11 +1,13 @@
 //! The runs of recurring jobs, remembered longer than their jobs.
 
+use portfire_core::engine::recurring::{Forget, forgotten_run};
 use portfire_core::{JobId, Occurrence, RecurringId, RunRecord, StateName};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::codes;
 use crate::error::Failure;
-use crate::row::{instant, maybe_instant};
+use crate::links::job_id;
+use crate::row::{Body, instant, maybe_instant};
 use crate::write::{Write, code};
 
 const INSERT: &str = "INSERT INTO portfire_run (recurring, run, planned_at, fired_at, job, \
@@ -19,6 +21,18 @@ const SELECT: &str = "SELECT r.planned_at, r.fired_at, r.job, r.skipped, r.outco
     r.ended_at, r.triggered FROM portfire_recurring d \
     CROSS JOIN portfire_run r ON r.recurring = d.recurring \
     WHERE d.id = ?1 ORDER BY r.run DESC LIMIT ?2";
+const SELECT_OPEN: &str = "SELECT job FROM portfire_run \
+    WHERE recurring = ?1 AND outcome IS NULL AND job IS NOT NULL ORDER BY run";
+const REOPEN: &str = "UPDATE portfire_run SET outcome = NULL, ended_at = NULL \
+    WHERE recurring = (SELECT recurring FROM portfire_recurring WHERE id = ?1) AND run = ?2";
+const REOPEN_BY_JOB: &str = "UPDATE portfire_run SET outcome = NULL, ended_at = NULL \
+    WHERE (recurring, run) = (SELECT recurring, min(run) FROM portfire_run WHERE recurring = \
+    (SELECT recurring FROM portfire_recurring WHERE id = ?1) AND job = ?2)";
+const SELECT_RECURRING: &str = "SELECT recurring FROM portfire_recurring WHERE id = ?1";
+const UPDATE_RUNS: &str = "UPDATE portfire_recurring SET runs = runs + 1 WHERE recurring = ?1";
+const DELETE_OLDEST_ENDED: &str = "DELETE FROM portfire_run WHERE recurring = ?1 AND run = \
+    (SELECT min(run) FROM portfire_run WHERE recurring = ?1 \
+    AND (outcome IS NOT NULL OR job IS NULL))";
 const DELETE_OLDEST: &str = "DELETE FROM portfire_run WHERE recurring = ?1 AND run = \
     (SELECT min(run) FROM portfire_run WHERE recurring = ?1)";
 const DELETE_ALL: &str = "DELETE FROM portfire_run WHERE recurring = ?1";
@@ -43,9 +57,21 @@ pub(crate) fn remember(
     Ok(())
 }
 
-/// Forgets the oldest run of a recurring job.
-pub(crate) fn forget_oldest(conn: &Connection, recurring: i64) -> rusqlite::Result<()> {
-    conn.prepare_cached(DELETE_OLDEST)?.execute([recurring]).map(drop)
+/// Forgets a run of a recurring job; says whether there was one.
+pub(crate) fn forget(conn: &Connection, recurring: i64, run: Forget) -> rusqlite::Result<bool> {
+    let sql = match run {
+        Forget::Nothing => return Ok(false),
+        Forget::OldestEnded => DELETE_OLDEST_ENDED,
+        Forget::Oldest => DELETE_OLDEST,
+    };
+    Ok(conn.prepare_cached(sql)?.execute([recurring])? > 0)
+}
+
+/// The jobs of the runs that are remembered and have not ended, the oldest first.
+pub(crate) fn open(conn: &Connection, recurring: i64) -> rusqlite::Result<Vec<JobId>> {
+    let mut select = conn.prepare_cached(SELECT_OPEN)?;
+    let rows = select.query_map([recurring], |row| row.get(0).map(JobId::from_bytes))?;
+    rows.collect()
 }
 
 /// Forgets all runs of a recurring job.
@@ -73,6 +99,30 @@ pub(crate) fn ended(
     Ok(())
 }
 
+/// A job of a recurring job that had ended is to run again: so is its run, which is remembered again when it was
+/// forgotten.
+pub(crate) fn reopened(
+    write: &mut Write<'_>,
+    body: &Body,
+    occurrence: &Occurrence,
+) -> Result<(), Failure> {
+    let (conn, id) = (write.conn, occurrence.recurring.as_str());
+    if conn.prepare_cached(REOPEN)?.execute(params![id, body.seq])? > 0 {
+        return Ok(());
+    }
+    let job = job_id(conn, body.seq)?;
+    if conn.prepare_cached(REOPEN_BY_JOB)?.execute(params![id, job.as_bytes()])? > 0 {
+        return Ok(());
+    }
+    let mut select = conn.prepare_cached(SELECT_RECURRING)?;
+    let Some(recurring) = select.query_row([id], |row| row.get(0)).optional()? else {
+        return Ok(());
+    };
+    remember(write, recurring, body.seq, &forgotten_run(job, occurrence, body.created_at))?;
+    conn.prepare_cached(UPDATE_RUNS)?.execute([recurring])?;
+    Ok(())
+}
+
 /// The last runs of a recurring job, the newest first.
 pub(crate) fn runs(
     conn: &Connection,
@@ -96,5 +146,17 @@ pub(crate) fn runs(
 
 /// For the test that each of them finds its rows by an index.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] =
-    &[INSERT, UPDATE, UPDATE_BY_JOB, SELECT, DELETE_OLDEST, DELETE_ALL];
+pub(crate) const STATEMENTS: &[&str] = &[
+    INSERT,
+    UPDATE,
+    UPDATE_BY_JOB,
+    SELECT,
+    SELECT_OPEN,
+    REOPEN,
+    REOPEN_BY_JOB,
+    SELECT_RECURRING,
+    UPDATE_RUNS,
+    DELETE_OLDEST_ENDED,
+    DELETE_OLDEST,
+    DELETE_ALL,
+];

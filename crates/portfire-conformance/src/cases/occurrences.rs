@@ -283,6 +283,112 @@ pub async fn recurring_overlap_and_triggers(s: Stage) {
     assert_eq!(skipped, Some(format!("the run before, job {job}, is enqueued")));
 }
 
+/// A run that has not ended is regarded however many have come and gone since, and one by hand that was short does
+/// not hide it.
+pub async fn recurring_overlap_behind_a_short_trigger(s: Stage) {
+    let server = s.server_with_lease("a", DAY).await;
+    for overlap in [Overlap::Skip, Overlap::QueueOne, Overlap::CancelPrevious] {
+        overlapping(&s, overlap).await;
+        let long = minute(&s).await.expect("a job");
+        let held = server.claim_job(long).await;
+        let RecurringChanged::Triggered(short) = s.trigger("r").await else { panic!("triggered") };
+        server.run(short, success()).await;
+        regards(&s, overlap, long, Processing).await;
+        if overlap != Overlap::CancelPrevious {
+            server.end(held.claim, success()).await;
+        }
+        end_all(&s).await;
+    }
+}
+
+/// An older run that was requeued is regarded until it ends again.
+pub async fn recurring_overlap_with_a_requeued_run(s: Stage) {
+    let server = s.server_with_lease("a", DAY).await;
+    for overlap in [Overlap::Skip, Overlap::QueueOne, Overlap::CancelPrevious] {
+        overlapping(&s, overlap).await;
+        let old = minute(&s).await.expect("a job");
+        server.run(old, failure()).await;
+        let new = minute(&s).await.expect("a job");
+        server.run(new, success()).await;
+        assert!(matches!(s.requeue(old).await, Changed::Applied { .. }));
+        let run = s.runs("r").await.into_iter().find(|run| run.job == Some(old));
+        assert_eq!(run.expect("its run").outcome, None, "it has not ended");
+        regards(&s, overlap, old, Enqueued).await;
+        end_all(&s).await;
+    }
+}
+
+/// Asserts that the next occurrence regards a run of this state, the only one that has not ended.
+async fn regards(s: &Stage, overlap: Overlap, run: JobId, state: StateName) {
+    assert_eq!(s.state(run).await, state);
+    let next = minute(s).await;
+    match overlap {
+        Overlap::Skip => {
+            assert_eq!(next, None, "{overlap:?}");
+            let skipped = s.runs("r").await[0].skipped.clone();
+            assert_eq!(skipped, Some(format!("the run before, job {run}, is {state}")));
+        }
+        Overlap::QueueOne => {
+            let next = next.expect("a job");
+            assert_eq!(s.record(next).await.ties.after, [Dependency::on(run).after(After::End)]);
+            assert_eq!(s.state(next).await, Awaiting, "{overlap:?}");
+            assert_eq!(minute(s).await, None, "one waits already");
+        }
+        _ => {
+            assert_eq!(s.reason(run).await, "its next occurrence is due", "{overlap:?}");
+            assert_eq!(s.state(next.expect("a job")).await, Enqueued);
+        }
+    }
+}
+
+/// Deletes the recurring job and all of its runs that have not ended.
+async fn end_all(s: &Stage) {
+    s.recur(portfire_core::RecurringChange::Remove(name("r"))).await;
+    for job in s.everything().await {
+        s.delete(job.id).await;
+    }
+}
+
+/// An occurrence waits for the ends of all runs that have not ended, or they are all deleted.
+pub async fn recurring_overlap_with_several_runs(s: Stage) {
+    let server = s.server_with_lease("a", DAY).await;
+    overlapping(&s, Overlap::QueueOne).await;
+    let one = minute(&s).await.expect("a job");
+    let RecurringChanged::Triggered(two) = s.trigger("r").await else { panic!("triggered") };
+    let held = [server.claim_job(one).await, server.claim_job(two).await];
+    let three = minute(&s).await.expect("a job");
+    let after = [one, two].map(|run| Dependency::on(run).after(After::End));
+    assert_eq!(s.record(three).await.ties.after, after);
+    server.end(held[1].claim, success()).await;
+    assert_eq!(s.state(three).await, Awaiting, "the first runs on");
+    let mut definition = s.recurring("r").await.definition;
+    definition.overlap = Overlap::CancelPrevious;
+    s.define(&definition).await;
+    let four = minute(&s).await.expect("a job");
+    assert_eq!((s.state(one).await, s.state(three).await), (Deleted, Deleted));
+    assert_eq!((s.state(two).await, s.state(four).await), (Succeeded, Enqueued));
+    assert_eq!(server.finish(held[0].claim, success()).await, portfire_core::Verdict::Fenced);
+}
+
+/// A run that has not ended is remembered, and regarded, though many were passed over since.
+pub async fn recurring_overlap_outlives_many_passed_over(s: Stage) {
+    let server = s.server_with_lease("a", DAY).await;
+    overlapping(&s, Overlap::Skip).await;
+    let long = minute(&s).await.expect("a job");
+    let held = server.claim_job(long).await;
+    for _ in 0..=RUNS_KEPT {
+        assert_eq!(minute(&s).await, None);
+    }
+    let runs = s.storage().runs(name("r"), 2 * RUNS_KEPT).await.expect("read");
+    assert_eq!(runs.last().and_then(|run| run.job), Some(long), "the oldest");
+    assert_eq!(runs.len() as u32, RUNS_KEPT, "it takes the place of one");
+    server.end(held.claim, success()).await;
+    assert!(minute(&s).await.is_some());
+    let runs = s.storage().runs(name("r"), 2 * RUNS_KEPT).await.expect("read");
+    assert_eq!(runs.len() as u32, RUNS_KEPT);
+    assert!(runs.iter().all(|run| run.job != Some(long)), "what has ended is forgotten in turn");
+}
+
 fn unique(id: &str) -> NewRecurring {
     let mut definition = recurring(id, every(60));
     let scope = UniqueScope::UntilFinished;

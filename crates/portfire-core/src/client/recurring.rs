@@ -101,7 +101,7 @@ impl<C> Recurring<C> {
         self.with_set(|definition| definition.misfire = misfire)
     }
 
-    /// What happens when the run before has not ended. Default: [`Overlap::Allow`].
+    /// What happens when a run before has not ended. Default: [`Overlap::Allow`].
     pub fn overlap(self, overlap: Overlap) -> Recurring<C> {
         self.with_set(|definition| definition.overlap = overlap)
     }

@@ -117,10 +117,10 @@ fn follow<R: Rows>(
     }
     let (was, is) = (from.standing.state, made.to.state);
     if let Some(ties) = &job.ties {
-        if is.is_final()
-            && let Some(occurrence) = &ties.occurrence
-        {
-            rows.end_run(job.seq, occurrence, is)?;
+        match &ties.occurrence {
+            Some(occurrence) if is.is_final() => rows.end_run(job.seq, occurrence, is)?,
+            Some(occurrence) if was.is_final() => rows.reopen_run(job, occurrence)?,
+            _ => {}
         }
         if was == StateName::Awaiting && made.cause != Cause::Continued {
             links::close(rows, job.seq, &ties.after)?;

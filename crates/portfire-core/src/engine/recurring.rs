@@ -1,5 +1,9 @@
 //! Recurring jobs: what a change makes of a definition, and what a plan does when it is fired.
 //!
+//! An overlap rule regards all runs that have not ended, not the last one alone: a short run by hand, or an older
+//! run that was requeued, would else hide one that still runs. So of those that are remembered the ones that
+//! have not ended are forgotten last.
+//!
 //! *When* one fires is decided by [`plan`](crate::recurring::plan), outside of the storage. Here a plan is
 //! applied: [`Firing`] goes through its instants, one run after another.
 
@@ -7,11 +11,11 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::continuation::{After, Dependency};
+use crate::continuation::{After, DEPENDENCIES_MAX, Dependency};
 use crate::job::{InvalidJob, JobId, Limits, NewJob, When};
 use crate::recurring::{
-    FAULTS_MAX, Fault, Fire, FireAction, MISFIRE_AFTER, NewRecurring, Overlap, Paused,
-    RecurringChanged, RecurringId, RecurringRecord, RunRecord, jitter_of,
+    FAULTS_MAX, Fault, Fire, FireAction, MISFIRE_AFTER, NewRecurring, Overlap, Paused, RUNS_KEPT,
+    RUNS_OPEN_MAX, RecurringChanged, RecurringId, RecurringRecord, RunRecord, jitter_of,
 };
 use crate::state::StateName;
 use crate::ties::Occurrence;
@@ -131,6 +135,12 @@ pub fn triggered_run(job: JobId, now: Timestamp) -> RunRecord {
     RunRecord { triggered: true, ..run(now, now, Ok(job)) }
 }
 
+/// The run of a job that is to run again, when it was forgotten.
+pub fn forgotten_run(job: JobId, occurrence: &Occurrence, created_at: Timestamp) -> RunRecord {
+    let Occurrence { planned_at, triggered, .. } = *occurrence;
+    RunRecord { triggered, ..run(planned_at, created_at, Ok(job)) }
+}
+
 fn job_of(definition: &NewRecurring, job: JobId, planned_at: Timestamp, triggered: bool) -> NewJob {
     let mut new = definition.job(job);
     let recurring = definition.id.clone();
@@ -213,21 +223,20 @@ impl Firing {
         JobId::of_occurrence(&self.record.definition.id, planned_at)
     }
 
-    /// The job whose state [`decide`](Self::decide) has to know: that of the run before, unless the overlap
-    /// rule asks for none.
-    pub fn looks_at(&self) -> Option<JobId> {
-        self.record.last_job.filter(|_| self.record.definition.overlap != Overlap::Allow)
+    /// Whether [`decide`](Self::decide) has to know the runs that have not ended.
+    pub fn looks_back(&self) -> bool {
+        looks_back(self.record.definition.overlap)
     }
 
-    /// Decides about the run of an instant: `before` is the job that it [looks at](Self::looks_at), when that
-    /// is stored.
+    /// Decides about the run of an instant. `open` are the jobs of all remembered runs that are stored and have
+    /// not ended, the oldest first; none when the rule does not [look back](Self::looks_back).
     ///
     /// # Errors
     /// The reason to pass this run over.
     pub fn decide(
         &self,
         planned_at: Timestamp,
-        before: Option<(JobId, StateName)>,
+        open: &[(JobId, StateName)],
     ) -> Result<Run, String> {
         let definition = &self.record.definition;
         let id = self.job_at(planned_at);
@@ -236,16 +245,15 @@ impl Firing {
             job.when = When::In(jitter_of(id, definition.jitter));
         }
         let mut cancels = Vec::new();
-        if let Some((last, state)) = before.filter(|(_, state)| !state.is_final()) {
-            match definition.overlap {
-                Overlap::Allow => {}
-                Overlap::Skip => return Err(format!("the run before, job {last}, is {state}")),
-                Overlap::QueueOne if state == StateName::Awaiting => {
-                    return Err(format!("job {last} waits already"));
+        match definition.overlap {
+            Overlap::Allow => {}
+            Overlap::Skip => {
+                if let Some((run, state)) = open.last() {
+                    return Err(format!("the run before, job {run}, is {state}"));
                 }
-                Overlap::QueueOne => job.ties.after = vec![Dependency::on(last).after(After::End)],
-                Overlap::CancelPrevious => cancels.push(last),
             }
+            Overlap::QueueOne => job.ties.after = queue_behind(open)?,
+            Overlap::CancelPrevious => cancels.extend(open.iter().map(|(run, _)| *run)),
         }
         Ok(Run { job, cancels })
     }
@@ -260,6 +268,45 @@ impl Firing {
         run(planned_at, self.now, made)
     }
 }
+
+/// What a run waits for that is to start when all these have ended; the reason when it is passed over.
+fn queue_behind(open: &[(JobId, StateName)]) -> Result<Vec<Dependency>, String> {
+    if let Some((run, _)) = open.iter().find(|(_, state)| *state == StateName::Awaiting) {
+        return Err(format!("job {run} waits already"));
+    }
+    if open.len() > DEPENDENCIES_MAX {
+        return Err(format!("{} runs have not ended", open.len()));
+    }
+    Ok(open.iter().map(|(run, _)| Dependency::on(*run).after(After::End)).collect())
+}
+
+fn looks_back(overlap: Overlap) -> bool {
+    overlap != Overlap::Allow
+}
+
+/// Which run of a recurring job is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forget {
+    /// None.
+    Nothing,
+    /// The oldest that has ended, or was passed over; none if there is none.
+    OldestEnded,
+    /// The oldest.
+    Oldest,
+}
+
+/// Which run is forgotten first when so many are remembered. Asked again until nothing is.
+pub fn forgets(overlap: Overlap, remembered: usize) -> Forget {
+    match remembered {
+        0..=RUNS_KEPT_USIZE => Forget::Nothing,
+        RUNS_MOST.. => Forget::Oldest,
+        _ if looks_back(overlap) => Forget::OldestEnded,
+        _ => Forget::Oldest,
+    }
+}
+
+const RUNS_KEPT_USIZE: usize = RUNS_KEPT as usize;
+const RUNS_MOST: usize = RUNS_KEPT_USIZE + RUNS_OPEN_MAX as usize + 1;
 
 /// Why a run is passed over whose unique key another job holds.
 pub fn key_held_by(holder: JobId) -> String {
@@ -284,6 +331,7 @@ pub fn is_disabled_by(faults: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::continuation::Antecedent;
     use crate::job::{Json, KindName};
     use crate::recurring::Schedule;
 
@@ -366,35 +414,61 @@ mod tests {
     }
 
     #[test]
-    fn the_overlap_rule_decides_by_the_state_of_the_run_before() {
-        use StateName::{Awaiting, Enqueued, Processing, Succeeded};
-        let last = JobId::from_bytes([7; 16]);
-        let skipped = |state: StateName| Err(format!("the run before, job {last}, is {state}"));
-        let waits = || Err(format!("job {last} waits already"));
+    fn the_overlap_rule_regards_all_runs_that_have_not_ended() {
+        use StateName::{Awaiting, Enqueued, Processing};
+        let [one, two] = [1, 2].map(|byte| JobId::from_bytes([byte; 16]));
+        let skipped = |run, state: StateName| Err(format!("the run before, job {run}, is {state}"));
+        let runs = [(one, Processing), (two, Enqueued)];
+        let many = vec![(one, Enqueued); DEPENDENCIES_MAX + 1];
         // What the run waits for and what it cancels, or the reason that there is none.
-        let (plain, follows, cancels) = (Ok((0, 0)), Ok((1, 0)), Ok((0, 1)));
         let table = [
-            (Overlap::Allow, Processing, plain.clone()),
-            (Overlap::Skip, Processing, skipped(Processing)),
-            (Overlap::Skip, Enqueued, skipped(Enqueued)),
-            (Overlap::Skip, Succeeded, plain.clone()),
-            (Overlap::QueueOne, Processing, follows.clone()),
-            (Overlap::QueueOne, Awaiting, waits()),
-            (Overlap::QueueOne, Succeeded, plain.clone()),
-            (Overlap::CancelPrevious, Processing, cancels.clone()),
-            (Overlap::CancelPrevious, Awaiting, cancels),
-            (Overlap::CancelPrevious, Succeeded, plain),
+            (Overlap::Allow, &runs[..], Ok((vec![], vec![]))),
+            (Overlap::Skip, &[], Ok((vec![], vec![]))),
+            (Overlap::Skip, &runs[..1], skipped(one, Processing)),
+            (Overlap::Skip, &runs, skipped(two, Enqueued)),
+            (Overlap::QueueOne, &[], Ok((vec![], vec![]))),
+            (Overlap::QueueOne, &runs, Ok((vec![one, two], vec![]))),
+            (
+                Overlap::QueueOne,
+                &[(two, Awaiting), (one, Enqueued)],
+                Err(format!("job {two} waits already")),
+            ),
+            (Overlap::QueueOne, &many, Err("101 runs have not ended".to_owned())),
+            (Overlap::CancelPrevious, &[], Ok((vec![], vec![]))),
+            (Overlap::CancelPrevious, &runs, Ok((vec![], vec![one, two]))),
         ];
-        for (overlap, state, expected) in table {
-            let mut record = stored(&NewRecurring { overlap, ..hourly() });
-            record.last_job = Some(last);
+        for (overlap, open, expected) in table {
+            let record = stored(&NewRecurring { overlap, ..hourly() });
             let action = FireAction::Run { planned: vec![noon()], next_at: None };
             let plan = plan_of(&record, action);
             let firing = Firing::of(record, plan, noon()).unwrap();
-            assert_eq!(firing.looks_at().is_some(), overlap != Overlap::Allow);
-            let decided = firing.decide(noon(), Some((last, state)));
-            let decided = decided.map(|run| (run.job.ties.after.len(), run.cancels.len()));
-            assert_eq!(decided, expected, "{overlap:?} after a run that is {state}");
+            assert_eq!(firing.looks_back(), overlap != Overlap::Allow);
+            let decided = firing.decide(noon(), open).map(|run| {
+                assert!(run.job.ties.after.iter().all(|dependency| dependency.after == After::End));
+                let after = run.job.ties.after.iter().map(|dependency| dependency.on);
+                (after.collect::<Vec<_>>(), run.cancels)
+            });
+            let expected = expected.map(|(after, cancels)| {
+                (after.into_iter().map(Antecedent::Job).collect::<Vec<_>>(), cancels)
+            });
+            assert_eq!(decided, expected, "{overlap:?} after {open:?}");
+        }
+    }
+
+    #[test]
+    fn of_the_remembered_runs_those_that_have_not_ended_go_last() {
+        let kept = RUNS_KEPT as usize;
+        let most = kept + RUNS_OPEN_MAX as usize;
+        let table = [
+            (Overlap::Skip, kept, Forget::Nothing),
+            (Overlap::Skip, kept + 1, Forget::OldestEnded),
+            (Overlap::QueueOne, most, Forget::OldestEnded),
+            (Overlap::CancelPrevious, most + 1, Forget::Oldest),
+            (Overlap::Allow, kept, Forget::Nothing),
+            (Overlap::Allow, kept + 1, Forget::Oldest),
+        ];
+        for (overlap, remembered, expected) in table {
+            assert_eq!(forgets(overlap, remembered), expected, "{overlap:?}, {remembered}");
         }
     }
 

@@ -811,4 +811,10 @@ pub trait Rows: Sized {
         occurrence: &Occurrence,
         end: StateName,
     ) -> Result<(), Self::Error>;
+
+    /// Notes that the job of a run of a recurring job runs anew after its end.
+    ///
+    /// # Errors
+    /// As every write.
+    fn reopen_run(&mut self, job: &Job, occurrence: &Occurrence) -> Result<(), Self::Error>;
 }

@@ -688,4 +688,8 @@ impl Rows for Workspace {
     fn end_run(&mut self, _: Seq, _: &Occurrence, _: StateName) -> Result<(), Gap> {
         not_here("recurring jobs")
     }
+
+    fn reopen_run(&mut self, _: &Job, _: &Occurrence) -> Result<(), Gap> {
+        not_here("recurring jobs")
+    }
 }

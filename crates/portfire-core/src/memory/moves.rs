@@ -90,11 +90,11 @@ impl Data {
             let job = self.jobs[number].record.id;
             self.recurring.ended(&occurrence.recurring, job, to, self.now);
         }
-        if from.is_final()
-            && !to.is_final()
-            && let Some(batch) = self.batch_of(number)
-        {
-            self.member_reopened(batch, number, from);
+        if from.is_final() && !to.is_final() {
+            self.recurring.reopened(&self.jobs[number].record);
+            if let Some(batch) = self.batch_of(number) {
+                self.member_reopened(batch, number, from);
+            }
         }
     }
 

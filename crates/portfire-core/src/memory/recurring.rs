@@ -7,17 +7,17 @@ use super::entries::Facts;
 use crate::clock::Timestamp;
 use crate::engine::pages;
 use crate::engine::recurring::{
-    CANCELS, Edit, Firing, applied, key_held_by, pause, resume, triggered, triggered_run,
-    undeclared, upsert,
+    CANCELS, Edit, Firing, Forget, applied, forgets, forgotten_run, key_held_by, pause, resume,
+    triggered, triggered_run, undeclared, upsert,
 };
 use crate::error::StorageError;
 use crate::job::{JobId, Limits};
 use crate::monitor::Cursor;
 use crate::recurring::{
-    DueRecurring, Fire, Fired, RUNS_KEPT, RecurringChange, RecurringChanged, RecurringFilter,
-    RecurringId, RecurringPage, RecurringRecord, RunRecord,
+    DueRecurring, Fire, Fired, RecurringChange, RecurringChanged, RecurringFilter, RecurringId,
+    RecurringPage, RecurringRecord, RunRecord,
 };
-use crate::state::StateName;
+use crate::state::{JobRecord, StateName};
 use crate::transition::Event;
 
 /// One recurring job.
@@ -65,10 +65,39 @@ impl Recurring {
     }
 
     fn remember(&mut self, id: &RecurringId, run: RunRecord) {
-        if let Some(entry) = self.stored.get_mut(id) {
-            entry.runs.push_front(run);
-            entry.runs.truncate(RUNS_KEPT as usize);
+        let Some(entry) = self.stored.get_mut(id) else { return };
+        entry.runs.push_front(run);
+        loop {
+            let oldest = entry.runs.len() - 1;
+            let forgotten = match forgets(entry.record.definition.overlap, entry.runs.len()) {
+                Forget::Nothing => None,
+                Forget::Oldest => Some(oldest),
+                Forget::OldestEnded => entry.runs.iter().rposition(|run| !is_open(run)),
+            };
+            let Some(forgotten) = forgotten else { return };
+            entry.runs.remove(forgotten);
         }
+    }
+
+    /// The jobs of the runs that are remembered and have not ended, the oldest first.
+    fn open(&self, id: &RecurringId) -> Vec<JobId> {
+        let runs = self.stored.get(id).into_iter().flat_map(|entry| entry.runs.iter().rev());
+        runs.filter(|run| is_open(run)).filter_map(|run| run.job).collect()
+    }
+
+    /// Takes note that the job of a run, which had ended, is to run again.
+    pub(super) fn reopened(&mut self, record: &JobRecord) {
+        let Some(occurrence) = &record.ties.occurrence else { return };
+        let Some(entry) = self.stored.get_mut(&occurrence.recurring) else { return };
+        if let Some(run) = entry.runs.iter_mut().rev().find(|run| run.job == Some(record.id)) {
+            (run.outcome, run.ended_at) = (None, None);
+            return;
+        }
+        let run = forgotten_run(record.id, occurrence, record.created_at);
+        let newer =
+            |other: &RunRecord| (other.fired_at, other.planned_at) > (run.fired_at, run.planned_at);
+        let place = entry.runs.partition_point(newer);
+        entry.runs.insert(place, run);
     }
 
     /// Takes note of the end of a run's job.
@@ -216,17 +245,26 @@ impl Data {
         Fired::Applied { jobs: firing.jobs }
     }
 
+    /// The runs that the overlap rule regards.
+    fn open_runs(&self, firing: &Firing) -> Vec<(JobId, StateName)> {
+        if !firing.looks_back() {
+            return Vec::new();
+        }
+        let runs = self.recurring.open(&firing.record.definition.id).into_iter();
+        let states = runs.filter_map(|job| {
+            let number = self.jobs.find(job)?;
+            Some((job, self.jobs[number].standing().state))
+        });
+        states.filter(|(_, state)| !state.is_final()).collect()
+    }
+
     /// Creates the run of an instant, or says why it is passed over.
     fn run_planned(&mut self, firing: &Firing, planned_at: Timestamp) -> Result<JobId, String> {
         let id = firing.job_at(planned_at);
         if self.jobs.find(id).is_some() {
             return Ok(id);
         }
-        let before = firing.looks_at().and_then(|last| {
-            let number = self.jobs.find(last)?;
-            Some((last, self.jobs[number].standing().state))
-        });
-        let run = firing.decide(planned_at, before)?;
+        let run = firing.decide(planned_at, &self.open_runs(firing))?;
         for cancelled in run.cancels {
             if let Some(number) = self.jobs.find(cancelled) {
                 self.must(number, Event::Delete, Facts::reason(CANCELS));
@@ -235,4 +273,8 @@ impl Data {
         let created = self.store(run.job);
         if created.id == id { Ok(id) } else { Err(key_held_by(created.id)) }
     }
+}
+
+fn is_open(run: &RunRecord) -> bool {
+    run.job.is_some() && run.outcome.is_none()
 }

@@ -303,4 +303,8 @@ impl Rows for Whole<'_> {
     fn end_run(&mut self, _: Seq, _: &Occurrence, _: StateName) -> Result<(), Gap> {
         Ok(())
     }
+
+    fn reopen_run(&mut self, _: &Job, _: &Occurrence) -> Result<(), Gap> {
+        Ok(())
+    }
 }

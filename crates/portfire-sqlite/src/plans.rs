@@ -6,8 +6,7 @@ use crate::migrate::migrations;
 use crate::{
     batch_pages, batches, change, claim, clean, create, cycle, expiry, history, keys, limits,
     lines, links, locks, members, monitor, names, notes, outbox, outcomes, pages, promote,
-    recurring, row, runs, servers, suspects,
-    transaction, unique, waiting, write,
+    recurring, row, runs, servers, suspects, transaction, unique, waiting, write,
 };
 
 /// Statements that look at a whole table, which is small by its nature.

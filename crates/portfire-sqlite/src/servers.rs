@@ -117,7 +117,9 @@ fn lost_reason(
     server: i64,
     claim: Claim,
 ) -> Result<Option<LostReason>, Failure> {
-    let Some(body) = row::find_body(conn, claim.job)? else { return Ok(attempts::lost(None, false)) };
+    let Some(body) = row::find_body(conn, claim.job)? else {
+        return Ok(attempts::lost(None, false));
+    };
     let stand = row::stand(conn, &body)?;
     let holds = is_held(&stand, server, claim.attempt);
     Ok(attempts::lost(Some(stand.standing.state), holds))

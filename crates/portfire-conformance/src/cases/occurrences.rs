@@ -345,7 +345,7 @@ async fn regards(s: &Stage, overlap: Overlap, run: JobId, state: StateName) {
 async fn end_all(s: &Stage) {
     s.recur(portfire_core::RecurringChange::Remove(name("r"))).await;
     for job in s.everything().await {
-        s.delete(job.id).await;
+        let _ = s.delete(job.id).await;
     }
 }
 

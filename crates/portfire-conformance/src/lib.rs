@@ -93,6 +93,7 @@
 
 pub mod audit;
 pub mod cases;
+pub mod count;
 pub mod differential;
 pub mod fixture;
 pub mod list;
@@ -122,7 +123,7 @@ macro_rules! suite {
 
         #[test]
         fn conformance_count() {
-            $crate::list::count(&[$(stringify!($capability)),*]);
+            $crate::count::count(&[$(stringify!($capability)),*]);
         }
 
         $crate::__cases!(always, __tests);

@@ -2,9 +2,7 @@
 //!
 //! A test holds this list against the files, so that no case is forgotten.
 
-use std::collections::BTreeSet;
 use std::future::Future;
-use std::io::Write;
 use std::pin::Pin;
 
 use crate::stage::Stage;
@@ -883,27 +881,4 @@ const HINTS: &[Case] = __cases!(hints, __list Some("hints"););
 /// Every case, in the order of the files.
 pub fn all() -> impl Iterator<Item = &'static Case> {
     [ALWAYS, CLOCK, REOPEN, SECOND, HINTS].into_iter().flatten()
-}
-
-/// Least number of cases that a storage is held to.
-pub const CASES_MIN: usize = 600;
-
-/// Counts the cases that apply to a storage with these capabilities, and names those that do not.
-///
-/// # Panics
-/// When fewer than [`CASES_MIN`] apply, or a name stands twice.
-pub fn count(capabilities: &[&str]) -> usize {
-    let applies = |case: &&Case| case.needs.is_none_or(|needs| capabilities.contains(&needs));
-    let applied = all().filter(applies).count();
-    let names: BTreeSet<_> = all().map(|case| case.name).collect();
-    assert_eq!(names.len(), all().count(), "each case has a name of its own");
-    // Not `println!`, which the test harness swallows: what does not apply must be seen.
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "portfire-conformance: {applied} cases apply to this storage");
-    for case in all().filter(|case| !applies(case)) {
-        let needs = case.needs.unwrap_or_default();
-        let _ = writeln!(out, "not applicable without `{needs}`: {}::{}", case.group, case.name);
-    }
-    assert!(applied >= CASES_MIN, "{applied} cases, and at least {CASES_MIN} are promised");
-    applied
 }

@@ -65,7 +65,9 @@ pub use rows::{
 };
 pub use sweeps::{delete_member, sweep};
 pub use workspace::{Drawn, Setting, Workspace};
-pub use writes::{BatchRow, Footprint, Gap, JobRow, Key, Link, Loaded, OwnedFacts, Write};
+pub use writes::{
+    BatchRow, Footprint, Gap, JobMoved, JobRow, Key, Link, Loaded, OwnedFacts, Write,
+};
 
 /// What another row says to be there.
 fn must_be<T, E: From<Broken>>(found: Option<T>, what: impl FnOnce() -> String) -> Result<T, E> {

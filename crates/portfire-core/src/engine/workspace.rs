@@ -18,7 +18,9 @@ use super::rows::{
     Agenda, Batch, Broken, Child, Due, FirstRow, Job, Move, Node, Number, Numbers, Origin,
     Position, RowChange, Rows, Seq, Starter, StateRow, Sweep, Taken, Waiter,
 };
-use super::writes::{BatchRow, Footprint, Gap, JobRow, Key, Link, Loaded, OwnedFacts, Write};
+use super::writes::{
+    BatchRow, Footprint, Gap, JobMoved, JobRow, Key, Link, Loaded, OwnedFacts, Write,
+};
 use crate::batch::{BatchId, Progression};
 use crate::clock::Timestamp;
 use crate::continuation::{Antecedent, Dependency};
@@ -422,7 +424,8 @@ impl Rows for Workspace {
             duration: facts.duration,
         };
         let (from, to, made) = (from.clone(), to.clone(), *made);
-        self.put.writes.push(Write::JobMoved { seq: job.seq, from, to, made, facts });
+        let moved = JobMoved { seq: job.seq, from, to, made, facts };
+        self.put.writes.push(Write::JobMoved(Box::new(moved)));
         Ok(())
     }
 

@@ -111,19 +111,8 @@ pub enum Write {
         /// Its row.
         row: Box<JobRow>,
     },
-    /// A job moves, with what the history and the result say of it.
-    JobMoved {
-        /// Its number.
-        seq: Seq,
-        /// Where it stood.
-        from: Position,
-        /// Where it stands from now on.
-        to: Position,
-        /// What the state machine decided.
-        made: Transition,
-        /// What it is about.
-        facts: OwnedFacts,
-    },
+    /// A job moves.
+    JobMoved(Box<JobMoved>),
     /// Something waits for the end of a job, or nothing does.
     Followed {
         /// The job.
@@ -224,6 +213,21 @@ pub enum Write {
         /// Which one.
         turn: i64,
     },
+}
+
+/// A job moves, with what the history and the result say of it.
+#[derive(Clone, Debug)]
+pub struct JobMoved {
+    /// Its number.
+    pub seq: Seq,
+    /// Where it stood.
+    pub from: Position,
+    /// Where it stands from now on.
+    pub to: Position,
+    /// What the state machine decided.
+    pub made: Transition,
+    /// What it is about.
+    pub facts: OwnedFacts,
 }
 
 /// [`Facts`](super::Facts), owned.

@@ -200,11 +200,11 @@ impl Maps {
                     self.bump(Key::Members(batch, 0));
                 }
             }
-            Write::JobMoved { seq, to, .. } => {
-                if let Some(row) = self.jobs.get_mut(seq) {
-                    row.position = to.clone();
+            Write::JobMoved(moved) => {
+                if let Some(row) = self.jobs.get_mut(&moved.seq) {
+                    row.position = moved.to.clone();
                     let batch = row.job.batch;
-                    self.bump(Key::Job(*seq));
+                    self.bump(Key::Job(moved.seq));
                     self.bump_starters(batch);
                 }
             }

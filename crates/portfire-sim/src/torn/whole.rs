@@ -2,9 +2,9 @@
 //! is compared with this.
 
 use portfire_core::engine::{
-    Agenda, Batch, BatchRow, Broken, Child, Drawn, Due, FirstRow, Gap, Job, JobRow, Link, Move,
-    Node, Number, Numbers, Origin, OwnedFacts, Position, RowChange, Rows, Seq, Setting, Starter,
-    StateRow, Sweep, Taken, Waiter, Write,
+    Agenda, Batch, BatchRow, Broken, Child, Drawn, Due, FirstRow, Gap, Job, JobMoved, JobRow, Link,
+    Move, Node, Number, Numbers, Origin, OwnedFacts, Position, RowChange, Rows, Seq, Setting,
+    Starter, StateRow, Sweep, Taken, Waiter, Write,
 };
 use portfire_core::transition::{Standing, Transition};
 use portfire_core::{
@@ -153,7 +153,8 @@ impl Rows for Whole<'_> {
         let Move { job, from, to, made, .. } = moved;
         let (from, to, made) = (from.clone(), to.clone(), *made);
         let facts = OwnedFacts::default();
-        self.maps.write(&Write::JobMoved { seq: job.seq, from, to, made, facts });
+        let moved = JobMoved { seq: job.seq, from, to, made, facts };
+        self.maps.write(&Write::JobMoved(Box::new(moved)));
         Ok(())
     }
 

@@ -127,6 +127,7 @@ impl MemoryStorage {
             clock: Arc::new(SystemClock),
             retention: Retention::default(),
             limits: Limits::default(),
+            vouches: true,
         }
     }
 
@@ -166,12 +167,14 @@ pub struct MemoryStorageBuilder {
     clock: Arc<dyn Clock>,
     retention: Retention,
     limits: Limits,
+    vouches: bool,
 }
 
 impl MemoryStorageBuilder {
-    /// Takes the time from here. Default: the clock of the host.
+    /// Takes the time from here. Default: the clock of the host. With another a lease that lapses counts as a crash,
+    /// as tests want it; by that of the host it does not, because the process, which has the storage, lives.
     pub fn clock(self, clock: Arc<dyn Clock>) -> MemoryStorageBuilder {
-        MemoryStorageBuilder { clock, ..self }
+        MemoryStorageBuilder { clock, vouches: false, ..self }
     }
 
     /// Keeps final jobs for so long, unless their call said otherwise. Default: [`Retention::default`].
@@ -191,7 +194,7 @@ impl MemoryStorageBuilder {
         let now = time.now(Timestamp::MIN);
         let jobs = Jobs::new(self.retention);
         MemoryStorage {
-            data: Mutex::new(Data::new(now, jobs)),
+            data: Mutex::new(Data::new(now, jobs, Servers::new(self.vouches))),
             time,
             limits: self.limits,
             hub: WakeupHub::default(),
@@ -219,11 +222,11 @@ struct Data {
 }
 
 impl Data {
-    fn new(now: Timestamp, jobs: Jobs) -> Data {
+    fn new(now: Timestamp, jobs: Jobs, servers: Servers) -> Data {
         Data {
             now,
             jobs,
-            servers: Servers::default(),
+            servers,
             links: Links::default(),
             batches: Batches::default(),
             releases: Releases::default(),

@@ -72,6 +72,8 @@ impl Server {
 /// All servers.
 #[derive(Default)]
 pub(super) struct Servers {
+    /// Whether a server whose lease lapses lives for sure: it is in this process.
+    vouches: bool,
     servers: BTreeMap<ServerId, Server>,
     /// Dead servers that still hold jobs.
     orphaned: BTreeSet<ServerId>,
@@ -84,6 +86,10 @@ pub(super) struct Servers {
 }
 
 impl Servers {
+    pub(super) fn new(vouches: bool) -> Servers {
+        Servers { vouches, ..Servers::default() }
+    }
+
     pub(super) fn announce(
         &mut self,
         server: NewServer,
@@ -191,10 +197,10 @@ impl Servers {
 
     /// How a server was lost to a job that it had claimed at this instant.
     fn loss(&self, server: &ServerId, claimed_at: Timestamp) -> Loss {
-        let crashed_with = self.servers.get(server).and_then(|server| server.crashed_with);
-        match crashed_with == Some(1) && !self.has_crashed_after(claimed_at, Some(server)) {
-            true => Loss::CrashedAlone,
-            false => Loss::Crashed,
+        match self.servers.get(server).and_then(|server| server.crashed_with) {
+            None => Loss::Lapsed,
+            Some(1) if !self.has_crashed_after(claimed_at, Some(server)) => Loss::CrashedAlone,
+            Some(_) => Loss::Crashed,
         }
     }
 
@@ -204,7 +210,7 @@ impl Servers {
         for (id, server) in &mut self.servers {
             if server.died_at.is_none() && server.lease_until() <= now {
                 server.die(now);
-                server.crashed_with = Some(server.held.len());
+                server.crashed_with = (!self.vouches).then_some(server.held.len());
                 dead.push(id.clone());
                 if !server.held.is_empty() {
                     self.orphaned.insert(id.clone());

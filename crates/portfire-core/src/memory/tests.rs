@@ -188,6 +188,31 @@ fn a_dead_server_is_refused_for_ever_and_its_jobs_are_returned_in_chunks() {
 }
 
 #[test]
+fn by_the_hosts_clock_a_lapsed_lease_is_no_crash() {
+    let storage = MemoryStorage::new();
+    block_on(storage.create(vec![job(1)])).unwrap();
+    for n in 0..6 {
+        let server = ServerId::new(format!("s{n}"));
+        let brief = Duration::from_micros(1);
+        let new = NewServer {
+            id: server.clone(),
+            name: "s".into(),
+            queues: vec![QueueName::DEFAULT],
+            workers: 1,
+            lease: brief,
+            kinds: Vec::new(),
+        };
+        block_on(storage.announce(new)).unwrap();
+        let claim = ClaimRequest { queues: vec![QueueName::DEFAULT], max: 1, aging: None };
+        let request = CycleRequest { claim: Some(claim), ..CycleRequest::new(server, 1) };
+        assert_eq!(block_on(storage.cycle(request)).unwrap().claimed.len(), 1);
+        while block_on(storage.rescue(RescueRequest::default())).unwrap().dead.is_empty() {}
+    }
+    let record = block_on(storage.job(id(1))).unwrap().unwrap();
+    assert_eq!((record.recoveries, record.crashes, record.attempt), (0, 0, 6));
+}
+
+#[test]
 fn a_job_that_kills_its_servers_is_failed_with_the_last_one_named() {
     let mut bench = Bench::new();
     // It would crash with the first, and that would then prove nothing.

@@ -22,7 +22,8 @@ The commands of the workspace: cargo xtask <command>
   test                 all tests: unit, integration, UI, doctests, and the examples built and run
   check                fmt, tidy, clippy, docs, each crate alone, cargo-deny when present, then test
   tidy                 the rules of the source tree alone: layers, banned calls, headers, licences
-  sim [ARGS]           the deterministic simulation; ARGS go to it: --seeds N (default 5000), --seed N
+  sim [ARGS]           the deterministic simulation; ARGS go to it: --seeds N (default 5000),
+                       --seed N, --torn (the engine over rows that are loaded in pieces)
   torture-processes [ARGS]
                        4 processes enqueue and 2 others work on one SQLite file; ARGS go to it
   torture-recurring [ARGS]

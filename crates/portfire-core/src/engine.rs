@@ -18,7 +18,16 @@
 //! | `batches` | when a batch starts, ends, goes on and is cancelled |
 //! | `sweeps` | how the members of a cancelled batch are deleted |
 //! | `due` | how much of all that one call does, and what is left to promotions |
+//! | [`changes`] | in which order an explicit change of a job is judged |
+//! | [`attempts`] | what a finish, or a note, of an attempt is worth, and why a claim is lost |
+//! | [`limits`] | which keys a job is under, whether they have room, and when that changes |
+//! | [`unique`] | what a new job meets whose key is held, and how long a key is held |
 //! | [`recurring`] | what definitions, plans, runs and overlaps of recurring jobs come to |
+//! | [`notes`] | what of a job's log, bars, tags and metadata is kept |
+//! | [`locks`] | who gets a lock, and for how long |
+//! | [`pages`] | how large a page is, and what its cursor says |
+//!
+//! What a crash proves about a job is in [`suspects`](crate::suspects).
 //!
 //! A storage behind a network has its calls decided over a [`Workspace`] of loaded rows, in the loop of [`intent`].
 //!

@@ -145,7 +145,7 @@ pub enum Write {
         /// The child.
         child: Seq,
     },
-    /// A child gets to know how a parent ended: see [`RowChange::Passed`].
+    /// A child gets to know how a parent ended: see [`RowChange::Passed`](super::RowChange::Passed).
     Passed {
         /// The child.
         child: Seq,

@@ -13,7 +13,7 @@
 //! | S9 linear history | revisions 1..n, times never falling, legal edges only, the last entry is the state | every transition |
 //! | S10 final is final | only an explicit requeue or reschedule leaves a final state | every transition |
 //! | S11 exact retries | failures, recoveries and attempts are what the history adds up to, and a handler that fails n times is failed n times | every transition |
-//! | S12 poison bound | a crash is blamed on a job only when its server held no other; no run survives more of those than the limit, beyond it the job is failed | every rescue |
+//! | S12 poison bound | a crash is blamed on a job only when its server held no other; no run survives more of those than the limit, beyond it the job is failed; a job that kills no process never is | every rescue |
 //! | S13 recurring | a plan is applied at its revision alone; it fires what is due by counting, moves on to the first instant ahead, and no instant has two jobs | every firing |
 //! | S14 continuations | a job that waits leaves `awaiting` once, as the first ends of what it waits for decide, and no later than the next promotion | every call |
 //! | S15 batches | the numbers of a batch are a recount of its members; it starts, ends and is cancelled as they say | every call |
@@ -37,6 +37,8 @@ use portfire_core::{
     Cause, Claim, ClaimedJob, Finish, HistoryEntry, JobId, Loss, Outcome, QueueName, ServerId,
     Standing, StateName, Timestamp, Verdict,
 };
+
+use crate::handlers::Kind;
 
 /// A rule of the table above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -342,6 +344,14 @@ pub(crate) fn s12_one_alone_is_blamed(
     })
 }
 
+/// S12: a job that kills no process is never failed as poison.
+pub(crate) fn s12_no_other_is_poison(job: JobId, cause: Cause, kind: Option<Kind>) -> Check {
+    let innocent = kind.is_some_and(|kind| !kind.kills());
+    require(Invariant::S12, cause != Cause::Poisoned || !innocent, || {
+        format!("job {job} kills no process, and was failed as poison")
+    })
+}
+
 /// S5: a rescuer takes a job only from a server whose lease has lapsed.
 pub(crate) fn s5_the_living_keep_their_jobs(
     job: JobId,
@@ -546,7 +556,10 @@ mod tests {
                 assert!(edge_is_legal(from, made.cause, made.to.state), "{from} {event:?}");
                 let error = matches!(event, Event::Discard { failed: true })
                     .then(|| portfire_core::ErrorRecord::new("E", "broken"));
-                let entry = entry(made.to.revision, made.to.state, made.cause, error);
+                let mut entry = entry(made.to.revision, made.to.state, made.cause, error);
+                if let Event::Rescue { loss, .. } = event {
+                    entry.reason = Some(loss.reason().to_owned());
+                }
                 assert_eq!(s11_counted(&standing(from), &entry), made.to, "{from} {event:?}");
             }
         }
@@ -617,6 +630,8 @@ mod tests {
         assert!(s12_poison_is_bounded(job(), &rescued, &before, 1).is_err());
         assert!(s12_poison_is_bounded(job(), &poisoned, &before, 1).is_ok());
         assert!(s12_poison_is_bounded(job(), &poisoned, &before, 2).is_err());
+        assert!(s12_no_other_is_poison(job(), Cause::Poisoned, Some(Kind::Poison)).is_ok());
+        assert!(s12_no_other_is_poison(job(), Cause::Poisoned, Some(Kind::Overlong)).is_err());
         assert!(s12_one_alone_is_blamed(job(), &rescued, Some(1)).is_ok());
         assert!(s12_one_alone_is_blamed(job(), &rescued, Some(2)).is_err());
         assert!(s12_one_alone_is_blamed(job(), &poisoned, Some(2)).is_err());

@@ -405,6 +405,7 @@ impl Ledger {
         rules::s9_history_goes_on(job, (&before, entry.at), line, look.deed)?;
         rules::s16_not_early(job, line.cause, entry.not_before, look.now)?;
         rules::s12_poison_is_bounded(job, line, &before, self.recoveries_max)?;
+        rules::s12_no_other_is_poison(job, line.cause, entry.kind)?;
         let holder = entry.holder.clone();
         if matches!(line.cause, Cause::Rescued | Cause::Poisoned)
             && let Some(holder) = &holder

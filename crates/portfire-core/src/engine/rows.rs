@@ -733,7 +733,8 @@ pub trait Rows: Sized {
     /// As every read.
     fn id_of(&mut self, node: Node) -> Result<Antecedent, Self::Error>;
 
-    /// The first of what earlier calls had no room for, with the turn that names it.
+    /// The first of what earlier calls had no room for, with the turn that names it. What this call has left itself need not
+    /// be among that.
     ///
     /// # Errors
     /// As every read.
@@ -745,7 +746,7 @@ pub trait Rows: Sized {
     /// As every read.
     fn is_end_due(&mut self, seq: Seq) -> Result<bool, Self::Error>;
 
-    /// The first cancelled batch whose members are still to be deleted.
+    /// The first cancelled batch whose members are still to be deleted; one that this call has cancelled need not be seen.
     ///
     /// # Errors
     /// As every read.

@@ -62,8 +62,6 @@ pub struct Workspace {
     versions: BTreeMap<Key, u64>,
     wanted: Footprint,
     put: Put,
-    /// Whether an item that misses something is undone: always, but in a test of the tests.
-    undoes: bool,
 }
 
 /// What one pass has put.
@@ -135,7 +133,6 @@ impl Workspace {
             versions: BTreeMap::new(),
             wanted: Footprint::new(),
             put: Put::default(),
-            undoes: true,
         }
     }
 
@@ -175,12 +172,6 @@ impl Workspace {
     /// What was drawn for the call.
     pub fn drawn(&self) -> &Drawn {
         &self.drawn
-    }
-
-    /// A defect for the tests of the tests: an item that misses something keeps what it has put.
-    #[doc(hidden)]
-    pub fn keep_what_misses(&mut self) {
-        self.undoes = false;
     }
 
     fn miss<T>(&mut self, key: Key, rows: usize) -> Result<T, Gap> {
@@ -323,9 +314,7 @@ impl Rows for Workspace {
         match act(self) {
             Ok(done) => Ok(Some(done)),
             Err(Gap::Missing) => {
-                if self.undoes {
-                    self.put.undo(&mark);
-                }
+                self.put.undo(&mark);
                 Ok(None)
             }
             Err(failed) => Err(failed),
@@ -694,5 +683,29 @@ impl Rows for Workspace {
 
     fn reopen_run(&mut self, _: &Job, _: &Occurrence) -> Result<(), Gap> {
         not_here("recurring jobs")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_that_misses_a_row_leaves_nothing_behind() {
+        let drawn = Drawn { numbers: vec![1, 2], names: BTreeMap::new() };
+        let mut work = Workspace::new(Timestamp::from_micros(1), Setting::default(), drawn);
+        let kept = work.item(|work| work.put(RowChange::LinkClosed { parent: 1, child: 2 }));
+        assert!(matches!(kept, Ok(Some(()))));
+        let missed = work.item(|work| {
+            work.put(RowChange::LinkClosed { parent: 1, child: 3 })?;
+            work.draw_place()?;
+            work.count_member(7, None, StateName::Enqueued)?;
+            work.job(5)
+        });
+        assert!(matches!(missed, Ok(None)));
+        assert_eq!(work.writes().len(), 1, "{:?}", work.writes());
+        assert!(matches!(work.next_seq(), Ok(1)), "the number is free again");
+        assert!(matches!(work.is_open(1, 3), Err(Gap::Missing)), "the link is as it was");
+        assert!(work.wanted().contains_key(&Key::Job(5)), "what it missed is asked for");
     }
 }

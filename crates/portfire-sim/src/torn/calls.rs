@@ -167,7 +167,7 @@ impl Script {
 
     fn job(&mut self) -> JobId {
         // Mostly one of the last, which others wait for and belong to.
-        let from = self.jobs.len().saturating_sub(12);
+        let from = self.jobs.len().saturating_sub(6);
         *self.rng.pick(&self.jobs[from..])
     }
 

@@ -17,6 +17,8 @@ use super::maps::Maps;
 /// One call over the maps.
 pub(super) struct Whole<'a> {
     maps: &'a mut Maps,
+    /// The last turn of the outbox and the sweeps before the call, which sees to what earlier calls left.
+    turn: i64,
     now: Timestamp,
     setting: Setting,
     drawn: &'a Drawn,
@@ -33,6 +35,7 @@ impl<'a> Whole<'a> {
     pub(super) fn new(maps: &'a mut Maps, now: Timestamp, drawn: &'a Drawn) -> Whole<'a> {
         let setting = Setting::default();
         Whole {
+            turn: maps.turn,
             maps,
             now,
             setting,
@@ -232,7 +235,7 @@ impl Rows for Whole<'_> {
     }
 
     fn first_due(&mut self) -> Result<Option<(i64, Due)>, Gap> {
-        Ok(self.maps.first_due().filter(|_| !self.outbox_moved))
+        Ok(self.maps.first_due().filter(|(turn, _)| !self.outbox_moved && *turn <= self.turn))
     }
 
     fn is_end_due(&mut self, seq: Seq) -> Result<bool, Gap> {
@@ -240,7 +243,7 @@ impl Rows for Whole<'_> {
     }
 
     fn first_sweep(&mut self) -> Result<Option<Sweep>, Gap> {
-        Ok(self.maps.first_sweep().filter(|_| !self.sweeps_moved))
+        Ok(self.maps.first_sweep().filter(|sweep| !self.sweeps_moved && sweep.turn <= self.turn))
     }
 
     fn put(&mut self, change: RowChange<'_>) -> Result<(), Gap> {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use portfire_core::StateName::Awaiting;
 use portfire_core::{
-    Antecedent, BatchFilter, BatchId, BatchState, Cause, HistoryEntry, JobRecord, JobState,
-    KindName, QueueName, ServerId, StateName,
+    After, Antecedent, BatchFilter, BatchId, BatchRecord, BatchState, Cause, Dependency,
+    HistoryEntry, JobRecord, JobState, KindName, QueueName, ServerId, StateName,
 };
 
 use crate::stage::{Stage, numbers};
@@ -102,7 +102,8 @@ async fn batches(stage: &Stage, jobs: &[JobRecord]) {
     }
     for batch in &listed {
         if let Some(parent) = batch.parent {
-            count(parent, batch.state.end().map_or(1, place));
+            let failed_for_good = is_failed_for_good(batch);
+            count(parent, if failed_for_good { 4 } else { batch.state.end().map_or(1, place) });
         }
     }
     for batch in &listed {
@@ -123,6 +124,11 @@ async fn batches(stage: &Stage, jobs: &[JobRecord]) {
         assert!(!runs || pending > 0, "audit: nothing holds it up: {batch:?}");
     }
     assert!(recount.is_empty(), "audit: batches with members that are not listed: {recount:?}");
+}
+
+/// Whether it has failed, and requeues of its failed members alone do not make it succeed.
+fn is_failed_for_good(batch: &BatchRecord) -> bool {
+    batch.state == BatchState::Failed && batch.members.deleted > 0
 }
 
 /// Where a member that stands here is counted.
@@ -155,7 +161,7 @@ async fn waits(stage: &Stage, jobs: &[JobRecord]) {
         };
         let mut open = 0;
         for dependency in &job.ties.after {
-            open += u32::from(!has_ended(stage, dependency.on).await);
+            open += u32::from(!is_decided(stage, dependency).await);
         }
         if let Some(batch) = job.ties.batch {
             let state = stage.batch_state(batch).await;
@@ -165,13 +171,22 @@ async fn waits(stage: &Stage, jobs: &[JobRecord]) {
     }
 }
 
-async fn has_ended(stage: &Stage, on: Antecedent) -> bool {
-    match on {
+/// Whether what is waited for stands where it decides. Who waits for the success or the deletion of what has failed waits
+/// on.
+async fn is_decided(stage: &Stage, Dependency { on, after, .. }: &Dependency) -> bool {
+    let waits_on = matches!(after, After::Success | After::Deletion);
+    match *on {
         // What was cleaned had ended.
-        Antecedent::Job(job) => stage.find(job).await.is_none_or(|job| job.state.name().is_final()),
+        Antecedent::Job(job) => stage.find(job).await.is_none_or(|job| match job.state.name() {
+            StateName::Failed => !waits_on,
+            state => state.is_final(),
+        }),
         Antecedent::Batch(batch) => {
             let found = stage.storage().batch(batch).await.expect("a batch is read");
-            found.is_none_or(|batch| batch.state.end().is_some())
+            found.is_none_or(|batch| match batch.state {
+                BatchState::Failed => !waits_on || is_failed_for_good(&batch),
+                state => state.end().is_some(),
+            })
         }
     }
 }

@@ -461,6 +461,26 @@ macro_rules! __cases {
                 continue_on_a_discard_with_an_error,
                 continue_absurd_delay_is_cut,
             }
+            failed_parents {
+                failed_parent_keeps_those_who_wait_for_success,
+                failed_parent_of_a_new_job_is_waited_for,
+                failed_parent_releases_once_who_waits_for_that,
+                failed_parent_deleted_takes_the_chain_with_it,
+                failed_parent_whose_retention_ends,
+                failed_parent_is_cleaned_behind_its_many_children,
+                failed_parent_among_several,
+                failed_parent_and_waiters_moved_by_hand,
+                failed_parent_repaired_at_each_link,
+                failed_parent_requeued_while_its_failure_is_told,
+                failed_batch_succeeds_when_its_members_do,
+                failed_batch_with_a_deleted_member_has_failed_for_good,
+                failed_batch_around_another_succeeds_with_it,
+                failed_batch_for_good_upwards,
+                failed_batch_that_is_cancelled,
+                failed_batch_whose_members_retention_ends,
+                failed_parent_of_a_batch,
+                failed_batch_and_circles,
+            }
             explain {
                 waiting_only_of_enqueued_jobs,
                 waiting_ahead_in_the_queue,

@@ -2,10 +2,17 @@
 //!
 //! A batch ends when it is sealed, has started, and all of its members are final. Members are jobs and
 //! nested batches. It ends `succeeded` when all members succeeded, `cancelled` when it or one above it was cancelled,
-//! else `failed`. What waits for it ([`Antecedent::Batch`](crate::Antecedent)) is released at its first end, once.
+//! else `failed`. What waits for it ([`Antecedent::Batch`](crate::Antecedent)) is released once, at the first end that is
+//! the one it waits for.
 //!
 //! A member that is requeued reopens the batch: its numbers stay exact, and what was released stays
-//! released. Jobs are added to a batch that has not ended, by anyone who knows its id: a running member
+//! released. A batch of which members have failed can still succeed: when they are requeued and all have succeeded in the
+//! end, what waits for its success is released, as in Sidekiq, where a callback on success comes after the retries. Once a
+//! member was deleted, a failed batch has *failed for good*: what waits for its success is deleted. Somebody who takes a
+//! job out does not want it done. A member that failed counts as deleted when its retention has ended, and a nested batch
+//! that has failed for good is a deleted member of the one around it.
+//!
+//! Jobs are added to a batch that has not ended, by anyone who knows its id: a running member
 //! can, because the batch cannot end before it does. An ended batch takes none, since its callbacks have
 //! gone out without them (Hangfire would reopen it silently).
 //!
@@ -139,7 +146,8 @@ pub enum BatchState {
     Cancelling,
     /// All members succeeded. Final, unless a member is requeued.
     Succeeded,
-    /// All members are final and some did not succeed. Final, unless a member is requeued.
+    /// All members are final and some did not succeed. Final, unless a member is requeued: what waits for its success waits
+    /// for that, as long as no member was deleted.
     Failed,
     /// Was cancelled, and all members are final. Final for ever.
     Cancelled,
@@ -190,9 +198,10 @@ pub struct Progression {
     pub pending: u64,
     /// Members that succeeded.
     pub succeeded: u64,
-    /// Members that failed.
+    /// Members that failed, and may be requeued.
     pub failed: u64,
-    /// Members that were deleted; of nested batches, those that were cancelled.
+    /// Members that were deleted, or had failed and were cleaned; of nested batches, those that were cancelled or have
+    /// failed for good.
     pub deleted: u64,
 }
 

@@ -1,8 +1,15 @@
 //! What a job waits for before it may run: [`Dependency`], an antecedent with a condition on its end.
 //!
-//! The first end of the antecedent decides. When the condition is met the dependency is fulfilled; when
-//! all of a job's are, it is released. When one is not met the job is deleted, with a reason, and what
-//! waits for that job is decided in turn. So nothing waits for ever for what cannot happen.
+//! The first end that decides counts. When the condition is met the dependency is fulfilled; when all of a job's are, it
+//! is released. When one cannot be met any more the job is deleted, with a reason, and what waits for that job is decided
+//! in turn. So nothing waits for ever for what cannot happen.
+//!
+//! Success and deletion decide everything. A failure decides only what waits for a failure or for any end: that is
+//! released, once. **A failed parent is not at its end**: what waits for its success stays `awaiting`, also when it is
+//! created then. It is released when the parent is requeued and succeeds, and deleted when the parent is deleted or its
+//! retention ends. So an operator can repair the cause of a failure, requeue, and the chain goes on, as continuations of
+//! Hangfire do and the `success` callbacks of Sidekiq's batches. [`explain`](crate::explain) and
+//! [`problems`](crate::problems) tell who waits for what has failed.
 
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +54,8 @@ impl std::fmt::Display for Antecedent {
 /// Which end of the antecedent is waited for.
 ///
 /// A batch ends `succeeded` when all members succeeded, `deleted` when it was cancelled, else `failed`.
-/// Unlike in Hangfire, `failed` is an end: a continuation on [`End`](After::End) runs after it.
+/// Unlike in Hangfire, a continuation on [`End`](After::End) runs after `failed` too. What waits for success or deletion
+/// waits on then.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -56,9 +64,9 @@ pub enum After {
     /// It succeeded.
     #[default]
     Success,
-    /// It failed for the last time.
+    /// It failed, and is not tried again by itself.
     Failure,
-    /// It was deleted or discarded.
+    /// It was deleted or discarded, or it had failed and its retention has ended.
     Deletion,
     /// It ended, no matter how.
     End,
@@ -73,6 +81,12 @@ impl After {
             After::Deletion => matches!(end, StateName::Deleted),
             After::End => end.is_final(),
         }
+    }
+
+    /// Whether who waits for this waits on after an end in this final state: a failed job may still be requeued and
+    /// succeed, or be deleted. A batch that has failed for good is past that.
+    pub const fn is_open_after(self, end: StateName) -> bool {
+        matches!((self, end), (After::Success | After::Deletion, StateName::Failed))
     }
 
     /// The name in lower case, as stored and shown.
@@ -121,6 +135,14 @@ impl Dependency {
     /// The reason with which a waiting job is deleted when the antecedent ended otherwise.
     pub fn unmet_reason(&self, end: StateName) -> String {
         format!("it was to run after {} of {}, which is {end}", self.after.as_str(), self.on)
+    }
+
+    /// The reason with which a waiting job is deleted when the batch that it waits for has failed for good.
+    pub fn unmet_for_good(&self) -> String {
+        let (after, on) = (self.after.as_str(), self.on);
+        format!(
+            "it was to run after {after} of {on}, which has failed for good: a member was deleted"
+        )
     }
 }
 

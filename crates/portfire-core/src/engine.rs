@@ -63,14 +63,15 @@ pub mod unique;
 mod workspace;
 mod writes;
 
-pub use batches::{NEVER_SEALED, cancel, cancellation, change_batch, end_emptied};
+pub use batches::{NEVER_SEALED, cancel, cancellation, change_batch, end_emptied, member_removed};
 pub use create::{check_new, create, is_alone};
-pub use due::{put_off, settle, work_off};
+pub use due::{expire, put_off, settle, work_off};
 pub use intents::{Applied, Remote, TURNS_MAX, WAVES_MAX, intent};
 pub use moves::{is_derived, must, transit};
 pub use rows::{
     Agenda, Batch, Broken, Child, Due, Facts, Fault, FirstRow, Job, Move, Node, Number, Numbers,
-    Origin, Position, Ran, RowChange, Rows, Seq, Starter, StateRow, Sweep, Taken, Waiter, What,
+    Origin, Position, Ran, Reach, RowChange, Rows, Seq, Starter, StateRow, Sweep, Taken, Waiter,
+    What,
 };
 pub use sweeps::{delete_member, sweep};
 pub use workspace::{Drawn, Setting, Workspace};

@@ -83,17 +83,26 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     /// *Dependencies*: a job whose [`after`](crate::Ties::after) is not empty is created `awaiting`. What it
     /// names must be stored, or stand earlier in this call; so no chain can bite its own tail, and a member
     /// that would close a [circle](crate::circle) through its batch is refused. The parent is
-    /// read in the same commit: of one that has ended already the condition is decided at once, and a job whose
+    /// read in the same commit: one that has ended already decides at once, as far as its end decides, and a job whose
     /// dependencies are all fulfilled is created as if it had none. When the last one is fulfilled later, the
     /// job is released: it enters `enqueued`, or `scheduled` when its [`When`] lies ahead then (a delay counts
     /// from the release). When one cannot be fulfilled any more it is deleted, for the reason of
-    /// [`unmet_reason`](crate::Dependency::unmet_reason); one that cannot be fulfilled at the creation leaves a
+    /// [`unmet_reason`](crate::Dependency::unmet_reason) or [`unmet_for_good`](crate::Dependency::unmet_for_good);
+    /// one that cannot be fulfilled at the creation leaves a
     /// job that was created `awaiting` and deleted. The end of a job or batch, what it releases and deletes,
     /// and all counters are one commit, up to [`RELEASE_MAX`] jobs in a call; what is left is done by the next
     /// calls of [`promote`](Self::promote). Ends are worked off in their order (a job, its batch if that ends
-    /// by it, the batch above), those who wait in the order of their creation. The first end counts: a parent
-    /// that is requeued and ends again releases nothing twice. Who leaves `awaiting` by hand waits for nothing
+    /// by it, the batch above), those who wait in the order of their creation. The first end that decides counts: a
+    /// parent that is requeued and ends again releases nothing twice. Who leaves `awaiting` by hand waits for nothing
     /// any more. An antecedent is not cleaned while a job waits for it.
+    ///
+    /// *Failed parents*: success and deletion decide about all who wait, a failure about those who wait for a failure or
+    /// any end. Who waits for success or deletion waits on while the parent stands failed, also when it is created then.
+    /// It hears of the next end: the requeued parent succeeds, or is deleted. To those who wait the end of the
+    /// retention of a failed parent is its deletion: [`clean`](Self::clean) tells them first, and removes the parent when
+    /// nobody waits any more. A batch that ends as failed has *failed for good* when a member was deleted: that decides
+    /// about all. It comes to that later, too, when a failed member is deleted or cleaned. A nested batch that has failed
+    /// for good counts as deleted in the one around it, and a member that has failed counts as deleted from its cleaning on.
     ///
     /// *Batches*: see [`batch`](crate::batch). A member of a batch that has not started waits for its start,
     /// besides its own dependencies. Members count in their batch in the commit that moves them; no batch ends
@@ -264,7 +273,8 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     fn change(&self, changes: Vec<Change>) -> Answer<'_, Vec<Changed>>;
 
     /// Removes up to `max` final jobs whose retention has ended, with their history and all else that belongs
-    /// to them; nothing else. Also forgets dead servers without jobs after a day, and statistics after their
+    /// to them; nothing else. A failed job for whose success someone waits counts among these `max`: those who wait are
+    /// told, up to [`RELEASE_MAX`] in a call, and a later call removes the job. Also forgets dead servers without jobs after a day, and statistics after their
     /// time (hours after 2 days, days after 400), up to `max` ended batches whose retention has passed and of
     /// which no member is stored, unique keys and locks whose time is over. Cancels batches that stand open
     /// longer than [`BATCH_OPEN_MAX`](crate::batch::BATCH_OPEN_MAX).

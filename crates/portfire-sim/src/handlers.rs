@@ -41,6 +41,8 @@ pub(crate) enum Kind {
     Doomed,
     /// Fails in a way that no retry heals.
     Permanent,
+    /// Likewise, until somebody has repaired the cause and asks for another run.
+    Broken,
     /// Crashes its process.
     Poison,
     /// Asks to run later a few times, then returns.
@@ -79,13 +81,14 @@ impl Args {
 
 impl Kind {
     /// All kinds.
-    pub(crate) const ALL: [Kind; 14] = [
+    pub(crate) const ALL: [Kind; 15] = [
         Kind::Quick,
         Kind::Long,
         Kind::Stubborn,
         Kind::Flaky,
         Kind::Doomed,
         Kind::Permanent,
+        Kind::Broken,
         Kind::Poison,
         Kind::Sleepy,
         Kind::Panicky,
@@ -105,6 +108,7 @@ impl Kind {
             Kind::Flaky => "flaky",
             Kind::Doomed => "doomed",
             Kind::Permanent => "permanent",
+            Kind::Broken => "broken",
             Kind::Poison => "poison",
             Kind::Sleepy => "sleepy",
             Kind::Panicky => "panicky",
@@ -141,8 +145,8 @@ impl Kind {
             Kind::Doomed => Some((Cause::Failed, args.retries + 1)),
             Kind::Permanent | Kind::Unknown => Some((Cause::Failed, 1)),
             Kind::Discarding => Some((Cause::Discarded, 0)),
-            // Whether an attempt is in time depends on what holds up its process.
-            Kind::Overlong | Kind::Poison => None,
+            // Whether an attempt is in time depends on what holds up its process, and which is the first on that as well.
+            Kind::Overlong | Kind::Poison | Kind::Broken => None,
         }
     }
 
@@ -215,6 +219,7 @@ descriptors! {
     FLAKY = Kind::Flaky, Handler::Async(|run| Box::pin(flaky(run)));
     DOOMED = Kind::Doomed, Handler::Async(|run| Box::pin(doomed(run)));
     PERMANENT = Kind::Permanent, Handler::Async(|run| Box::pin(permanent(run)));
+    BROKEN = Kind::Broken, Handler::Async(|run| Box::pin(broken(run)));
     POISON = Kind::Poison, Handler::Async(|run| Box::pin(poison(run)));
     SLEEPY = Kind::Sleepy, Handler::Async(|run| Box::pin(sleepy(run)));
     PANICKY = Kind::Panicky, Handler::Async(panicky);
@@ -291,6 +296,15 @@ async fn doomed(run: Invocation) -> HandlerResult {
 async fn permanent(run: Invocation) -> HandlerResult {
     let (_, _, _guard) = begin(&run, false)?;
     Err(JobError::permanent("no"))
+}
+
+async fn broken(run: Invocation) -> HandlerResult {
+    let (_, _, guard) = begin(&run, false)?;
+    if run.context.attempt() == 1 {
+        return Err(JobError::permanent("not yet repaired"));
+    }
+    guard.done();
+    Ok(None)
 }
 
 async fn poison(run: Invocation) -> HandlerResult {

@@ -176,6 +176,8 @@ pub(crate) enum Deed {
     Fire,
     /// A recurring job was changed, or a run of it asked for.
     Recurring,
+    /// What is old was removed. To those who wait for a failed job the end of its retention is its deletion.
+    Clean,
     /// Any other: it may move nothing.
     Other,
 }
@@ -201,6 +203,7 @@ impl Deed {
                 Deed::Retire,
                 Deed::Batch,
                 Deed::Fire,
+                Deed::Clean,
             ],
             _ => &[Deed::Cycle],
         }

@@ -180,6 +180,7 @@ impl Ledger {
         let tie_look = TieLook {
             deed: look.deed,
             at: look.at,
+            now: look.now,
             jobs: &self.jobs,
             moves: &self.moves,
             born: &self.born,

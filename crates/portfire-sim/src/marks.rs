@@ -118,6 +118,14 @@ marks! {
     ParentHadEnded = "parent_had_ended",
     /// A parent that had released its continuations was run again.
     ParentRequeued = "parent_requeued",
+    /// A job ran whose parent had failed, was requeued, and succeeded.
+    FailedParentRepaired = "failed_parent_repaired",
+    /// A batch that had failed succeeded, and somebody waited for that.
+    FailedBatchRepaired = "failed_batch_repaired",
+    /// A job was deleted because the retention of its failed parent had ended.
+    FailedParentCleaned = "failed_parent_cleaned",
+    /// A failed batch failed for good, and somebody waited for its success.
+    FailedForGood = "failed_batch_failed_for_good",
     /// A rescue ended a job that others waited for.
     ReleasedByRescue = "released_by_a_rescue",
     /// A job was deleted because what it waited for ended otherwise.

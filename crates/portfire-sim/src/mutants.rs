@@ -77,6 +77,10 @@ mutants! {
     ContinuationInTwoSteps = "continuation-in-two-steps",
     /// Those who waited for a job are released again when it is requeued and ends again.
     ReleaseAgain = "release-again",
+    /// A failure deletes those who wait for success, as if nobody could requeue what has failed.
+    FailureEndsAll = "failure-ends-all",
+    /// A cleaning removes a failed parent without a word to those who wait for its success.
+    CleanForgetsWaiters = "clean-forgets-waiters",
     /// A server reads whether its finish was a batch's last, and fires the callback in a second step.
     BatchReadThenFire = "batch-read-then-fire",
     /// A batch takes members after its callbacks have gone out.

@@ -112,6 +112,7 @@ impl Scenario {
             if self.workload.is_done() {
                 tied::abandon(&world);
                 tied::end_recurring(&world);
+                tied::repair(&world);
             }
             world.truth.report(self.s8_the_dead_hold_nothing());
             self.is_settled()

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portfire_core::{
-    After, Antecedent, BatchChange, BatchId, BatchState, Client, Conflict, Dependency, InvalidJob,
-    JobId, LimitName, LimitRule, LimitUse, Misfire, NewBatch, NewJob, NewRecurring, Overlap,
-    QueueName, Rate, RecurringChange, RecurringChanged, RecurringId, Schedule, StateName, Storage,
-    StorageError, UniqueKey, UniqueScope, When, Window,
+    Action, After, Antecedent, BatchChange, BatchId, BatchState, Change, Client, Conflict,
+    Dependency, InvalidJob, JobId, LimitName, LimitRule, LimitUse, Misfire, NewBatch, NewJob,
+    NewRecurring, Overlap, QueueName, Rate, RecurringChange, RecurringChanged, RecurringId,
+    Schedule, StateName, Storage, StorageError, UniqueKey, UniqueScope, When, Window,
 };
 
 use crate::executor::DomainId;
@@ -18,6 +18,9 @@ use crate::rng::Rng;
 use crate::world::World;
 
 const MILLI: Duration = Duration::from_millis(1);
+
+/// How often an operator requeues a job that fails.
+const REPAIRS_MAX: u32 = 2;
 
 /// What a client makes, or does, in one go.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +33,8 @@ pub(crate) enum Tied {
     Diamond,
     /// A batch with callbacks, perhaps with another in it, perhaps open until all members are stored.
     Batch,
+    /// A failed job is requeued whose success others wait for, or for that of its batch.
+    Repair,
     /// A batch is cancelled.
     Cancel,
     /// Jobs that may not be there twice.
@@ -52,6 +57,8 @@ impl Tied {
             Tied::Diamond,
             Tied::Batch,
             Tied::Batch,
+            Tied::Repair,
+            Tied::Repair,
             Tied::Cancel,
             Tied::Unique,
             Tied::Unique,
@@ -95,6 +102,10 @@ impl Binder<'_> {
                 self.store(Vec::new(), vec![top, left, right, bottom]).await
             }
             Tied::Batch => self.batch().await,
+            Tied::Repair => {
+                self.repair().await;
+                Vec::new()
+            }
             Tied::Cancel => {
                 self.cancel().await;
                 Vec::new()
@@ -244,7 +255,8 @@ impl Binder<'_> {
         if self.rng.chance(0.3)
             && let Some(antecedent) = self.some_antecedent()
         {
-            batch.after.push(Dependency::on(antecedent).after(After::End));
+            let end = *self.rng.pick(&[After::End, After::End, After::Success]);
+            batch.after.push(Dependency::on(antecedent).after(end));
         }
         let open = batch.open;
         let mut batches = vec![batch];
@@ -285,6 +297,19 @@ impl Binder<'_> {
             jobs.push(job);
         }
         jobs
+    }
+
+    async fn repair(&mut self) {
+        let failed = failed_parents(self.world);
+        if failed.is_empty() {
+            return;
+        }
+        let change = Change { job: *self.rng.pick(&failed), action: Action::Requeue, expect: None };
+        while let Err(error) = self.storage.change(vec![change.clone()]).await
+            && error.is_transient()
+        {
+            self.wait().await;
+        }
     }
 
     async fn cancel(&mut self) {
@@ -358,6 +383,34 @@ pub(crate) fn end_recurring(world: &World) {
     let present = world.truth.ledger().recurring.present();
     for id in present {
         let _ = world.truth.change_recurring(RecurringChange::Remove(id));
+    }
+}
+
+/// Failed jobs whose success others wait for, or for that of a batch around them.
+fn failed_parents(world: &World) -> Vec<JobId> {
+    let ledger = world.truth.ledger();
+    ledger.ties.failed_parents(&ledger.jobs_in(|state| state == StateName::Failed))
+}
+
+/// Does as an operator does when nothing goes on but that some wait for what has failed: that is requeued, and deleted
+/// when it fails again and again or may not run.
+pub(crate) fn repair(world: &World) {
+    {
+        let ledger = world.truth.ledger();
+        let waiting = ledger.jobs_in(|state| state == StateName::Awaiting).len();
+        if waiting == 0 || waiting < ledger.unfinished() {
+            return;
+        }
+    }
+    for job in failed_parents(world) {
+        let requeue = Change { job, action: Action::Requeue, expect: None };
+        let is_repaired = world.truth.ledger().ties.repair(job) < REPAIRS_MAX
+            && world.truth.change(vec![requeue]).is_ok_and(|changed| changed[0].is_done());
+        if !is_repaired {
+            let reason = "not to be repaired".to_owned();
+            let delete = Change { job, action: Action::Delete { reason }, expect: None };
+            let _ = world.truth.change(vec![delete]);
+        }
     }
 }
 

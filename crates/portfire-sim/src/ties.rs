@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use portfire_core::{
-    Antecedent, BatchId, BatchRecord, BatchState, Cause, Dependency, JobId, NewBatch, NewJob,
-    Progression, StateName, UniqueKey, UniqueScope,
+    After, Antecedent, BatchId, BatchRecord, BatchState, Cause, Dependency, JobId, NewBatch,
+    NewJob, Progression, StateName, Timestamp, UniqueKey, UniqueScope,
 };
 
 use crate::invariants::{Check, Deed, Invariant, require};
@@ -23,11 +23,45 @@ const OF_ITSELF: [&str; 3] = ["its batch was cancelled", "replaced by job", "its
 /// What lies so close together is the same moment to those who do it.
 const JUST: Duration = Duration::from_millis(100);
 
+/// How something has ended.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    state: StateName,
+    /// Whether it is a batch that has failed and in which a member was deleted.
+    for_good: bool,
+}
+
+impl End {
+    fn of(state: StateName) -> End {
+        End { state, for_good: false }
+    }
+
+    /// How a batch stands, when it has ended.
+    fn of_batch(state: BatchState, members: &Progression) -> Option<End> {
+        let for_good = state == BatchState::Failed && members.deleted > 0;
+        Some(End { state: state.end()?, for_good })
+    }
+
+    /// Whether who waits for this end of it waits on: what has failed may be requeued and succeed, or be deleted.
+    fn leaves_open(self, after: After) -> bool {
+        self.state == StateName::Failed
+            && !self.for_good
+            && matches!(after, After::Success | After::Deletion)
+    }
+
+    /// As what a nested batch that has ended so counts in the one around it.
+    fn counted(self) -> StateName {
+        if self.for_good { StateName::Deleted } else { self.state }
+    }
+}
+
 /// Somebody who waits.
 #[derive(Debug, Default)]
 struct Wait {
-    /// What has not ended.
+    /// What nothing has decided yet.
     open: Vec<Dependency>,
+    /// What of that has failed once.
+    failed: BTreeSet<Antecedent>,
     /// Whether something ended otherwise than it was to.
     doomed: bool,
     /// After how many promotions all of it was decided.
@@ -36,12 +70,16 @@ struct Wait {
 
 impl Wait {
     /// Takes note of ends.
-    fn hear(&mut self, end_of: impl Fn(Antecedent) -> Option<StateName>) {
-        let doomed = &mut self.doomed;
-        self.open.retain(|dependency| match end_of(dependency.on) {
+    fn hear(&mut self, end_of: impl Fn(Antecedent) -> Option<End>) {
+        let Wait { open, failed, doomed, .. } = self;
+        open.retain(|dependency| match end_of(dependency.on) {
             None => true,
+            Some(end) if end.leaves_open(dependency.after) => {
+                failed.insert(dependency.on);
+                true
+            }
             Some(end) => {
-                *doomed |= !dependency.after.is_met_by(end);
+                *doomed |= !dependency.after.is_met_by(end.state);
                 false
             }
         });
@@ -86,11 +124,27 @@ pub(crate) struct TieLedger {
     limited: BTreeMap<JobId, Vec<(String, u32)>>,
     /// Jobs that somebody waits or waited for.
     followed: BTreeSet<JobId>,
+    /// A cleaning tells those who wait for these.
+    lapsed: Lapsed,
     /// When jobs ended last, in virtual time.
     ended_at: BTreeMap<JobId, Duration>,
     promotions: u64,
+    /// How often an operator has requeued jobs that had failed.
+    repairs: BTreeMap<JobId, u32>,
     /// Whether anything here was ever asked for.
     used: bool,
+}
+
+/// Failed jobs whose retention has ended.
+#[derive(Debug, Default)]
+struct Lapsed(BTreeSet<JobId>);
+
+impl Lapsed {
+    /// What such a job is to those who wait for it.
+    fn end_of(&self, on: Antecedent) -> Option<End> {
+        let Antecedent::Job(job) = on else { return None };
+        self.0.contains(&job).then_some(End::of(StateName::Deleted))
+    }
 }
 
 /// The call that is being looked at, and what it moved.
@@ -98,6 +152,8 @@ pub(crate) struct TieLook<'a> {
     pub(crate) deed: Deed,
     /// Virtual time.
     pub(crate) at: Duration,
+    /// Storage time.
+    pub(crate) now: Timestamp,
     pub(crate) jobs: &'a BTreeMap<JobId, Entry>,
     pub(crate) moves: &'a [Moved],
     /// Jobs that it created, with the states they began in.
@@ -128,6 +184,28 @@ impl TieLedger {
         self.batches.iter().map(|(&id, batch)| (id, batch.state))
     }
 
+    /// Failed jobs whose success others wait for, or for that of a batch around them.
+    pub(crate) fn failed_parents(&self, failed: &[JobId]) -> Vec<JobId> {
+        let of_batches = self.batches.values().map(|batch| &batch.wait);
+        let waits = self.waits.values().chain(of_batches);
+        let open: BTreeSet<Antecedent> =
+            waits.flat_map(|wait| &wait.open).map(|dependency| dependency.on).collect();
+        let up = |id: &BatchId| self.batches.get(id)?.parent;
+        let is_waited_for = |job: &&JobId| {
+            let batch = self.members.get(job).map(|member| member.batch);
+            let mut around = std::iter::successors(batch, up);
+            open.contains(&(**job).into()) || around.any(|batch| open.contains(&batch.into()))
+        };
+        failed.iter().filter(is_waited_for).copied().collect()
+    }
+
+    /// Counts that an operator requeues a failed job; answers how often that was done before.
+    pub(crate) fn repair(&mut self, job: JobId) -> u32 {
+        let times = self.repairs.entry(job).or_default();
+        *times += 1;
+        *times - 1
+    }
+
     /// Notes a batch that somebody sealed or cancelled, before the call.
     pub(crate) fn note_change(&mut self, batch: BatchId, cancel: bool) {
         if let Some(batch) =
@@ -156,10 +234,12 @@ impl TieLedger {
         look: &TieLook<'_>,
     ) -> Check {
         self.promotions += u64::from(look.deed == Deed::Promote);
-        let mut ends: BTreeMap<Antecedent, StateName> = BTreeMap::new();
+        let mut ends: BTreeMap<Antecedent, End> = BTreeMap::new();
+        self.take_cleaned(look, &mut ends);
         for moved in look.moves {
-            if moved.to.is_final() && !moved.from.is_final() {
-                ends.insert(moved.job.into(), moved.to);
+            let decides = !moved.from.is_final() || moved.from == StateName::Failed;
+            if moved.to.is_final() && decides {
+                ends.insert(moved.job.into(), End::of(moved.to));
                 self.ended_at.insert(moved.job, look.at);
             }
             if let Some(member) = self.members.get_mut(&moved.job) {
@@ -167,9 +247,15 @@ impl TieLedger {
             }
         }
         for (&id, record) in records {
-            let before = self.batches.get(&id).and_then(|batch| batch.state.end());
-            if let (None, Some(end)) = (before, record.state.end()) {
-                ends.insert(id.into(), end);
+            let before = self.batches.get(&id);
+            let before = before.and_then(|batch| End::of_batch(batch.state, &batch.members));
+            match (before, End::of_batch(record.state, &record.members)) {
+                (None, Some(end)) => _ = ends.insert(id.into(), end),
+                (Some(before), Some(end)) if end.for_good && !before.for_good => {
+                    ends.insert(id.into(), end);
+                    look.marks.hit(Mark::FailedForGood);
+                }
+                _ => {}
             }
         }
         self.take_born_batches(records, look, &ends);
@@ -180,11 +266,34 @@ impl TieLedger {
         self.s20_keys(look)
     }
 
+    /// Failed jobs whose retention has ended come to nothing any more: those that were cleaned, and those of which a
+    /// cleaning may have told those who wait.
+    fn take_cleaned(&mut self, look: &TieLook<'_>, ends: &mut BTreeMap<Antecedent, End>) {
+        let is_gone = |job: &JobId| !look.jobs.contains_key(job);
+        for (job, member) in &mut self.members {
+            if member.state == StateName::Failed && is_gone(job) {
+                member.state = StateName::Deleted;
+            }
+        }
+        let of_batches = self.batches.values().map(|batch| &batch.wait);
+        for dependency in self.waits.values().chain(of_batches).flat_map(|wait| &wait.open) {
+            if let Antecedent::Job(parent) = dependency.on
+                && is_gone(&parent)
+            {
+                ends.insert(dependency.on, End::of(StateName::Deleted));
+            }
+        }
+        let lapsed = look.jobs.iter().filter(|(_, entry)| {
+            entry.standing.state == StateName::Failed && entry.is_expired(look.now)
+        });
+        self.lapsed = Lapsed(lapsed.map(|(&job, _)| job).collect());
+    }
+
     fn take_born_batches(
         &mut self,
         records: &BTreeMap<BatchId, BatchRecord>,
         look: &TieLook<'_>,
-        ends: &BTreeMap<Antecedent, StateName>,
+        ends: &BTreeMap<Antecedent, End>,
     ) {
         for (&id, record) in records {
             let Some(asked) = self.asked.get(&id).filter(|_| !self.batches.contains_key(&id))
@@ -210,17 +319,21 @@ impl TieLedger {
         after: &[Dependency],
         look: &TieLook<'_>,
         records: &BTreeMap<BatchId, BatchRecord>,
-        ends: &BTreeMap<Antecedent, StateName>,
+        ends: &BTreeMap<Antecedent, End>,
     ) -> Wait {
         let mut wait = Wait { open: after.to_vec(), ..Wait::default() };
         wait.hear(|on| {
             let stands = match on {
-                Antecedent::Job(job) => look.jobs.get(&job).map(|entry| entry.standing.state),
-                Antecedent::Batch(batch) => {
-                    records.get(&batch).and_then(|record| record.state.end())
-                }
+                Antecedent::Job(job) => look
+                    .jobs
+                    .get(&job)
+                    .map(|entry| End::of(entry.standing.state))
+                    .filter(|end| end.state.is_final()),
+                Antecedent::Batch(batch) => records
+                    .get(&batch)
+                    .and_then(|record| End::of_batch(record.state, &record.members)),
             };
-            ends.get(&on).copied().or(stands.filter(|state| state.is_final()))
+            ends.get(&on).copied().or(stands)
         });
         wait
     }
@@ -229,7 +342,7 @@ impl TieLedger {
         &mut self,
         records: &BTreeMap<BatchId, BatchRecord>,
         look: &TieLook<'_>,
-        ends: &BTreeMap<Antecedent, StateName>,
+        ends: &BTreeMap<Antecedent, End>,
     ) -> Check {
         for &(job, first) in look.born {
             let Some(NewJob { ties, .. }) = look.asked.get(&job) else { continue };
@@ -283,7 +396,7 @@ impl TieLedger {
         &mut self,
         records: &BTreeMap<BatchId, BatchRecord>,
         look: &TieLook<'_>,
-        ends: &BTreeMap<Antecedent, StateName>,
+        ends: &BTreeMap<Antecedent, End>,
     ) -> Check {
         let promotions = self.promotions;
         let mut gone = Vec::new();
@@ -296,7 +409,21 @@ impl TieLedger {
                 .iter()
                 .find(|moved| moved.job == job && moved.from == StateName::Awaiting);
             if let Some(moved) = left {
+                if look.deed == Deed::Clean && !wait.doomed {
+                    wait.hear(|on| self.lapsed.end_of(on));
+                    if wait.doomed {
+                        look.marks.hit(Mark::FailedParentCleaned);
+                    }
+                }
                 s14_left_rightly(job, moved, wait, starts, look.deed)?;
+                if moved.cause == Cause::Continued {
+                    for on in &wait.failed {
+                        look.marks.hit(match on {
+                            Antecedent::Job(_) => Mark::FailedParentRepaired,
+                            Antecedent::Batch(_) => Mark::FailedBatchRepaired,
+                        });
+                    }
+                }
                 if moved.cause == Cause::Continued && look.deed == Deed::Rescue {
                     look.marks.hit(Mark::ReleasedByRescue);
                 }
@@ -327,10 +454,13 @@ impl TieLedger {
     fn s15_batches(
         &mut self,
         records: &BTreeMap<BatchId, BatchRecord>,
-        ends: &BTreeMap<Antecedent, StateName>,
+        ends: &BTreeMap<Antecedent, End>,
     ) -> Check {
-        for batch in self.batches.values_mut() {
+        for (id, batch) in &mut self.batches {
             batch.wait.hear(|on| ends.get(&on).copied());
+            if records.get(id).is_some_and(|record| record.state != batch.state) {
+                batch.wait.hear(|on| self.lapsed.end_of(on));
+            }
         }
         let mut counted: BTreeMap<BatchId, Progression> = BTreeMap::new();
         for member in self.members.values() {
@@ -338,8 +468,9 @@ impl TieLedger {
         }
         for (id, batch) in &self.batches {
             if let Some(parent) = batch.parent {
-                let end = records.get(id).and_then(|record| record.state.end());
-                count(counted.entry(parent).or_default(), end);
+                let end =
+                    records.get(id).and_then(|record| End::of_batch(record.state, &record.members));
+                count(counted.entry(parent).or_default(), end.map(End::counted));
             }
         }
         let started: BTreeSet<BatchId> =

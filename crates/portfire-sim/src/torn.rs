@@ -17,10 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use portfire_core::engine::{
-    Applied, Drawn, Footprint, Gap, Key, Remote, Rows as _, Seq, Setting, StateRow, Workspace,
-    intent,
+    Applied, Drawn, Footprint, Gap, Key, Link, Remote, Rows as _, Seq, Setting, StateRow,
+    Workspace, intent,
 };
-use portfire_core::{StorageError, Timestamp};
+use portfire_core::{StateName, StorageError, Timestamp};
 
 use crate::rng::Rng;
 use calls::{Call, Script};
@@ -266,7 +266,7 @@ impl<'a> Handle<'a> {
     fn holds(&self, state: &State, work: &Workspace) -> bool {
         let skips = |key: &Key| match self.store.mutant {
             Some(TornMutant::UnverifiedRead) => matches!(key, Key::Job(_)),
-            Some(TornMutant::ForgottenAnchor) => matches!(key, Key::Children(_)),
+            Some(TornMutant::ForgottenAnchor) => matches!(key, Key::Children(..)),
             _ => false,
         };
         let is_refusal = matches!(self.own().answer, Some(Err(_)));
@@ -376,13 +376,16 @@ impl State {
                 return Some(format!("job {seq} waits for {pending}, with {open} open links"));
             }
         }
-        let has_ended = |seq: &Seq| match (self.torn.jobs.get(seq), self.torn.batches.get(seq)) {
-            (Some(row), _) => row.position.standing.state.is_final(),
-            (None, Some(row)) => row.batch.has_ended(),
-            (None, None) => true,
+        let end_of = |seq: &Seq| match (self.torn.jobs.get(seq), self.torn.batches.get(seq)) {
+            (Some(row), _) => Some(row.position.standing.state).filter(|state| state.is_final()),
+            (None, Some(row)) => row.batch.counts_as(),
+            (None, None) => Some(StateName::Deleted),
         };
-        let stranded = self.torn.links.keys().find(|(parent, _)| has_ended(parent));
-        if let Some((parent, child)) = stranded {
+        // Who waits for the success of what has failed waits on.
+        let is_stranded = |((parent, _), link): &(&(Seq, Seq), &Link)| {
+            end_of(parent).is_some_and(|end| !link.after.is_open_after(end))
+        };
+        if let Some(((parent, child), _)) = self.torn.links.iter().find(is_stranded) {
             return Some(format!("{child} waits for {parent}, which has ended"));
         }
         for (&seq, row) in &self.torn.batches {

@@ -380,9 +380,12 @@ impl Truth {
     }
 
     pub(crate) fn clean(&self, max: u32) -> Result<Cleaned, StorageError> {
+        if self.is(Mutant::CleanForgetsWaiters) {
+            self.forget_parents();
+        }
         let answer = now(self.memory.clean(max))?;
-        self.look_after(Deed::Other, None, |ledger, look| {
-            if answer.jobs == 0 {
+        self.look_after(Deed::Clean, None, |ledger, look| {
+            if answer.jobs == 0 && !answer.more {
                 return Ok(());
             }
             self.marks.hit(Mark::Cleaned);

@@ -24,9 +24,12 @@ CREATE TABLE portfire_link (
     batch INTEGER NOT NULL,         -- 1 when the follower is a batch
     after INTEGER NOT NULL,         -- 0 success, 1 failure, 2 deletion, 3 any end
     pass INTEGER,                   -- its place among what the follower waits for, when its outcome is passed on
-    open INTEGER NOT NULL,          -- 1 until the antecedent has ended or the follower waits no more
+    open INTEGER NOT NULL,          -- 1 until an end of the antecedent has decided or the follower waits no more
     PRIMARY KEY (antecedent, follower)
 ) STRICT, WITHOUT ROWID;
+-- About whom a failure decides: the others, who wait for success or deletion, may be many, and wait on.
+CREATE INDEX portfire_link_failure ON portfire_link (antecedent, follower)
+    WHERE open = 1 AND after IN (1, 3);
 
 -- How those ended that a job waited for, as far as it asked.
 CREATE TABLE portfire_parent (
@@ -55,7 +58,8 @@ CREATE UNIQUE INDEX portfire_passed_antecedent ON portfire_passed (antecedent, r
 -- What one commit was too small for: links of what has ended, members of what has started.
 CREATE TABLE portfire_outbox (
     turn INTEGER PRIMARY KEY,
-    what INTEGER NOT NULL,          -- 0 a job has ended, 1 a batch has ended, 2 a batch has started, 3 a batch ran empty
+    what INTEGER NOT NULL,          -- 0 a job has ended, 1 a batch has ended, 2 a batch has started, 3 a batch ran empty,
+                                    -- 4 a batch has failed for good
     number INTEGER NOT NULL,
     state INTEGER,                  -- how it ended
     position INTEGER NOT NULL       -- the last follower or member that was seen to
@@ -75,6 +79,7 @@ CREATE TABLE portfire_batch (
     waits INTEGER NOT NULL,         -- what it waits for still before it starts, its parent's start included
     start INTEGER NOT NULL,         -- 1 when the start of its parent is one of them
     followed INTEGER NOT NULL,      -- 1 once something waits for its end
+    for_good INTEGER NOT NULL DEFAULT 0,  -- 1 when it has failed and a member was deleted: it succeeds no more
     total INTEGER NOT NULL,
     pending INTEGER NOT NULL,
     succeeded INTEGER NOT NULL,

@@ -19,11 +19,12 @@ const INSERT_BATCH: &str = "INSERT INTO portfire_batch (batch, id, parent, depth
     after, retention, created_at, state, waits, start, followed, total, pending, succeeded, \
     failed, deleted) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, 0, 0, 0, 0, 0)";
 const SELECT_BATCH: &str = "SELECT parent, depth, retention, state, waits, start, followed, \
-    total, pending, succeeded, failed, deleted, ended_at, expires_at, clean_at, reason \
+    total, pending, succeeded, failed, deleted, ended_at, expires_at, clean_at, reason, for_good \
     FROM portfire_batch WHERE batch = ?1";
 const UPDATE_BATCH: &str = "UPDATE portfire_batch SET state = ?2, waits = ?3, start = ?4, \
     followed = ?5, total = ?6, pending = ?7, succeeded = ?8, failed = ?9, deleted = ?10, \
-    ended_at = ?11, expires_at = ?12, clean_at = ?13, reason = ?14 WHERE batch = ?1";
+    ended_at = ?11, expires_at = ?12, clean_at = ?13, reason = ?14, for_good = ?15 \
+    WHERE batch = ?1";
 const SELECT_ABANDONED: &str =
     "SELECT batch FROM portfire_batch WHERE state = ?1 AND created_at <= ?2 ORDER BY batch";
 const SELECT_EXPIRED: &str = "SELECT batch FROM portfire_batch \
@@ -61,6 +62,7 @@ impl BatchRow {
             waits: row.get(4)?,
             start: row.get(5)?,
             followed: row.get(6)?,
+            for_good: row.get(16)?,
             ended_at: row.get(12)?,
             expires_at: row.get(13)?,
             clean_at: row.get(14)?,
@@ -167,7 +169,8 @@ pub(crate) fn flush(write: &mut Write<'_>) -> rusqlite::Result<()> {
             batch.ended_at,
             batch.expires_at,
             batch.clean_at,
-            batch.reason.as_deref()
+            batch.reason.as_deref(),
+            batch.for_good
         ])?;
         row.is_dirty = false;
     }

@@ -7,7 +7,7 @@ use portfire_core::storage::BATCH_MAX;
 use portfire_core::{Bucket, Cleaned};
 
 use crate::error::Failure;
-use crate::row::{self};
+use crate::row::{self, At};
 use crate::servers::processes;
 use crate::write::{Write, bucket_code};
 use crate::{batches, expiry, keys, locks, notes, outbox, ties, unique};
@@ -24,23 +24,34 @@ const DELETE_STATISTICS: &str = "DELETE FROM portfire_statistics WHERE bucket = 
 pub(crate) fn clean(write: &mut Write<'_>, max: u32) -> Result<Cleaned, Failure> {
     let max = (max as usize).min(BATCH_MAX);
     batches::give_up_open(write)?;
-    engine::settle(write)?;
     // Others of this commit may have ended jobs that are not kept at all.
     write.flush_expiry()?;
     let kept = outbox::ended(write.conn)?;
-    let expired = expiry::take(write.conn, write.now, max, &kept)?;
-    for &seq in &expired {
+    let mut expired = Vec::new();
+    for seq in expiry::take(write.conn, write.now, max, &kept)? {
         let body = row::body(write.conn, seq)?;
         let stand = row::stand(write.conn, &body)?;
+        let state = stand.standing.state;
+        if !engine::expire(write, &body, state)? {
+            // Its run may be gone, for it promised nothing but what was taken.
+            if let At::Finished { expires_at: Some(at), .. } = stand.row {
+                write.note_expiry(seq, state, at);
+            }
+            continue;
+        }
+        expired.push(seq);
         row::remove(write, &body, &stand)?;
         if stand.written > 0 {
             write.statement(DELETE_HISTORY)?.execute([seq])?;
         }
         write.statement(DELETE_JOB)?.execute([seq])?;
-        ties::cleaned(write, &body)?;
-        write.count_cleaned(body.queue, body.kind, stand.standing.state);
+        ties::cleaned(write, &body, state)?;
+        write.count_cleaned(body.queue, body.kind, state);
     }
     notes::remove(write.conn, &expired)?;
+    engine::settle(write)?;
+    write.flush_expiry()?;
+    let kept = outbox::ended(write.conn)?;
     let mut more = expiry::has_more(write.conn, write.now, &kept)?;
     more |= batches::clean(write, max)?;
     forget_old(write)?;

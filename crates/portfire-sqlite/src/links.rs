@@ -1,6 +1,6 @@
 //! Links: who waits for the end of a job or a batch.
 
-use portfire_core::engine::{Child, Waiter};
+use portfire_core::engine::{Child, Reach, Waiter};
 use portfire_core::{Antecedent, BatchId, Dependency, JobId};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -18,6 +18,15 @@ pub(crate) const SELECT_FOLLOWERS: &str = concat!(
     " FROM portfire_link l LEFT JOIN portfire_awaiting a ON a.seq = l.follower \
     LEFT JOIN portfire_job j ON j.seq = a.seq \
     WHERE l.antecedent = ?1 AND l.follower > ?2 AND l.open = 1 ORDER BY l.follower LIMIT ?3"
+);
+/// Finds those about whom a failure decides by an index of their own.
+pub(crate) const SELECT_FOLLOWERS_OF_FAILURE: &str = concat!(
+    "SELECT l.follower, l.batch, l.after, l.pass, a.pending, a.start, a.delay, a.run_at, ",
+    body_columns!(),
+    " FROM portfire_link l LEFT JOIN portfire_awaiting a ON a.seq = l.follower \
+    LEFT JOIN portfire_job j ON j.seq = a.seq \
+    WHERE l.antecedent = ?1 AND l.follower > ?2 AND l.open = 1 AND l.after IN (1, 3) \
+    ORDER BY l.follower LIMIT ?3"
 );
 const CLOSE_LINK: &str =
     "UPDATE portfire_link SET open = 0 WHERE antecedent = ?1 AND follower = ?2";
@@ -69,14 +78,18 @@ pub(crate) fn set_pending(
     write.statement(UPDATE_PENDING)?.execute(params![seq, pending, start])
 }
 
-/// The first of those who wait for a parent still, each with what it needs to be moved.
+/// The first of those who wait for a parent still and about whom an end decides, each with what it needs to be moved.
 pub(crate) fn children(
     write: &mut Write<'_>,
     parent: i64,
+    reach: Reach,
     after: i64,
     max: usize,
 ) -> Result<Vec<Child>, Failure> {
-    let select = write.statement(SELECT_FOLLOWERS)?;
+    let select = write.statement(match reach {
+        Reach::All => SELECT_FOLLOWERS,
+        Reach::OfFailure => SELECT_FOLLOWERS_OF_FAILURE,
+    })?;
     let mut rows = select.query([parent, after, max as i64])?;
     let mut children = Vec::new();
     while let Some(row) = rows.next()? {
@@ -152,6 +165,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     INSERT_LINK,
     UPDATE_FOLLOWED,
     SELECT_FOLLOWERS,
+    SELECT_FOLLOWERS_OF_FAILURE,
     CLOSE_LINK,
     SELECT_OPEN,
     UPDATE_PENDING,

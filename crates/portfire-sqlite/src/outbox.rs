@@ -18,7 +18,8 @@ const DELETE_DUE: &str = "DELETE FROM portfire_outbox WHERE turn = ?1";
 const SELECT_ANY: &str = "SELECT 1 FROM portfire_outbox LIMIT 1";
 const SELECT_ENDED: &str = "SELECT number FROM portfire_outbox WHERE what = 0";
 const SELECT_NUMBER: &str = "SELECT 1 FROM portfire_outbox WHERE number = ?1";
-const SELECT_END: &str = "SELECT 1 FROM portfire_outbox WHERE number = ?1 AND what < 2";
+const SELECT_LAST_END: &str = "SELECT what, state FROM portfire_outbox \
+    WHERE number = ?1 AND what IN (0, 1, 4) ORDER BY turn DESC LIMIT 1";
 
 /// Puts something behind what is left of earlier calls.
 pub(crate) fn push(write: &mut Write<'_>, due: &Due) -> rusqlite::Result<()> {
@@ -27,6 +28,7 @@ pub(crate) fn push(write: &mut Write<'_>, due: &Due) -> rusqlite::Result<()> {
         What::BatchEnded(end) => (1, Some(code(end) as i64)),
         What::BatchStarted => (2, None),
         What::BatchEmptied => (3, None),
+        What::BatchFailedForGood => (4, None),
     };
     let values = params![what, due.seq, end, due.position];
     write.conn.prepare_cached(INSERT_DUE)?.execute(values)?;
@@ -40,16 +42,20 @@ pub(crate) fn first(conn: &Connection) -> Result<Option<(i64, Due)>, Failure> {
     let mut select = conn.prepare_cached(SELECT_FIRST)?;
     let mut rows = select.query([])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let turn = row.get(0)?;
-    let end = || codes::state(row.get(3)?);
-    let what = match row.get(1)? {
+    let what = what(row.get(1)?, row.get(3)?)?;
+    Ok(Some((row.get(0)?, Due { what, seq: row.get(2)?, position: row.get(4)? })))
+}
+
+fn what(code: i64, state: Option<i64>) -> Result<What, Failure> {
+    let end = || codes::state(state.unwrap_or(-1));
+    Ok(match code {
         0 => What::JobEnded(end()?),
         1 => What::BatchEnded(end()?),
         2 => What::BatchStarted,
         3 => What::BatchEmptied,
+        4 => What::BatchFailedForGood,
         other => return Err(codes::unknown("entry of the outbox", other).into()),
-    };
-    Ok(Some((turn, Due { what, seq: row.get(2)?, position: row.get(4)? })))
+    })
 }
 
 /// Remembers who was told last.
@@ -67,9 +73,14 @@ pub(crate) fn has_any(conn: &Connection) -> rusqlite::Result<bool> {
     conn.prepare_cached(SELECT_ANY)?.exists([])
 }
 
-/// Whether an end of this job or batch is still to be told.
-pub(crate) fn has_end(write: &mut Write<'_>, seq: i64) -> rusqlite::Result<bool> {
-    Ok(!write.outbox_is_empty()? && write.conn.prepare_cached(SELECT_END)?.exists([seq])?)
+/// The last end of this job or batch that is still to be told.
+pub(crate) fn last_end(write: &mut Write<'_>, seq: i64) -> Result<Option<What>, Failure> {
+    if write.outbox_is_empty()? {
+        return Ok(None);
+    }
+    let mut select = write.conn.prepare_cached(SELECT_LAST_END)?;
+    let mut rows = select.query([seq])?;
+    rows.next()?.map(|row| what(row.get(0)?, row.get(1)?)).transpose()
 }
 
 /// The jobs of whose end someone is still to be told.
@@ -92,5 +103,5 @@ pub(crate) const STATEMENTS: &[&str] = &[
     SELECT_ANY,
     SELECT_ENDED,
     SELECT_NUMBER,
-    SELECT_END,
+    SELECT_LAST_END,
 ];

@@ -2,7 +2,7 @@
 
 use portfire_core::engine::{
     Agenda, Batch, Broken, Child, Due, Fault, FirstRow, Job, Move, Node, Number, Numbers, Origin,
-    Position, RowChange, Rows, Seq, Starter, StateRow, Sweep, Taken,
+    Position, Reach, RowChange, Rows, Seq, Starter, StateRow, Sweep, Taken, What,
 };
 use portfire_core::transition::Transition;
 use portfire_core::{
@@ -122,8 +122,14 @@ impl Rows for Write<'_> {
         members::starters(self, batch, after, max)
     }
 
-    fn children(&mut self, parent: Seq, after: Seq, max: usize) -> Result<Vec<Child>, Failure> {
-        links::children(self, parent, after, max)
+    fn children(
+        &mut self,
+        parent: Seq,
+        reach: Reach,
+        after: Seq,
+        max: usize,
+    ) -> Result<Vec<Child>, Failure> {
+        links::children(self, parent, reach, after, max)
     }
 
     fn is_open(&mut self, parent: Seq, child: Seq) -> Result<bool, Failure> {
@@ -145,8 +151,8 @@ impl Rows for Write<'_> {
         outbox::first(self.conn)
     }
 
-    fn is_end_due(&mut self, seq: Seq) -> Result<bool, Failure> {
-        Ok(outbox::has_end(self, seq)?)
+    fn last_end_due(&mut self, seq: Seq) -> Result<Option<What>, Failure> {
+        outbox::last_end(self, seq)
     }
 
     fn first_sweep(&mut self) -> Result<Option<Sweep>, Failure> {

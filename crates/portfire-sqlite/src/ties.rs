@@ -1,6 +1,6 @@
 //! What ties a job to others, beside its body: how it is stored, given out with a claim, and cleaned.
 
-use portfire_core::{ClaimedJob, InvalidJob, Ties};
+use portfire_core::{ClaimedJob, InvalidJob, StateName, Ties, engine};
 
 use crate::error::{Failure, corrupt};
 use crate::row::Body;
@@ -54,14 +54,17 @@ pub(crate) fn claimed(write: &mut Write<'_>, job: &ClaimedJob) -> Result<(), Fai
 }
 
 /// Removes what is stored of a job's ties, besides its body, which is gone.
-pub(crate) fn cleaned(write: &mut Write<'_>, body: &Body) -> Result<(), Failure> {
+pub(crate) fn cleaned(write: &mut Write<'_>, body: &Body, end: StateName) -> Result<(), Failure> {
     if body.is_plain() {
         return Ok(());
     }
     unique::cleaned(write, body)?;
     links::forget(write.conn, body)?;
     match body.batch {
-        Some(batch) => batches::member_cleaned(write, batch),
+        Some(batch) => {
+            engine::member_removed(write, batch, end)?;
+            batches::member_cleaned(write, batch)
+        }
         None => Ok(()),
     }
 }

@@ -467,11 +467,11 @@ fn a_file_of_the_first_version_is_brought_up_with_its_jobs() {
     assert_eq!((kinds[1].name.as_str(), &kinds[1].states), ("other", &other));
 
     // The old jobs are parents as any other.
-    let children = vec![after(11, 1), after(13, 3), after(14, 4), after(15, 5)];
+    let children = vec![after(11, 1), after(13, 3), after(14, 4), after(15, 5), after(16, 6)];
     block_on(storage.create(children)).unwrap();
-    let names = [11, 13, 14, 15].map(|number| state(&storage, number).name());
+    let names = [11, 13, 14, 15, 16].map(|number| state(&storage, number).name());
     use StateName::{Awaiting, Deleted, Enqueued};
-    assert_eq!(names, [Awaiting, Awaiting, Enqueued, Deleted]);
+    assert_eq!(names, [Awaiting, Awaiting, Enqueued, Awaiting, Deleted]);
     let mut worker = Worker::new(&storage, "new");
     let claimed = worker.claim(1);
     assert_eq!(claimed[0].claim.job, id(1));

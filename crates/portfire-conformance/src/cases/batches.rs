@@ -137,13 +137,13 @@ pub async fn batch_member_fails_final_counts(s: Stage) {
 }
 
 /// Callbacks tell success from the end: with a deleted or failed member only those run that wait for a
-/// failure or for any end.
+/// failure or for any end. With failed ones alone the others wait on: those members may be requeued.
 pub async fn batch_on_success_vs_on_complete(s: Stage) {
     let server = s.server("a").await;
     let sorts = [After::Success, After::Failure, After::Deletion, After::End];
     let ends = [
         (success(), [Enqueued, Deleted, Deleted, Enqueued]),
-        (failure(), [Deleted, Enqueued, Deleted, Enqueued]),
+        (failure(), [Awaiting, Enqueued, Awaiting, Enqueued]),
         (discard(), [Deleted, Enqueued, Deleted, Enqueued]),
     ];
     for (outcome, expected) in ends {
@@ -296,10 +296,10 @@ pub async fn batch_member_with_dependencies(s: Stage) {
 /// A member that cannot run any more is counted as deleted, also when that is known at its creation.
 pub async fn batch_member_unmet_is_deleted(s: Stage) {
     let server = s.server("a").await;
-    let failed = s.enqueue_one().await;
-    server.run(failed, failure()).await;
+    let gone = s.enqueue_one().await;
+    server.run(gone, discard()).await;
     let batch = s.new_batch();
-    let mut unmet = s.new_after([Dependency::on(failed)]);
+    let mut unmet = s.new_after([Dependency::on(gone)]);
     unmet.ties.batch = Some(batch.id);
     let mut jobs = s.new_members(batch.id, 1);
     jobs.push(unmet);
@@ -381,7 +381,7 @@ pub async fn batch_requeue_member_does_not_refire(s: Stage) {
     server.run(members[1], success()).await;
     assert_eq!(s.members(batch).await, [2, 0, 2, 0, 0]);
     assert_eq!(s.batch_state(batch).await, BatchState::Succeeded);
-    assert_eq!((s.state(good).await, s.record(good).await.revision), (Deleted, 2));
+    assert_eq!((s.state(good).await, s.record(good).await.revision), (Enqueued, 2));
     assert_eq!((s.state(bad).await, s.record(bad).await.revision), (Succeeded, 4));
     // A continuation that is added meanwhile goes by the present state.
     let late = s.continue_with(batch).await;
@@ -406,7 +406,7 @@ pub async fn batch_reopens_upwards(s: Stage) {
     let added = s.add_member(outer.id).await;
     let _ = s.delete(member).await;
     server.run(added, success()).await;
-    assert_eq!(s.members(outer.id).await, [2, 0, 1, 1, 0]);
+    assert_eq!(s.members(outer.id).await, [2, 0, 1, 0, 1], "the inner one has failed for good");
 }
 
 /// A final member that is deleted by hand counts as deleted; the end of its batch stays what it was.

@@ -8,7 +8,7 @@ use portfire_core::{
 use crate::server::{Server, discard, error, failure, finish, retry, success};
 use crate::stage::{DAY, Stage, ids, kind, secs};
 
-use StateName::{Awaiting, Deleted, Enqueued, Failed, Scheduled, Succeeded};
+use StateName::{Awaiting, Deleted, Enqueued, Scheduled, Succeeded};
 
 /// Stores a parent and a continuation of each sort, then ends the parent; where the continuations stand.
 async fn ends(s: &Stage, server: &Server, outcome: portfire_core::Outcome) -> [StateName; 4] {
@@ -43,13 +43,16 @@ pub async fn continue_on_success(s: Stage) {
     server.run(child, success()).await;
 }
 
-/// A job that is to run after a success is deleted, for a reason that names the parent, when that failed.
+/// A job that is to run after a success does not run after a failure. It is deleted, for a reason that names the parent,
+/// when the failed parent is deleted.
 pub async fn continue_not_on_failure_deleted(s: Stage) {
     let server = s.server("a").await;
     let parent = s.enqueue_one().await;
     let child = s.continue_with(parent).await;
     server.run(parent, failure()).await;
-    let reason = Dependency::on(parent).unmet_reason(Failed);
+    assert_eq!(s.state(child).await, Awaiting);
+    let _ = s.delete(parent).await;
+    let reason = Dependency::on(parent).unmet_reason(Deleted);
     assert_eq!((s.state(child).await, s.reason(child).await), (Deleted, reason.clone()));
     let entry = s.history(child).await.pop().expect("an entry");
     assert_eq!((entry.cause, entry.reason), (Cause::Deleted, Some(reason)));
@@ -59,7 +62,7 @@ pub async fn continue_not_on_failure_deleted(s: Stage) {
         Some(entry.at.saturating_add(DAY)),
         "it expires as what is deleted does"
     );
-    assert_eq!(s.counts().await.deleted_total, 1);
+    assert_eq!(s.counts().await.deleted_total, 2);
 }
 
 /// A job that is to run after the end runs after each sort of it.
@@ -82,11 +85,11 @@ pub async fn continue_on_failed_only(s: Stage) {
     assert_eq!(ends(&s, &server, discard()).await[1], Deleted);
 }
 
-/// A job that is to run after a deletion runs after that and after a discard alone.
+/// A job that is to run after a deletion runs after that and after a discard alone. A failed parent may still be deleted.
 pub async fn continue_on_deleted(s: Stage) {
     let server = s.server("a").await;
     assert_eq!(ends(&s, &server, success()).await[2], Deleted);
-    assert_eq!(ends(&s, &server, failure()).await[2], Deleted);
+    assert_eq!(ends(&s, &server, failure()).await[2], Awaiting);
     assert_eq!(ends(&s, &server, discard()).await[2], Enqueued);
     let parent = s.schedule(secs(60)).await;
     let child = s.continue_on(parent, After::Deletion).await;
@@ -113,15 +116,15 @@ pub async fn continue_added_after_final_runs_now(s: Stage) {
 pub async fn continue_added_after_final_otherwise_is_deleted(s: Stage) {
     let server = s.server("a").await;
     let parent = s.enqueue_one().await;
-    server.run(parent, failure()).await;
+    server.run(parent, discard()).await;
     let child = s.new_after([Dependency::on(parent)]);
     let created = s.create(vec![child.clone()]).await[0];
     assert_eq!((created.id, created.existing), (child.id, false));
     let history = s.history(child.id).await;
     let steps: Vec<_> = history.iter().map(|entry| (entry.cause, entry.state)).collect();
     assert_eq!(steps, [(Cause::Created, Awaiting), (Cause::Deleted, Deleted)]);
-    assert_eq!(s.reason(child.id).await, Dependency::on(parent).unmet_reason(Failed));
-    s.expect_count(Deleted, 1).await;
+    assert_eq!(s.reason(child.id).await, Dependency::on(parent).unmet_reason(Deleted));
+    s.expect_count(Deleted, 2).await;
 }
 
 /// The present state of a parent counts: one that was requeued has not ended.
@@ -262,8 +265,8 @@ pub async fn continue_diamond_one_unmet_deletes(s: Stage) {
     let server = s.server("a").await;
     let sides = s.enqueue(2).await;
     let bottom = s.create_one(s.new_after(sides.iter().map(|&side| Dependency::on(side)))).await;
-    server.run(sides[0], failure()).await;
-    assert_eq!(s.reason(bottom).await, Dependency::on(sides[0]).unmet_reason(Failed));
+    server.run(sides[0], discard()).await;
+    assert_eq!(s.reason(bottom).await, Dependency::on(sides[0]).unmet_reason(Deleted));
     server.run(sides[1], success()).await;
     assert_eq!(s.record(bottom).await.revision, 2);
     // Some of what is waited for may have ended before the job is created.
@@ -293,7 +296,7 @@ pub async fn continue_deleted_stays_deleted_after_requeue(s: Stage) {
     let server = s.server("a").await;
     let parent = s.enqueue_one().await;
     let child = s.continue_with(parent).await;
-    server.run(parent, failure()).await;
+    server.run(parent, discard()).await;
     let _ = s.requeue(parent).await;
     server.run(parent, success()).await;
     assert_eq!((s.state(child).await, s.record(child).await.revision), (Deleted, 2));

@@ -133,13 +133,11 @@ pub async fn kinds_follow_continuations_and_batches(s: Stage) {
     let mut member = s.new_member(batch.id);
     member.kind = kind("member");
     s.store(vec![batch.clone()], vec![member]).await;
-    server.run(parent, crate::server::failure()).await;
+    server.run(parent, crate::server::discard()).await;
     let _ = s.cancel(batch.id).await;
     s.promote_all().await;
     for record in s.storage().kinds().await.expect("read") {
-        let expected =
-            if record.name == kind("probe") { StateName::Failed } else { StateName::Deleted };
-        assert_eq!(record.states.get(&expected), Some(&1), "{record:?}");
+        assert_eq!(record.states.get(&StateName::Deleted), Some(&1), "{record:?}");
     }
 }
 

@@ -15,6 +15,7 @@ pub mod cycle;
 pub mod enqueue;
 pub mod expiry;
 pub mod explain;
+pub mod failed_parents;
 pub mod faults;
 pub mod finish;
 pub mod hints;

@@ -6,7 +6,7 @@ use portfire_core::{
     StateName, Verdict,
 };
 
-use crate::server::{failure, success};
+use crate::server::{discard, success};
 use crate::stage::{Stage, ids, secs};
 
 use BatchChanged::{Applied, Missing, Unchanged};
@@ -277,12 +277,12 @@ pub async fn batch_unmet_is_cancelled(s: Stage) {
     before.after = vec![after];
     let (before, members) = s.batch_of(before, 2).await;
     let callback = s.continue_on(before, After::Deletion).await;
-    server.run(gate, failure()).await;
+    server.run(gate, discard()).await;
     let mut behind = s.new_batch();
     behind.after = vec![after];
     let (behind, others) = s.batch_of(behind, 1).await;
     s.promote_all().await;
-    let reason = after.unmet_reason(StateName::Failed);
+    let reason = after.unmet_reason(StateName::Deleted);
     for (batch, member) in [(before, members[1]), (behind, others[0])] {
         let ended = s.batch_record(batch).await;
         assert_eq!((ended.state, ended.reason.as_ref()), (Cancelled, Some(&reason)));

@@ -398,10 +398,20 @@ impl Life {
                 return;
             }
             if done.is_empty() {
+                self.repair().await;
                 self.s.advance(secs(5)).await;
             }
         }
         panic!("these are stuck:{}", self.stuck().await);
+    }
+
+    /// Does as an operator does for those who wait for what has failed: that is requeued, or deleted when it may not run.
+    async fn repair(&self) {
+        for failed in self.s.list_ids(JobFilter::state(StateName::Failed)).await {
+            if !self.s.requeue(failed).await.is_done() {
+                let _ = self.s.delete(failed).await;
+            }
+        }
     }
 
     /// What has not ended, with the lives of what it waits for.

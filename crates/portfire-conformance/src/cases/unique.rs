@@ -251,6 +251,8 @@ pub async fn unique_freed_on_deletion(s: Stage) {
         let waits = s.create_one(waits).await;
         held(&s, "k", waits).await;
         server.run(parent, failure()).await;
+        held(&s, "k", waits).await;
+        let _ = s.delete(parent).await;
         assert_eq!(s.state(waits).await, Deleted);
         free(&s, "k").await;
     }

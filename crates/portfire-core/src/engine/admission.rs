@@ -7,7 +7,7 @@ use super::rows::{Batch, Node, RowChange, Rows, Seq};
 use super::{batches, links};
 use crate::batch::{BATCH_DEPTH_MAX, BatchId, BatchState, NewBatch};
 use crate::circle::Circles;
-use crate::continuation::{Antecedent, Dependency};
+use crate::continuation::{After, Antecedent, Dependency};
 use crate::error::StorageError;
 use crate::job::{InvalidJob, JobId, NewJob};
 use crate::state::StateName;
@@ -69,7 +69,24 @@ struct Found {
     node: Node,
     /// How it has ended, if it has.
     end: Option<StateName>,
+    /// Whether it is a batch that has failed for good.
+    for_good: bool,
     is_followed: bool,
+}
+
+impl Found {
+    /// Its end, as far as that decides for who waits for this.
+    fn end_for(&self, after: After) -> Option<StateName> {
+        self.end.filter(|end| self.for_good || !after.is_open_after(*end))
+    }
+
+    /// Why who waits for this waits in vain.
+    fn unmet_reason(&self, dependency: &Dependency, end: StateName) -> String {
+        match self.for_good {
+            true => dependency.unmet_for_good(),
+            false => dependency.unmet_reason(end),
+        }
+    }
 }
 
 impl Plan {
@@ -175,6 +192,7 @@ impl Admission {
             waits: plan.pending(),
             start: plan.start,
             followed: false,
+            for_good: false,
             ended_at: None,
             expires_at: None,
             clean_at: None,
@@ -257,11 +275,12 @@ impl Admission {
     ) -> Result<(), R::Error> {
         for (place, dependency) in after.iter().enumerate() {
             let on = dependency.on;
-            let Some(Found { node, end, is_followed }) = self.parent(rows, on)? else {
+            let Some(found) = self.parent(rows, on)? else {
                 return Err(refused(InvalidJob::NoAntecedent { waiting, on }));
             };
+            let Found { node, is_followed, .. } = found;
             refuse_own_batch(rows, plan.batch, node, on)?;
-            match end {
+            match found.end_for(dependency.after) {
                 None => plan.open.push(Open {
                     parent: node,
                     dependency: *dependency,
@@ -269,7 +288,7 @@ impl Admission {
                     is_followed,
                 }),
                 Some(end) if !dependency.after.is_met_by(end) => {
-                    plan.unmet.get_or_insert_with(|| dependency.unmet_reason(end));
+                    plan.unmet.get_or_insert_with(|| found.unmet_reason(dependency, end));
                 }
                 Some(end) if dependency.pass => {
                     let of = links::said(rows, node, end)?;
@@ -288,19 +307,22 @@ impl Admission {
     fn parent<R: Rows>(&mut self, rows: &mut R, on: Antecedent) -> Result<Option<Found>, R::Error> {
         match on {
             Antecedent::Job(id) => {
+                let for_good = false;
                 if let Some(&seq) = self.made.get(&id) {
-                    return Ok(Some(Found { node: Node::Job(seq), end: None, is_followed: true }));
+                    let (node, end) = (Node::Job(seq), None);
+                    return Ok(Some(Found { node, end, for_good, is_followed: true }));
                 }
                 let Some((job, position)) = rows.job_by_id(id)? else { return Ok(None) };
                 let state = position.standing.state;
-                let end = state.is_final().then_some(state);
-                Ok(Some(Found { node: Node::Job(job.seq), end, is_followed: job.followed }))
+                let (node, end) = (Node::Job(job.seq), state.is_final().then_some(state));
+                Ok(Some(Found { node, end, for_good, is_followed: job.followed }))
             }
             Antecedent::Batch(id) => {
                 let Some(seq) = self.find(rows, id)? else { return Ok(None) };
                 let batch = batches::get(rows, seq)?;
-                let (end, is_followed) = (batch.state.end(), batch.followed);
-                Ok(Some(Found { node: Node::Batch(seq), end, is_followed }))
+                let Batch { for_good, followed: is_followed, .. } = batch;
+                let (node, end) = (Node::Batch(seq), batch.state.end());
+                Ok(Some(Found { node, end, for_good, is_followed }))
             }
         }
     }

@@ -24,12 +24,40 @@ pub(super) fn member_moved<R: Rows>(
         return Ok(());
     }
     let members = rows.count_member(batch, from, to)?;
-    if from.is_some_and(StateName::is_final) && !to.is_final() {
-        return reopen(rows, batch);
-    }
-    match members {
-        Some(members) if members.pending == 0 => end_emptied(rows, batch),
+    match (from, members) {
+        (Some(from), _) if from.is_final() && !to.is_final() => reopen(rows, batch),
+        (Some(from), _) if from.is_final() => fail_for_good(rows, batch),
+        (_, Some(members)) if members.pending == 0 => end_emptied(rows, batch),
         _ => Ok(()),
+    }
+}
+
+/// Counts a member as deleted that has failed and whose retention has ended: it is removed, and cannot be requeued.
+///
+/// # Errors
+/// Those of the storage.
+pub fn member_removed<R: Rows>(rows: &mut R, batch: Seq, end: StateName) -> Result<(), R::Error> {
+    match end {
+        StateName::Failed => member_moved(rows, batch, Some(end), StateName::Deleted),
+        _ => Ok(()),
+    }
+}
+
+/// A failed batch one of whose final members was deleted succeeds no more. To the batch around it that is a member that
+/// was deleted.
+fn fail_for_good<R: Rows>(rows: &mut R, seq: Seq) -> Result<(), R::Error> {
+    let mut batch = get(rows, seq)?;
+    if batch.state != BatchState::Failed || batch.for_good {
+        return Ok(());
+    }
+    batch.for_good = true;
+    rows.put(RowChange::BatchPut { seq, batch: &batch })?;
+    if batch.followed {
+        due::push(rows, Due::new(What::BatchFailedForGood, seq))?;
+    }
+    match batch.parent {
+        Some(parent) => member_moved(rows, parent, Some(StateName::Failed), StateName::Deleted),
+        None => Ok(()),
     }
 }
 
@@ -59,17 +87,19 @@ pub fn end_emptied<R: Rows>(rows: &mut R, seq: Seq) -> Result<(), R::Error> {
         batch.reason = above.reason;
     }
     batch.state = members.end(is_cancelled);
+    batch.for_good = batch.state == BatchState::Failed && members.deleted > 0;
     let now = rows.now().as_micros();
     batch.ended_at = Some(now);
     batch.expires_at = Some(now.saturating_add(batch.retention));
     batch.clean_at = batch.expires_at;
     rows.put(RowChange::BatchPut { seq, batch: &batch })?;
-    let Some(end) = batch.state.end() else { return Ok(()) };
+    let (Some(end), Some(counted)) = (batch.state.end(), batch.counts_as()) else { return Ok(()) };
     if batch.followed {
-        due::push(rows, Due::new(What::BatchEnded(end), seq))?;
+        let what = if batch.for_good { What::BatchFailedForGood } else { What::BatchEnded(end) };
+        due::push(rows, Due::new(what, seq))?;
     }
     match batch.parent {
-        Some(parent) => member_moved(rows, parent, Some(PENDING), end),
+        Some(parent) => member_moved(rows, parent, Some(PENDING), counted),
         None => Ok(()),
     }
 }
@@ -77,12 +107,12 @@ pub fn end_emptied<R: Rows>(rows: &mut R, seq: Seq) -> Result<(), R::Error> {
 /// An ended batch goes on when a member does.
 fn reopen<R: Rows>(rows: &mut R, seq: Seq) -> Result<(), R::Error> {
     let mut batch = get(rows, seq)?;
-    let Some(end) = batch.state.end() else { return Ok(()) };
-    batch.state = BatchState::Started;
+    let Some(counted) = batch.counts_as() else { return Ok(()) };
+    (batch.state, batch.for_good) = (BatchState::Started, false);
     (batch.ended_at, batch.expires_at, batch.clean_at) = (None, None, None);
     rows.put(RowChange::BatchPut { seq, batch: &batch })?;
     match batch.parent {
-        Some(parent) => member_moved(rows, parent, Some(end), PENDING),
+        Some(parent) => member_moved(rows, parent, Some(counted), PENDING),
         None => Ok(()),
     }
 }

@@ -3,8 +3,10 @@
 //! A call gathers it and sees to it before its end. What is too much for one call goes to the outbox, which
 //! promotions work off in the order in which things happened.
 
-use super::rows::{Due, Node, RowChange, Rows, Seq, What};
+use super::links::End;
+use super::rows::{Due, Job, Node, Reach, RowChange, Rows, Seq, What};
 use super::{batches, links, starts};
+use crate::state::StateName;
 use crate::storage::RELEASE_MAX;
 
 /// How far something was told.
@@ -29,15 +31,37 @@ impl Settled {
     }
 }
 
-/// Gathers what has ended or started. The first end decides: while one waits in the outbox, another end of the same job
-/// or batch tells nobody anything.
+/// Gathers what has ended or started. The first end that decides counts: while one waits in the outbox that decides about
+/// all, or about as many, another end of the same job or batch tells nobody anything. An end after a failure that is still
+/// being told waits behind it.
 pub(super) fn push<R: Rows>(rows: &mut R, due: Due) -> Result<(), R::Error> {
-    let is_end = matches!(due.what, What::JobEnded(_) | What::BatchEnded(_));
-    if is_end && rows.is_end_due(due.seq)? {
-        return Ok(());
+    if let Some(reach) = due.what.reach()
+        && let Some(last) = rows.last_end_due(due.seq)?
+    {
+        return match last.reach() {
+            Some(Reach::OfFailure) if reach == Reach::All => rows.put(RowChange::DueNew(&due)),
+            _ => Ok(()),
+        };
     }
     rows.agenda().due.push_back(due);
     Ok(())
+}
+
+/// Sees to those who wait for a final job whose retention has ended: to them that is its deletion. Answers whether the job
+/// can be removed now; when not, [`settle`] is to follow, and a later call removes it.
+///
+/// # Errors
+/// Those of the storage.
+pub fn expire<R: Rows>(rows: &mut R, job: &Job, state: StateName) -> Result<bool, R::Error> {
+    // Every other end has decided about all when it came.
+    if state != StateName::Failed || !job.followed {
+        return Ok(true);
+    }
+    if rows.children(job.seq, Reach::All, 0, 1)?.is_empty() {
+        return Ok(true);
+    }
+    push(rows, Due::new(What::JobEnded(StateName::Deleted), job.seq))?;
+    Ok(false)
 }
 
 /// Does what follows from all that a call has changed: the last thing in it, but for a claim.
@@ -92,8 +116,9 @@ pub fn work_off<R: Rows>(rows: &mut R, max: usize) -> Result<usize, R::Error> {
 
 fn tell<R: Rows>(rows: &mut R, due: &Due, room: usize) -> Result<Settled, R::Error> {
     match due.what {
-        What::JobEnded(end) => links::tell(rows, due, Node::Job(due.seq), end, room),
-        What::BatchEnded(end) => links::tell(rows, due, Node::Batch(due.seq), end, room),
+        What::JobEnded(end) => links::tell(rows, due, End::of(Node::Job(due.seq), end), room),
+        What::BatchEnded(end) => links::tell(rows, due, End::of(Node::Batch(due.seq), end), room),
+        What::BatchFailedForGood => links::tell(rows, due, End::for_good(due.seq), room),
         What::BatchStarted => starts::tell(rows, due, room),
         What::BatchEmptied => {
             batches::end_emptied(rows, due.seq)?;

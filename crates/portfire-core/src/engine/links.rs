@@ -1,43 +1,56 @@
 //! Links: who waits for the end of a job or a batch, and what that end makes of them.
 
 use super::due::Settled;
-use super::rows::{Child, Due, Facts, Job, Node, Position, RowChange, Rows, Seq, StateRow, Waiter};
+use super::rows::{
+    Child, Due, Facts, Job, Node, Position, Reach, RowChange, Rows, Seq, StateRow, Waiter,
+};
 use super::{Broken, batches, moves};
 use crate::clock::Timestamp;
 use crate::continuation::{After, Dependency};
 use crate::state::StateName;
 use crate::transition::Event;
 
-/// Tells an end to up to `room` of those who wait for it, in the order of their creation.
+/// Tells an end to up to `room` of those about whom it decides, in the order of their creation.
 pub(super) fn tell<R: Rows>(
     rows: &mut R,
     due: &Due,
-    parent: Node,
-    end: StateName,
+    mut end: End,
     room: usize,
 ) -> Result<Settled, R::Error> {
-    let mut children = rows.children(due.seq, due.position, room + 1)?;
+    let reach = due.what.reach().unwrap_or(Reach::All);
+    let mut children = rows.children(due.seq, reach, due.position, room + 1)?;
     let settled = Settled::first_of(&mut children, room, |child| child.seq);
-    let mut end = End { parent, state: end, said: None };
     for child in children {
         rows.item(|rows| {
             rows.put(RowChange::LinkClosed { parent: due.seq, child: child.seq })?;
-            end.reach(rows, child)
+            end.meet(rows, child)
         })?;
     }
     Ok(settled)
 }
 
 /// An end that is being told.
-struct End {
+pub(super) struct End {
     parent: Node,
     state: StateName,
+    /// Whether it is a batch that has failed for good.
+    for_good: bool,
     /// Whose result or error goes with it; found out once, when someone asks.
     said: Option<Option<(Seq, u32)>>,
 }
 
 impl End {
-    fn reach<R: Rows>(&mut self, rows: &mut R, child: Child) -> Result<(), R::Error> {
+    /// The end of a job or a batch.
+    pub(super) fn of(parent: Node, state: StateName) -> End {
+        End { parent, state, for_good: false, said: None }
+    }
+
+    /// A batch that has failed for good.
+    pub(super) fn for_good(batch: Seq) -> End {
+        End { for_good: true, ..End::of(Node::Batch(batch), StateName::Failed) }
+    }
+
+    fn meet<R: Rows>(&mut self, rows: &mut R, child: Child) -> Result<(), R::Error> {
         let Child { seq, after, pass, who } = child;
         let is_met = after.is_met_by(self.state);
         match who {
@@ -64,7 +77,10 @@ impl End {
 
     fn unmet_reason<R: Rows>(&self, rows: &mut R, after: After) -> Result<String, R::Error> {
         let dependency = Dependency::on(rows.id_of(self.parent)?).after(after);
-        Ok(dependency.unmet_reason(self.state))
+        Ok(match self.for_good {
+            true => dependency.unmet_for_good(),
+            false => dependency.unmet_reason(self.state),
+        })
     }
 
     fn said<R: Rows>(&mut self, rows: &mut R) -> Result<Option<(Seq, u32)>, R::Error> {

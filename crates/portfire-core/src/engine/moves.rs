@@ -131,7 +131,8 @@ fn follow<R: Rows>(
             rows.free_unique(key, job.seq)?;
         }
     }
-    if job.followed && is.is_final() && !was.is_final() {
+    // Who waits for the success of a failed job hears of its deletion.
+    if job.followed && is.is_final() && (!was.is_final() || was == StateName::Failed) {
         due::push(rows, Due::new(What::JobEnded(is), job.seq))?;
     }
     match job.batch {

@@ -195,6 +195,9 @@ pub struct Batch {
     pub start: bool,
     /// Whether anything waits, or waited, for its end.
     pub followed: bool,
+    /// Whether it has ended as failed, and for good: a member was deleted, so that it succeeds no more when those that
+    /// failed are requeued.
+    pub for_good: bool,
     /// When it ended, in microseconds since 1970.
     pub ended_at: Option<i64>,
     /// When it may be cleaned, in microseconds since 1970.
@@ -220,6 +223,11 @@ impl Batch {
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
         self.state.end().is_some()
+    }
+
+    /// As which of its members an ended batch counts in the one around it.
+    pub fn counts_as(&self) -> Option<StateName> {
+        self.state.end().map(|end| if self.for_good { StateName::Deleted } else { end })
     }
 }
 
@@ -271,14 +279,45 @@ pub struct Due {
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// A job has ended, in this state.
+    /// A job has ended, in this state. The end of the retention of a failed job is told as its deletion.
     JobEnded(StateName),
     /// A batch has ended, as a job would in this state.
     BatchEnded(StateName),
+    /// A batch has failed for good: see [`Batch::for_good`].
+    BatchFailedForGood,
     /// A batch has started.
     BatchStarted,
     /// The pending members of a batch came to 0 in a commit that could not end it: see [`Rows::count_member`].
     BatchEmptied,
+}
+
+/// Which of those who wait for a parent an end decides about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// All of them.
+    All,
+    /// Those that wait for a failure or for any end: the parent has failed. It may be requeued and succeed.
+    OfFailure,
+}
+
+impl Reach {
+    /// Whether it decides about who waits for this end.
+    pub fn includes(self, after: After) -> bool {
+        self == Reach::All || !after.is_open_after(StateName::Failed)
+    }
+}
+
+impl What {
+    /// About whom an end decides; `None` when it is none.
+    pub fn reach(self) -> Option<Reach> {
+        match self {
+            What::JobEnded(StateName::Failed) | What::BatchEnded(StateName::Failed) => {
+                Some(Reach::OfFailure)
+            }
+            What::JobEnded(_) | What::BatchEnded(_) | What::BatchFailedForGood => Some(Reach::All),
+            What::BatchStarted | What::BatchEmptied => None,
+        }
+    }
 }
 
 impl Due {
@@ -708,12 +747,19 @@ pub trait Rows: Sized {
     fn starters(&mut self, batch: Seq, after: Seq, max: usize)
     -> Result<Vec<Starter>, Self::Error>;
 
-    /// The first `max` children whose link to this parent is open, in the order of their numbers. Those up to `after` were
-    /// told: a storage whose numbers commit in their order may begin behind it.
+    /// The first `max` children whose link to this parent is open and whom an end of this reach decides about, in the order
+    /// of their numbers. Those up to `after` were told: a storage whose numbers commit in their order may begin behind it.
+    /// The others, who may be many, must not have to be looked at.
     ///
     /// # Errors
     /// As every read.
-    fn children(&mut self, parent: Seq, after: Seq, max: usize) -> Result<Vec<Child>, Self::Error>;
+    fn children(
+        &mut self,
+        parent: Seq,
+        reach: Reach,
+        after: Seq,
+        max: usize,
+    ) -> Result<Vec<Child>, Self::Error>;
 
     /// Whether one waits for the other still.
     ///
@@ -740,11 +786,11 @@ pub trait Rows: Sized {
     /// As every read.
     fn first_due(&mut self) -> Result<Option<(i64, Due)>, Self::Error>;
 
-    /// Whether an end of this job or batch waits there still.
+    /// The last [end](What::reach) of this job or batch that waits there still.
     ///
     /// # Errors
     /// As every read.
-    fn is_end_due(&mut self, seq: Seq) -> Result<bool, Self::Error>;
+    fn last_end_due(&mut self, seq: Seq) -> Result<Option<What>, Self::Error>;
 
     /// The first cancelled batch whose members are still to be deleted; one that this call has cancelled need not be seen.
     ///

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use super::layer::Layer;
 use super::rows::{
     Agenda, Batch, Broken, Child, Due, FirstRow, Job, Move, Node, Number, Numbers, Origin,
-    Position, RowChange, Rows, Seq, Starter, StateRow, Sweep, Taken, Waiter,
+    Position, Reach, RowChange, Rows, Seq, Starter, StateRow, Sweep, Taken, Waiter, What,
 };
 use super::writes::{
     BatchRow, Footprint, Gap, JobMoved, JobRow, Key, Link, Loaded, OwnedFacts, Write,
@@ -73,10 +73,14 @@ struct Put {
     batches: Layer<Seq, BatchRow>,
     links: Layer<(Seq, Seq), Option<Link>>,
     counts: Layer<Seq, Progression>,
+    /// The last end of each that was left in the outbox.
+    ends: Layer<Seq, What>,
     /// How many of the drawn numbers are used.
     used: usize,
     /// Whether the first of the outbox was seen to. What comes behind it is not loaded.
     outbox_moved: bool,
+    /// The first of the outbox, when all were told of it and it is an end.
+    end_told: Option<(Seq, What)>,
     /// Likewise of the sweeps.
     sweeps_moved: bool,
     agenda: Agenda,
@@ -85,9 +89,10 @@ struct Put {
 /// How far a pass had come.
 struct Mark {
     writes: usize,
-    layers: [usize; 5],
+    layers: [usize; 6],
     used: usize,
     moved: (bool, bool),
+    end_told: Option<(Seq, What)>,
     agenda: (usize, usize),
 }
 
@@ -101,23 +106,27 @@ impl Put {
                 self.batches.mark(),
                 self.links.mark(),
                 self.counts.mark(),
+                self.ends.mark(),
             ],
             used: self.used,
             moved: (self.outbox_moved, self.sweeps_moved),
+            end_told: self.end_told,
             agenda: self.agenda.mark(),
         }
     }
 
     fn undo(&mut self, to: &Mark) {
-        let [jobs, ids, batches, links, counts] = to.layers;
+        let [jobs, ids, batches, links, counts, ends] = to.layers;
         self.writes.truncate(to.writes);
         self.jobs.undo(jobs);
         self.ids.undo(ids);
         self.batches.undo(batches);
         self.links.undo(links);
         self.counts.undo(counts);
+        self.ends.undo(ends);
         self.used = to.used;
         (self.outbox_moved, self.sweeps_moved) = to.moved;
+        self.end_told = to.end_told;
         self.agenda.undo(to.agenda);
     }
 }
@@ -490,12 +499,20 @@ impl Rows for Workspace {
         Ok(nodes.into_iter().map(|node| Starter { node, plain: None }).collect())
     }
 
-    fn children(&mut self, parent: Seq, _: Seq, max: usize) -> Result<Vec<Child>, Gap> {
-        let key = Key::Children(parent);
+    fn children(
+        &mut self,
+        parent: Seq,
+        reach: Reach,
+        _: Seq,
+        max: usize,
+    ) -> Result<Vec<Child>, Gap> {
+        let key = Key::Children(parent, reach);
         let Some(Loaded::Children(rows, is_whole)) = self.loaded.get(&key) else {
             return self.miss(key, max.clamp(1, RANGE_FIRST));
         };
         let changed = self.put.links.range((parent, Seq::MIN)..=(parent, Seq::MAX));
+        let changed =
+            changed.filter(|(_, link)| link.is_none_or(|link| reach.includes(link.after)));
         let changed = changed.map(|(&(_, child), link)| (child, *link));
         let window = Window { rows, is_whole: *is_whole };
         let links = match window.first(max, changed) {
@@ -531,7 +548,7 @@ impl Rows for Workspace {
         if let Some(link) = self.put.links.get(&(parent, child)) {
             return Ok(link.is_some());
         }
-        let key = Key::Children(parent);
+        let key = Key::Children(parent, Reach::All);
         let Some(Loaded::Children(rows, is_whole)) = self.loaded.get(&key) else {
             return self.miss(key, RANGE_FIRST);
         };
@@ -576,10 +593,16 @@ impl Rows for Workspace {
         }
     }
 
-    fn is_end_due(&mut self, seq: Seq) -> Result<bool, Gap> {
-        match self.loaded.get(&Key::EndDue(seq)) {
-            Some(Loaded::Flag(is_due)) => Ok(*is_due),
-            _ => self.miss(Key::EndDue(seq), 1),
+    fn last_end_due(&mut self, seq: Seq) -> Result<Option<What>, Gap> {
+        if let Some(last) = self.put.ends.get(&seq) {
+            return Ok(Some(*last));
+        }
+        match self.loaded.get(&Key::LastEnd(seq)) {
+            // Of the ends of one parent no two are alike, so the one that was told is not mistaken for another.
+            Some(Loaded::End(last)) => {
+                Ok(last.filter(|last| self.put.end_told != Some((seq, *last))))
+            }
+            _ => self.miss(Key::LastEnd(seq), 1),
         }
     }
 
@@ -638,13 +661,24 @@ impl Rows for Workspace {
                 self.put.sweeps_moved = true;
                 Write::SweepDone { turn }
             }
-            RowChange::DueNew(due) => Write::DueNew(*due),
+            RowChange::DueNew(due) => {
+                if due.what.reach().is_some() {
+                    self.put.ends.put(due.seq, due.what);
+                }
+                Write::DueNew(*due)
+            }
             RowChange::DueMoved { turn, position } => {
                 self.put.outbox_moved = true;
                 Write::DueMoved { turn, position }
             }
             RowChange::DueDone { turn } => {
                 self.put.outbox_moved = true;
+                if let Some(Loaded::Due(Some((first, due)))) = self.loaded.get(&Key::Outbox)
+                    && *first == turn
+                    && due.what.reach().is_some()
+                {
+                    self.put.end_told = Some((due.seq, due.what));
+                }
                 Write::DueDone { turn }
             }
         };

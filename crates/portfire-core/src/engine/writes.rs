@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::rows::{Batch, Broken, Due, Fault, Job, Node, Number, Position, Seq, Sweep};
+use super::rows::{
+    Batch, Broken, Due, Fault, Job, Node, Number, Position, Reach, Seq, Sweep, What,
+};
 use crate::batch::{BatchId, NewBatch, Progression};
 use crate::continuation::{After, Dependency};
 use crate::error::StorageError;
@@ -24,14 +26,14 @@ pub enum Key {
     Batch(Seq),
     /// How the members of a batch stand.
     Count(Seq),
-    /// The range of the open links of a parent.
-    Children(Seq),
+    /// The range of the open links of a parent, as far as an end of this reach decides about them.
+    Children(Seq, Reach),
     /// The range of the members that wait for the start of a batch.
     Starters(Seq),
     /// The range of the members of a batch behind a number.
     Members(Seq, Seq),
-    /// Whether an end of this job or batch waits in the outbox.
-    EndDue(Seq),
+    /// The last end of this job or batch that waits in the outbox.
+    LastEnd(Seq),
     /// The first of what earlier calls had no room for.
     Outbox,
     /// The first of the cancelled batches whose members are still to be deleted.
@@ -92,8 +94,8 @@ pub enum Loaded {
     /// For [`Key::Starters`] and [`Key::Members`]: the first by their numbers, and whether these are all. The jobs among
     /// the starters are loaded with them, under their own keys.
     Nodes(Vec<Node>, bool),
-    /// For [`Key::EndDue`].
-    Flag(bool),
+    /// For [`Key::LastEnd`].
+    End(Option<What>),
     /// For [`Key::Outbox`]: the first, with its turn.
     Due(Option<(i64, Due)>),
     /// For [`Key::Sweeps`]: the first.

@@ -224,7 +224,7 @@ impl Known<'_> {
     fn weigh(&self, after: &[Dependency]) -> (Vec<Antecedent>, bool) {
         let mut waits = Vec::new();
         for dependency in after {
-            match self.end_of(dependency.on) {
+            match self.end_for(dependency) {
                 None => waits.push(dependency.on),
                 Some(end) if dependency.after.is_met_by(end) => {}
                 Some(_) => return (Vec::new(), true),
@@ -233,13 +233,15 @@ impl Known<'_> {
         (waits, false)
     }
 
-    fn end_of(&self, on: Antecedent) -> Option<StateName> {
-        if let Antecedent::Job(job) = on
+    /// How something has ended, as far as that decides for who depends on it so.
+    fn end_for(&self, dependency: &Dependency) -> Option<StateName> {
+        if let Antecedent::Job(job) = dependency.on
             && let Some(ahead) = self.jobs.get(&job)
         {
             return ahead.end;
         }
-        self.data.end_of(self.data.find_antecedent(on)?)
+        let number = self.data.find_antecedent(dependency.on)?;
+        self.data.end_for(number, dependency.after).map(|(end, _)| end)
     }
 
     /// What is stored and waits for these still.

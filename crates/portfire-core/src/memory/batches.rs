@@ -11,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::engine::pages;
 use crate::error::StorageError;
 use crate::monitor::Cursor;
+use crate::state::StateName;
 
 /// One batch.
 pub(super) struct Batch {
@@ -39,6 +40,17 @@ impl Batch {
 
     pub(super) fn is_cancelled(&self) -> bool {
         matches!(self.record.state, BatchState::Cancelling | BatchState::Cancelled)
+    }
+
+    /// Whether it has ended as failed, and succeeds no more when those that failed are requeued.
+    pub(super) fn has_failed_for_good(&self) -> bool {
+        self.record.state == BatchState::Failed && self.record.members.deleted > 0
+    }
+
+    /// As which of its members it counts in the one around it, when it has ended.
+    pub(super) fn counts_as(&self) -> Option<StateName> {
+        let end = self.record.state.end()?;
+        Some(if self.has_failed_for_good() { StateName::Deleted } else { end })
     }
 
     fn place(&self) -> Place {

@@ -7,9 +7,10 @@ use super::admission::Check;
 use super::batches::Batch;
 use super::entries::Facts;
 use super::jobs::Number;
+use super::releases::unmet_reason;
 use crate::batch::{BatchRecord, BatchState, NewBatch, Progression};
 use crate::clock::Timestamp;
-use crate::continuation::{Antecedent, Dependency, ParentOutcome};
+use crate::continuation::{After, Antecedent, Dependency, ParentOutcome};
 use crate::engine::unique::{Meeting, meet, replaced_by};
 use crate::error::StorageError;
 use crate::job::{InvalidJob, JobId, Limits, NewJob};
@@ -182,16 +183,16 @@ impl Data {
         let mut weighed = Weighed::default();
         for (place, dependency) in after.iter().enumerate() {
             let Some(number) = self.find_antecedent(dependency.on) else { continue };
-            match self.end_of(number) {
-                None => weighed.open.push(number),
-                Some(end) if dependency.after.is_met_by(end) => {
+            match self.end_for(number, dependency.after) {
+                None => weighed.open.push((number, dependency.after)),
+                Some((end, _)) if dependency.after.is_met_by(end) => {
                     if dependency.pass {
                         let outcome = self.outcome(number, dependency.on, end);
                         weighed.met.push((place, outcome));
                     }
                 }
-                Some(end) => {
-                    weighed.unmet.get_or_insert_with(|| dependency.unmet_reason(end));
+                Some((end, for_good)) => {
+                    weighed.unmet.get_or_insert_with(|| unmet_reason(dependency, end, for_good));
                 }
             }
         }
@@ -201,9 +202,9 @@ impl Data {
         weighed
     }
 
-    fn link(&mut self, follower: Number, open: &[Number]) {
-        for &antecedent in open {
-            self.links.add(antecedent, follower);
+    fn link(&mut self, follower: Number, open: &[(Number, After)]) {
+        for &(antecedent, after) in open {
+            self.links.add(antecedent, follower, after);
             if self.batches.contains(antecedent) {
                 self.batches.change(antecedent, |batch| batch.followed = true);
             } else if let Some(job) = self.jobs.get_mut(antecedent) {
@@ -230,8 +231,8 @@ impl Data {
 /// What someone is to wait for, as it stands.
 #[derive(Default)]
 struct Weighed {
-    /// What has not ended; nothing when a condition cannot be met any more.
-    open: Vec<Number>,
+    /// What is waited for still, and for which end of it; nothing when a condition cannot be met any more.
+    open: Vec<(Number, After)>,
     /// The outcomes to pass of what has ended as it was to, by place.
     met: Vec<(usize, ParentOutcome)>,
     /// Why the first condition that cannot be met cannot.

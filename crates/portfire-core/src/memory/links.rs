@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::jobs::Number;
+use crate::continuation::After;
+use crate::state::StateName;
 
 /// All links.
 #[derive(Default)]
@@ -13,19 +15,26 @@ pub(super) struct Links {
     followers: BTreeMap<Number, BTreeSet<Number>>,
     /// Those of them that wait still.
     open: BTreeMap<Number, BTreeSet<Number>>,
+    /// Those of them about whom a failure decides.
+    open_to_failure: BTreeMap<Number, BTreeSet<Number>>,
 }
 
 impl Links {
-    pub(super) fn add(&mut self, antecedent: Number, follower: Number) {
+    pub(super) fn add(&mut self, antecedent: Number, follower: Number, after: After) {
         self.followers.entry(antecedent).or_default().insert(follower);
         self.open.entry(antecedent).or_default().insert(follower);
+        if !after.is_open_after(StateName::Failed) {
+            self.open_to_failure.entry(antecedent).or_default().insert(follower);
+        }
     }
 
     pub(super) fn close(&mut self, antecedent: Number, follower: Number) {
-        if let Some(open) = self.open.get_mut(&antecedent) {
-            open.remove(&follower);
-            if open.is_empty() {
-                self.open.remove(&antecedent);
+        for links in [&mut self.open, &mut self.open_to_failure] {
+            if let Some(open) = links.get_mut(&antecedent) {
+                open.remove(&follower);
+                if open.is_empty() {
+                    links.remove(&antecedent);
+                }
             }
         }
     }
@@ -33,6 +42,11 @@ impl Links {
     /// The first that waits still.
     pub(super) fn first_open(&self, antecedent: Number) -> Option<Number> {
         self.open.get(&antecedent)?.first().copied()
+    }
+
+    /// The first that waits still for a failure, or for any end.
+    pub(super) fn first_open_to_failure(&self, antecedent: Number) -> Option<Number> {
+        self.open_to_failure.get(&antecedent)?.first().copied()
     }
 
     /// Whether one waits for the other still.
@@ -49,6 +63,7 @@ impl Links {
     pub(super) fn forget(&mut self, antecedent: Number) {
         self.followers.remove(&antecedent);
         self.open.remove(&antecedent);
+        self.open_to_failure.remove(&antecedent);
     }
 
     /// Forgets that someone waited.

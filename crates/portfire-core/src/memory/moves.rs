@@ -4,6 +4,7 @@
 use super::Data;
 use super::entries::Facts;
 use super::jobs::Number;
+use super::releases::Release;
 use crate::engine::unique::{ends_at_claim, ends_in, is_taken_again};
 use crate::state::{ServerId, StateName};
 use crate::storage::RELEASE_MAX;
@@ -42,7 +43,7 @@ impl Data {
             self.follow(number, from, to.state);
         }
         if to.state.is_final() {
-            self.push_end(number, to.state);
+            self.push_end(number, Release::Ended(number, to.state));
             self.count_in_batch(number, from, to.state);
         }
         Ok(to)

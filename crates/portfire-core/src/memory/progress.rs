@@ -36,21 +36,31 @@ impl Data {
         }
     }
 
-    /// Counts a final member that moved to another final state; nothing ends twice.
+    /// Counts a final member that was deleted. No batch ends twice, but one that has failed may have failed for good now,
+    /// which is a deleted member to the one around it.
     pub(super) fn member_moved(&mut self, batch: Number, from: StateName, to: StateName) {
-        self.batches.change(batch, |batch| {
+        let failed_for_good = self.batches.change(batch, |batch| {
+            let before = batch.has_failed_for_good();
             *counter(&mut batch.record.members, from) -= 1;
             *counter(&mut batch.record.members, to) += 1;
+            (!before && batch.has_failed_for_good()).then_some(batch.parent)
         });
+        if let Some(parent) = failed_for_good.flatten() {
+            self.push_end(batch, Release::FailedForGood(batch));
+            if let Some(parent) = parent {
+                self.member_moved(parent, StateName::Failed, StateName::Deleted);
+            }
+        }
     }
 
     /// Counts a final member that is to run again. A batch that had ended has not then.
     pub(super) fn member_reopened(&mut self, batch: Number, member: Number, from: StateName) {
         let reopened = self.batches.change(batch, |batch| {
+            let counted = batch.counts_as();
             batch.pending.insert(member);
             *counter(&mut batch.record.members, from) -= 1;
             batch.record.members.pending += 1;
-            let end = batch.record.state.end()?;
+            let end = counted?;
             batch.record.state = BatchState::Started;
             batch.record.ended_at = None;
             batch.record.expires_at = None;
@@ -76,12 +86,16 @@ impl Data {
             batch.record.reason = reason.flatten();
             batch.record.ended_at = Some(now);
             batch.record.expires_at = Some(now.saturating_add(batch.retention));
-            Some((batch.parent, batch.record.state.end()?))
+            let release = match batch.has_failed_for_good() {
+                true => Release::FailedForGood(number),
+                false => Release::Ended(number, batch.record.state.end()?),
+            };
+            Some((batch.parent, batch.counts_as()?, release))
         });
-        if let Some((parent, end)) = ended.flatten() {
-            self.push_end(number, end);
+        if let Some((parent, counted, release)) = ended.flatten() {
+            self.push_end(number, release);
             if let Some(parent) = parent {
-                self.member_ended(parent, number, end);
+                self.member_ended(parent, number, counted);
             }
         }
     }

@@ -3,15 +3,17 @@
 //! Each call has a line of ends and starts, and works it off when it has done the rest. What is over
 //! [`RELEASE_MAX`] goes to the outbox, which promotions work off.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Data;
+use super::batches::Batch;
 use super::entries::Facts;
 use super::jobs::Number;
+use super::links::Links;
 use super::progress;
 use crate::batch::BatchState;
 use crate::clock::Timestamp;
-use crate::continuation::{Antecedent, Dependency, ParentOutcome};
+use crate::continuation::{After, Antecedent, Dependency, ParentOutcome};
 use crate::state::{JobState, StateName};
 use crate::storage::RELEASE_MAX;
 use crate::transition::Event;
@@ -21,8 +23,17 @@ use crate::transition::Event;
 pub(super) enum Release {
     /// A job or a batch has ended, so.
     Ended(Number, StateName),
+    /// A batch has failed for good: a member was deleted.
+    FailedForGood(Number),
     /// A batch has started.
     Started(Number),
+}
+
+impl Release {
+    /// Whether it is a failure after which the parent may still succeed.
+    fn is_failure(self) -> bool {
+        matches!(self, Release::Ended(_, StateName::Failed))
+    }
 }
 
 /// All of it that is not worked off.
@@ -32,7 +43,8 @@ pub(super) struct Releases {
     line: VecDeque<Release>,
     /// Of calls before.
     outbox: VecDeque<Release>,
-    ended_in_outbox: BTreeSet<Number>,
+    /// The ends in it, of each parent in their order: a failure and what came after it, at most.
+    ended_in_outbox: BTreeMap<Number, VecDeque<Release>>,
     started_in_outbox: BTreeSet<Number>,
     /// Cancelled batches, each with the last member that was seen to.
     pub(super) cancelled: VecDeque<(Number, Number)>,
@@ -46,33 +58,52 @@ impl Releases {
     /// Puts what this call has not worked off behind the outbox.
     fn put_off(&mut self) {
         while let Some(release) = self.line.pop_front() {
-            match release {
-                Release::Ended(number, _) => self.ended_in_outbox.insert(number),
-                Release::Started(number) => self.started_in_outbox.insert(number),
-            };
-            self.outbox.push_back(release);
+            self.leave(release);
         }
+    }
+
+    /// Puts something behind the outbox.
+    fn leave(&mut self, release: Release) {
+        match release {
+            Release::Ended(number, _) | Release::FailedForGood(number) => {
+                self.ended_in_outbox.entry(number).or_default().push_back(release);
+            }
+            Release::Started(number) => _ = self.started_in_outbox.insert(number),
+        }
+        self.outbox.push_back(release);
     }
 
     fn take_from_outbox(&mut self) -> Option<Release> {
         let release = self.outbox.pop_front()?;
         match release {
-            Release::Ended(number, _) => self.ended_in_outbox.remove(&number),
-            Release::Started(number) => self.started_in_outbox.remove(&number),
-        };
+            Release::Ended(number, _) | Release::FailedForGood(number) => {
+                let ends = self.ended_in_outbox.get_mut(&number);
+                if ends.is_some_and(|ends| ends.pop_front().is_some() && ends.is_empty()) {
+                    self.ended_in_outbox.remove(&number);
+                }
+            }
+            Release::Started(number) => _ = self.started_in_outbox.remove(&number),
+        }
         Some(release)
     }
 
     fn give_back_to_outbox(&mut self, release: Release) {
         match release {
-            Release::Ended(number, _) => self.ended_in_outbox.insert(number),
-            Release::Started(number) => self.started_in_outbox.insert(number),
-        };
+            Release::Ended(number, _) | Release::FailedForGood(number) => {
+                self.ended_in_outbox.entry(number).or_default().push_front(release);
+            }
+            Release::Started(number) => _ = self.started_in_outbox.insert(number),
+        }
         self.outbox.push_front(release);
     }
 
     pub(super) fn is_in_outbox(&self, number: Number) -> bool {
-        self.ended_in_outbox.contains(&number) || self.started_in_outbox.contains(&number)
+        self.ended_in_outbox.contains_key(&number) || self.started_in_outbox.contains(&number)
+    }
+
+    /// The last end of a parent that the outbox has still.
+    fn last_end(&self, number: Number) -> Option<Release> {
+        self.ended_in_outbox.get(&number)?.back().copied()
     }
 
     /// Whether a promotion has something to do.
@@ -82,15 +113,20 @@ impl Releases {
 }
 
 impl Data {
-    /// Takes note of an end, if anything ever waited for it. The first end decides: while the outbox works
-    /// one off, another counts for nothing.
-    pub(super) fn push_end(&mut self, number: Number, end: StateName) {
+    /// Takes note of an end, if anything ever waited for it. The first end that decides counts: while the outbox works one
+    /// off, another counts for nothing, unless that one is a failure and this one is not.
+    pub(super) fn push_end(&mut self, number: Number, end: Release) {
         let followed = match self.batches.get(number) {
             Some(batch) => batch.followed,
             None => self.jobs.contains(number) && self.jobs[number].followed,
         };
-        if followed && !self.releases.ended_in_outbox.contains(&number) {
-            self.releases.push(Release::Ended(number, end));
+        if !followed {
+            return;
+        }
+        match self.releases.last_end(number) {
+            None => self.releases.push(end),
+            Some(last) if last.is_failure() && !end.is_failure() => self.releases.leave(end),
+            Some(_) => {}
         }
     }
 
@@ -135,13 +171,21 @@ impl Data {
     fn work_off(&mut self, release: Release, max: usize) -> (usize, bool) {
         let mut done = 0;
         match release {
-            Release::Ended(antecedent, end) => {
-                while let Some(follower) = self.links.first_open(antecedent) {
+            Release::Ended(antecedent, _) | Release::FailedForGood(antecedent) => {
+                let (end, for_good) = match release {
+                    Release::Ended(_, end) => (end, false),
+                    _ => (StateName::Failed, true),
+                };
+                let first = |links: &Links| match release.is_failure() {
+                    true => links.first_open_to_failure(antecedent),
+                    false => links.first_open(antecedent),
+                };
+                while let Some(follower) = first(&self.links) {
                     if done == max {
                         return (done, true);
                     }
                     self.links.close(antecedent, follower);
-                    self.decide(antecedent, end, follower);
+                    self.decide(antecedent, end, for_good, follower);
                     done += 1;
                 }
             }
@@ -161,11 +205,11 @@ impl Data {
     }
 
     /// Decides what an end means for one that waited for it.
-    fn decide(&mut self, antecedent: Number, end: StateName, follower: Number) {
+    fn decide(&mut self, antecedent: Number, end: StateName, for_good: bool, follower: Number) {
         let Some(on) = self.antecedent(antecedent) else { return };
         let Some((place, dependency)) = self.dependency(follower, on) else { return };
         if !dependency.after.is_met_by(end) {
-            let reason = dependency.unmet_reason(end);
+            let reason = unmet_reason(&dependency, end, for_good);
             if self.batches.contains(follower) {
                 self.cancel(follower, &reason);
             } else {
@@ -239,6 +283,14 @@ impl Data {
             Some(batch) => batch.record.state.end(),
             None => Some(self.jobs[number].standing().state).filter(|state| state.is_final()),
         }
+    }
+
+    /// How something has ended, as far as that decides for who waits for this end of it; and whether it is a batch that
+    /// has failed for good.
+    pub(super) fn end_for(&self, number: Number, after: After) -> Option<(StateName, bool)> {
+        let for_good = self.batches.get(number).is_some_and(Batch::has_failed_for_good);
+        let end = self.end_of(number).filter(|end| for_good || !after.is_open_after(*end))?;
+        Some((end, for_good))
     }
 
     /// What a follower gets to know of an end. Of a job that has moved on since, the state alone.
@@ -323,5 +375,13 @@ impl Data {
             let nested = self.batches.get(member);
             nested.is_none_or(|nested| nested.record.state != BatchState::Cancelling)
         })
+    }
+}
+
+/// Why somebody who waited for a parent waits in vain.
+pub(super) fn unmet_reason(dependency: &Dependency, end: StateName, for_good: bool) -> String {
+    match for_good {
+        true => dependency.unmet_for_good(),
+        false => dependency.unmet_reason(end),
     }
 }

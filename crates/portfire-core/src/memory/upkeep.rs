@@ -2,9 +2,11 @@
 
 use super::entries::Facts;
 use super::jobs::Number;
+use super::releases::Release;
 use super::{Data, cut};
 use crate::batch::BATCH_OPEN_MAX;
 use crate::engine;
+use crate::state::StateName;
 use crate::storage::{Cleaned, Promoted};
 use crate::transition::Event;
 
@@ -50,15 +52,20 @@ impl Data {
         for batch in self.batches.open_since(self.now.saturating_sub(BATCH_OPEN_MAX)) {
             self.cancel(batch, engine::NEVER_SEALED);
         }
-        self.settle();
-
+        let expired = self.jobs.expired(self.now);
+        let expired = expired.filter(|&number| !self.releases.is_in_outbox(number));
+        let expired: Vec<Number> = expired.take(cut(max)).collect();
         let mut jobs = 0;
-        while jobs < cut(max) as u32
-            && let Some(number) = self.first_expired_job()
-        {
-            self.remove_job(number);
-            jobs += 1;
+        for number in expired {
+            if self.links.first_open(number).is_some() {
+                // It has failed. To those who wait for its success the end of its retention is its deletion.
+                self.push_end(number, Release::Ended(number, StateName::Deleted));
+            } else {
+                self.remove_job(number);
+                jobs += 1;
+            }
         }
+        self.settle();
         let mut batches = 0;
         while batches < cut(max)
             && let Some(number) = self.first_expired_batch()
@@ -71,21 +78,15 @@ impl Data {
         self.jobs.limits.forget_old(self.now);
         self.jobs.tally.forget_old(self.now);
         self.servers.forget_old(self.now);
-        let more = self.first_expired_job().is_some() || self.first_expired_batch().is_some();
+        let is_left = |number: &Number| !self.releases.is_in_outbox(*number);
+        let more = self.jobs.expired(self.now).any(|number| is_left(&number))
+            || self.first_expired_batch().is_some();
         Cleaned { jobs, more }
     }
 
-    fn first_expired_job(&self) -> Option<Number> {
-        self.jobs.expired(self.now).find(|&number| !self.is_needed(number))
-    }
-
+    /// Who waits for the end of a batch is told before: a failed one that can succeed still has members.
     fn first_expired_batch(&self) -> Option<Number> {
-        self.batches.expired(self.now).find(|&number| !self.is_needed(number))
-    }
-
-    /// Whether someone waits for its end still, which the outbox has not come to.
-    fn is_needed(&self, number: Number) -> bool {
-        self.releases.is_in_outbox(number) || self.links.first_open(number).is_some()
+        self.batches.expired(self.now).find(|&number| !self.releases.is_in_outbox(number))
     }
 
     fn remove_job(&mut self, number: Number) {
@@ -99,6 +100,10 @@ impl Data {
             self.keys.free(&unique.key, number);
         }
         if let Some(batch) = self.batch_of(number) {
+            if self.jobs[number].standing().state == StateName::Failed {
+                // It cannot be requeued any more.
+                self.member_moved(batch, StateName::Failed, StateName::Deleted);
+            }
             self.batches.change(batch, |batch| batch.members.remove(&number));
         }
         self.links.forget(number);

@@ -20,6 +20,8 @@ pub(super) enum Call {
     Run { job: JobId, end: Event },
     /// Deletes or requeues a job.
     Move { job: JobId, event: Event },
+    /// Sees to those who wait for a failed job, as a cleaning does when the retention of that has ended.
+    Expire { job: JobId },
     /// Seals or cancels a batch.
     Change { batch: BatchId, change: BatchChange },
     /// Goes on with what earlier calls left.
@@ -44,7 +46,9 @@ impl Call {
                 });
                 of_batches.chain(of_jobs).collect()
             }
-            Call::Run { job, .. } | Call::Move { job, .. } => vec![Key::JobOf(*job)],
+            Call::Run { job, .. } | Call::Move { job, .. } | Call::Expire { job } => {
+                vec![Key::JobOf(*job)]
+            }
             Call::Change { batch, .. } => vec![Key::BatchOf(*batch)],
             Call::Promote { .. } => vec![Key::Outbox, Key::Sweeps],
             Call::End { batch } => vec![Key::Batch(*batch), Key::Count(*batch)],
@@ -75,6 +79,12 @@ impl Call {
                     }
                 }
             }
+            Call::Expire { job } => match rows.job_by_id(*job)? {
+                None => "missing".to_owned(),
+                Some((job, position)) => {
+                    format!("{}", engine::expire(rows, &job, position.standing.state)?)
+                }
+            },
             Call::Change { batch, change } => {
                 format!("{:?}", engine::change_batch(rows, *batch, change)?)
             }
@@ -146,14 +156,17 @@ impl Script {
                     Event::Succeed,
                     Event::Succeed,
                     Event::Fail,
+                    Event::Fail,
                     Event::Discard { failed: true },
                     Event::Release,
                 ];
                 Call::Run { job: self.job(), end: *self.rng.pick(&ends) }
             }
-            65..75 => Call::Move { job: self.job(), event: Event::Delete },
-            75..80 => Call::Move { job: self.job(), event: Event::Requeue },
-            80..88 if !self.batches.is_empty() => {
+            65..72 => Call::Move { job: self.job(), event: Event::Delete },
+            // Mostly of what has failed, which others wait for.
+            72..80 => Call::Move { job: self.job(), event: Event::Requeue },
+            80..82 => Call::Expire { job: self.job() },
+            82..89 if !self.batches.is_empty() => {
                 let batch = *self.rng.pick(&self.batches);
                 let change = match self.rng.chance(0.7) {
                     true => BatchChange::Seal,

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use portfire_core::engine::{
-    BatchRow, Due, JobRow, Key, Link, Loaded, Node, Seq, StateRow, Sweep, What, Workspace, Write,
+    BatchRow, Due, JobRow, Key, Link, Loaded, Node, Reach, Seq, StateRow, Sweep, What, Workspace,
+    Write,
 };
 use portfire_core::{Antecedent, BatchState, Progression, StateName};
 
@@ -78,9 +79,8 @@ impl Maps {
             Key::Job(seq) => Loaded::Job(self.jobs.get(seq).cloned()),
             Key::Batch(seq) => Loaded::Batch(self.batches.get(seq).cloned()),
             Key::Count(seq) => Loaded::Count(self.counts.get(seq).copied().unwrap_or_default()),
-            Key::Children(parent) => {
-                let open = self.links.range((*parent, Seq::MIN)..=(*parent, Seq::MAX));
-                let mut links: Vec<_> = open.map(|(&(_, child), link)| (child, *link)).collect();
+            Key::Children(parent, reach) => {
+                let mut links: Vec<_> = self.open(*parent, *reach).collect();
                 let is_whole = links.len() <= rows || is_stale;
                 links.truncate(rows);
                 for (child, link) in &links {
@@ -107,7 +107,7 @@ impl Maps {
                 nodes.truncate(rows);
                 Loaded::Nodes(nodes, is_whole)
             }
-            Key::EndDue(seq) => Loaded::Flag(self.is_end_due(*seq)),
+            Key::LastEnd(seq) => Loaded::End(self.last_end_due(*seq)),
             Key::Outbox => Loaded::Due(self.first_due()),
             Key::Sweeps => Loaded::Sweep(self.first_sweep()),
         };
@@ -133,9 +133,16 @@ impl Maps {
         members.into_iter().filter(|member| member.seq() > after).collect()
     }
 
-    pub(super) fn is_end_due(&self, seq: Seq) -> bool {
-        let is_end = |due: &Due| matches!(due.what, What::JobEnded(_) | What::BatchEnded(_));
-        self.outbox.values().any(|due| due.seq == seq && is_end(due))
+    /// The open links of a parent about which an end of this reach decides, by the numbers of the children.
+    pub(super) fn open(&self, parent: Seq, reach: Reach) -> impl Iterator<Item = (Seq, Link)> {
+        let open = self.links.range((parent, Seq::MIN)..=(parent, Seq::MAX));
+        let open = open.map(|(&(_, child), link)| (child, *link));
+        open.filter(move |(_, link)| reach.includes(link.after))
+    }
+
+    pub(super) fn last_end_due(&self, seq: Seq) -> Option<What> {
+        let is_end = |due: &&Due| due.seq == seq && due.what.reach().is_some();
+        self.outbox.values().rev().find(is_end).map(|due| due.what)
     }
 
     pub(super) fn first_due(&self) -> Option<(i64, Due)> {
@@ -226,11 +233,11 @@ impl Maps {
             }
             Write::LinkNew { parent, child, link } => {
                 self.links.insert((*parent, *child), *link);
-                self.bump(Key::Children(*parent));
+                self.bump(Key::Children(*parent, Reach::All));
             }
             Write::LinkClosed { parent, child } => {
                 if self.links.remove(&(*parent, *child)).is_some() {
-                    self.bump(Key::Children(*parent));
+                    self.bump(Key::Children(*parent, Reach::All));
                 }
             }
             Write::Passed { child, place, end, of } => {
@@ -278,7 +285,7 @@ impl Maps {
                 self.turn += 1;
                 self.outbox.insert(self.turn, *due);
                 self.bump(Key::Outbox);
-                self.bump(Key::EndDue(due.seq));
+                self.bump(Key::LastEnd(due.seq));
             }
             Write::DueMoved { turn, position } => {
                 if let Some(due) = self.outbox.get_mut(turn) {
@@ -288,7 +295,7 @@ impl Maps {
             }
             Write::DueDone { turn } => {
                 if let Some(due) = self.outbox.remove(turn) {
-                    self.bump(Key::EndDue(due.seq));
+                    self.bump(Key::LastEnd(due.seq));
                 }
                 self.bump(Key::Outbox);
             }
@@ -301,6 +308,7 @@ impl Maps {
 fn anchor(key: &Key) -> Key {
     match key {
         Key::Members(batch, _) => Key::Members(*batch, 0),
+        Key::Children(parent, _) => Key::Children(*parent, Reach::All),
         key => key.clone(),
     }
 }

@@ -3,8 +3,8 @@
 
 use portfire_core::engine::{
     Agenda, Batch, BatchRow, Broken, Child, Drawn, Due, FirstRow, Gap, Job, JobMoved, JobRow, Link,
-    Move, Node, Number, Numbers, Origin, OwnedFacts, Position, RowChange, Rows, Seq, Setting,
-    Starter, StateRow, Sweep, Taken, Waiter, Write,
+    Move, Node, Number, Numbers, Origin, OwnedFacts, Position, Reach, RowChange, Rows, Seq,
+    Setting, Starter, StateRow, Sweep, Taken, Waiter, What, Write,
 };
 use portfire_core::transition::{Standing, Transition};
 use portfire_core::{
@@ -201,9 +201,14 @@ impl Rows for Whole<'_> {
         Ok(nodes.map(|node| Starter { node, plain: None }).collect())
     }
 
-    fn children(&mut self, parent: Seq, _: Seq, max: usize) -> Result<Vec<Child>, Gap> {
-        let open = self.maps.links.range((parent, Seq::MIN)..=(parent, Seq::MAX)).take(max);
-        let child = |(&(_, seq), &Link { is_batch, after, pass }): (&(Seq, Seq), &Link)| {
+    fn children(
+        &mut self,
+        parent: Seq,
+        reach: Reach,
+        _: Seq,
+        max: usize,
+    ) -> Result<Vec<Child>, Gap> {
+        let child = |(seq, Link { is_batch, after, pass })| {
             let who = match self.maps.jobs.get(&seq) {
                 _ if is_batch => Waiter::Batch,
                 Some(JobRow { job, position, .. })
@@ -215,7 +220,7 @@ impl Rows for Whole<'_> {
             };
             Child { seq, after, pass, who }
         };
-        Ok(open.map(child).collect())
+        Ok(self.maps.open(parent, reach).take(max).map(child).collect())
     }
 
     fn is_open(&mut self, parent: Seq, child: Seq) -> Result<bool, Gap> {
@@ -238,8 +243,8 @@ impl Rows for Whole<'_> {
         Ok(self.maps.first_due().filter(|(turn, _)| !self.outbox_moved && *turn <= self.turn))
     }
 
-    fn is_end_due(&mut self, seq: Seq) -> Result<bool, Gap> {
-        Ok(self.maps.is_end_due(seq))
+    fn last_end_due(&mut self, seq: Seq) -> Result<Option<What>, Gap> {
+        Ok(self.maps.last_end_due(seq))
     }
 
     fn first_sweep(&mut self) -> Result<Option<Sweep>, Gap> {

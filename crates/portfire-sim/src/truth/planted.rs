@@ -37,6 +37,9 @@ impl Truth {
             if self.is(Mutant::ReleaseAgain) {
                 self.release_again(&original, cycle);
             }
+            if self.is(Mutant::FailureEndsAll) {
+                self.end_all(&original);
+            }
             self.force_finishes(&original, cycle);
             self.count_fenced(cycle);
             self.count_failures_apart(cycle);

@@ -4,7 +4,7 @@
 //! for and keeps the right ones for whoever looks: to the ledger the job is what was asked for, and the
 //! storage treats it as the planted fault would.
 
-use portfire_core::{Antecedent, Dependency, LimitRule, LimitTarget, Ties};
+use portfire_core::{Antecedent, Continuation, Dependency, LimitRule, LimitTarget, Ties};
 
 use super::*;
 
@@ -122,6 +122,37 @@ impl Truth {
                 let _ = now(self.memory.change(vec![change]));
             }
         }
+    }
+
+    /// Deletes those who wait for the success of a job that has failed.
+    pub(super) fn end_all(&self, request: &CycleRequest) {
+        for job in request.finished.iter().map(|finish| finish.claim.job) {
+            for child in self.open_children(job) {
+                let reason = Dependency::on(job).unmet_reason(StateName::Failed);
+                let change = Change { job: child, action: Action::Delete { reason }, expect: None };
+                let _ = now(self.memory.change(vec![change]));
+            }
+        }
+    }
+
+    /// Hides failed jobs whose retention has ended and for which others wait, as if they were removed.
+    pub(super) fn forget_parents(&self) {
+        let expired = self.expired();
+        let waited_for = expired.into_iter().filter(|job| !self.open_children(*job).is_empty());
+        let waited_for: Vec<JobId> = waited_for.collect();
+        lock(&self.planted).removed.extend(&waited_for);
+    }
+
+    /// The jobs that wait for the success of a job that has failed.
+    fn open_children(&self, job: JobId) -> Vec<JobId> {
+        if self.end_of(job.into()) != Some(StateName::Failed) {
+            return Vec::new();
+        }
+        let children = now(self.memory.continuations(job.into(), 10)).unwrap_or_default();
+        let waits = |child: &Continuation| {
+            child.state == StateName::Awaiting && child.after.is_open_after(StateName::Failed)
+        };
+        children.into_iter().filter(waits).map(|child| child.job).collect()
     }
 
     /// The ties that were asked for, of a job that was stored with others.

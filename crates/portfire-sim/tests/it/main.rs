@@ -101,6 +101,8 @@ found! {
     a_fenced_finish_that_is_counted_is_found = FencedFinishCounted;
     a_continuation_that_is_linked_late_is_found = ContinuationInTwoSteps;
     a_second_release_is_found = ReleaseAgain;
+    a_failure_that_ends_all_is_found = FailureEndsAll;
+    a_cleaning_that_forgets_who_waits_is_found = CleanForgetsWaiters;
     a_callback_that_is_fired_apart_is_found = BatchReadThenFire;
     a_member_of_an_ended_batch_is_found = BatchAddAfterDone;
     a_limit_that_forgets_its_own_claim_is_found = LimitWithoutOwn;

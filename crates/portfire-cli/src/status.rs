@@ -86,7 +86,11 @@ async fn batches(storage: &dyn Storage) -> Result<Batches, Failure> {
 fn show(status: &Status, out: &mut dyn Write) -> Result<(), Failure> {
     let info = &status.storage;
     writeln!(out, "{} {}", info.name, escape::plain(&info.location))?;
-    writeln!(out, "an answered call survives {}\n", info.durability)?;
+    writeln!(out, "an answered call survives {}", info.durability)?;
+    for missing in info.capabilities.missing() {
+        writeln!(out, "it cannot {missing}")?;
+    }
+    writeln!(out)?;
 
     let mut states = Table::new(["STATE", "JOBS"]);
     for state in StateName::ALL {

@@ -1,4 +1,4 @@
-//! Compares a storage with [`MemoryStorage`], the reference: the same random sequence of operations
+//! Compares a storage with the [`Model`], the reference: the same random sequence of operations
 //! on both must give the same answers, and at the end the same contents.
 //!
 //! The suite has a case for each sentence of the contract; this finds what no one thought of. A
@@ -16,12 +16,14 @@ mod script;
 use std::fmt;
 use std::sync::Arc;
 
-use portfire_core::{ManualClock, MemoryStorage, Storage};
+use portfire_core::{ManualClock, Storage};
 
 pub use grouped::Grouped;
 use operation::{Operation, Side};
 pub use scope::Scope;
 use script::Script;
+
+use crate::model::Model;
 
 /// Runs the sequence of `steps` operations that `seed` stands for on a reference and on a storage
 /// that `make` opens, empty, on the clock that it is given.
@@ -141,7 +143,7 @@ struct Pair {
 impl Pair {
     async fn new(scope: Scope, make: &impl AsyncFn(Arc<ManualClock>) -> Side) -> Pair {
         let clock = Arc::new(ManualClock::default());
-        let reference = Side::new(Arc::new(MemoryStorage::with_clock(clock.clone())));
+        let reference = Side::new(Arc::new(Model::with_clock(clock.clone())));
         let storage = make(clock.clone()).await;
         Pair { scope, clock, reference, storage, step: 0 }
     }
@@ -348,7 +350,7 @@ mod tests {
     async fn stage(clock: &Arc<ManualClock>) -> Stage {
         let clock = Arc::clone(clock);
         let fixtures = Fixtures::new(move || {
-            let storage = Arc::new(MemoryStorage::with_clock(clock.clone()));
+            let storage = Arc::new(Model::with_clock(clock.clone()));
             std::future::ready(ManualFixture::new(storage, clock.clone()))
         });
         Stage::new(fixtures).await

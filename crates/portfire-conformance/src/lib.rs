@@ -97,6 +97,7 @@ pub mod count;
 pub mod differential;
 pub mod fixture;
 pub mod list;
+pub mod model;
 mod odd;
 mod random;
 pub mod run;

@@ -504,6 +504,7 @@ macro_rules! __cases {
                 limit_slot_freed_on_crash,
                 limit_slot_freed_by_a_retirement,
                 limit_slot_not_leaked_on_delete,
+                limit_slot_outlives_a_refused_child,
                 limit_line_is_left_by_hand,
                 limit_full_at_entry,
                 limit_newcomers_go_behind_the_line,

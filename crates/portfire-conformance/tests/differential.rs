@@ -1,28 +1,24 @@
-//! The comparison with the reference passes for the reference, and fails for storages that are
+//! The comparison with the model passes for the storage in memory, and fails for storages that are
 //! wrong in one place.
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
 
 use portfire_conformance::differential::{self, Difference, Grouped};
 use portfire_core::client::block_on;
 use portfire_core::{
-    After, Answer, Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage,
-    BatchRecord, Bucket, Change, Changed, Claim, Cleaned, Conflict, Continuation, Counts, Created,
-    Cursor, Cycle, CycleRequest, DueRecurring, Fire, Fired, HistoryEntry, JobFilter, JobId,
-    JobPage, JobRecord, KeyRecord, KindRecord, LimitName, LimitRecord, LimitRule, LimitTarget,
-    LockAnswer, LockRecord, LockRequest, LogPage, Lost, ManualClock, MemoryStorage, Monitor,
-    NewBatch, NewJob, NewServer, NotesRecord, Overlap, Promoted, QueueName, QueueRecord,
-    RecurringChange, RecurringChanged, RecurringFilter, RecurringId, RecurringPage,
-    RecurringRecord, RescueRequest, Rescued, RunRecord, ServerId, ServerRecord, StatisticsRecord,
-    Storage, StorageInfo, Ties, Timestamp, WaitingRecord, Wakeups,
+    After, Answer, Antecedent, BatchChange, BatchChanged, BatchId, Bucket, Change, Changed, Claim,
+    Cleaned, Conflict, Continuation, Created, Cursor, Cycle, CycleRequest, DueRecurring, Fire,
+    Fired, JobFilter, JobId, JobPage, KindRecord, Layer, LimitRule, LimitTarget, LockAnswer,
+    LockRequest, LogPage, Lost, ManualClock, MemoryStorage, Monitor, NewBatch, NewJob, NewServer,
+    Overlap, Promoted, QueueName, RecurringChange, RecurringChanged, RecurringId, RescueRequest,
+    Rescued, RunRecord, ServerId, StatisticsRecord, Storage, Ties, Timestamp, WaitingRecord,
 };
 
 const STEPS: usize = 60;
 
 #[test]
-fn the_reference_equals_itself() {
+fn the_storage_in_memory_equals_the_model() {
     for seed in 0..300 {
         let make = async |clock: Arc<ManualClock>| {
             Arc::new(MemoryStorage::with_clock(clock)) as Arc<dyn Storage>
@@ -33,7 +29,7 @@ fn the_reference_equals_itself() {
     }
 }
 
-/// The reference does one call after the other; here each counts as a commit that calls share.
+/// The storage in memory does one call after the other; here each counts as a commit that calls share.
 struct OneByOne(Arc<MemoryStorage>);
 
 impl Grouped for OneByOne {
@@ -51,7 +47,7 @@ impl Grouped for OneByOne {
 }
 
 #[test]
-fn the_reference_equals_itself_when_calls_stand_together() {
+fn the_storage_in_memory_equals_the_model_when_calls_stand_together() {
     for seed in 0..100 {
         let make = async |clock: Arc<ManualClock>| {
             let storage = Arc::new(MemoryStorage::with_clock(clock));
@@ -169,7 +165,7 @@ fn a_difference_is_told_with_the_few_operations_that_it_needs() {
     assert_ne!(difference.expected, difference.actual);
 }
 
-/// The reference with one fault.
+/// The storage in memory with one fault.
 #[derive(Debug)]
 struct Wrong {
     right: MemoryStorage,
@@ -193,7 +189,11 @@ impl Wrong {
     }
 }
 
-impl Storage for Wrong {
+impl Layer for Wrong {
+    fn inner(&self) -> &dyn Storage {
+        &self.right
+    }
+
     fn create_batches(
         &self,
         mut batches: Vec<NewBatch>,
@@ -284,10 +284,6 @@ impl Storage for Wrong {
         }
     }
 
-    fn verify(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>> {
-        self.right.verify(server, held)
-    }
-
     fn retire(&self, server: ServerId) -> Answer<'_, ()> {
         match self.fault {
             Fault::RetireForgotten => Box::pin(async { Ok(()) }),
@@ -341,43 +337,9 @@ impl Storage for Wrong {
         }
     }
 
-    fn wakeups(&self) -> Wakeups {
-        self.right.wakeups()
-    }
-
-    fn info(&self) -> StorageInfo {
-        self.right.info()
-    }
-}
-
-impl Monitor for Wrong {
-    fn now(&self) -> Answer<'_, Timestamp> {
-        self.right.now()
-    }
-
-    fn skew(&self) -> Answer<'_, Duration> {
-        self.right.skew()
-    }
-
-    fn counts(&self) -> Answer<'_, Counts> {
-        self.right.counts()
-    }
-
-    fn job(&self, id: JobId) -> Answer<'_, Option<JobRecord>> {
-        self.right.job(id)
-    }
-
-    fn history(&self, id: JobId) -> Answer<'_, Vec<HistoryEntry>> {
-        self.right.history(id)
-    }
-
     fn jobs(&self, filter: JobFilter) -> Answer<'_, JobPage> {
         let Fault::PagesLoseTheirEnd = self.fault else { return self.right.jobs(filter) };
         Box::pin(async move { Ok(JobPage { next: None, ..self.right.jobs(filter).await? }) })
-    }
-
-    fn queues(&self) -> Answer<'_, Vec<QueueRecord>> {
-        self.right.queues()
     }
 
     fn kinds(&self) -> Answer<'_, Vec<KindRecord>> {
@@ -402,22 +364,6 @@ impl Monitor for Wrong {
         }
     }
 
-    fn batch(&self, id: BatchId) -> Answer<'_, Option<BatchRecord>> {
-        self.right.batch(id)
-    }
-
-    fn batches(&self, filter: BatchFilter) -> Answer<'_, BatchPage> {
-        self.right.batches(filter)
-    }
-
-    fn recurring(&self, id: RecurringId) -> Answer<'_, Option<RecurringRecord>> {
-        self.right.recurring(id)
-    }
-
-    fn recurring_jobs(&self, filter: RecurringFilter) -> Answer<'_, RecurringPage> {
-        self.right.recurring_jobs(filter)
-    }
-
     fn runs(&self, id: RecurringId, max: u32) -> Answer<'_, Vec<RunRecord>> {
         match self.fault {
             Fault::RunsForgotten => self.right.runs(id, max.min(1)),
@@ -425,31 +371,11 @@ impl Monitor for Wrong {
         }
     }
 
-    fn limits(&self) -> Answer<'_, Vec<LimitRecord>> {
-        self.right.limits()
-    }
-
-    fn limit_keys(&self, limit: LimitName) -> Answer<'_, Vec<KeyRecord>> {
-        self.right.limit_keys(limit)
-    }
-
-    fn locks(&self) -> Answer<'_, Vec<LockRecord>> {
-        self.right.locks()
-    }
-
-    fn notes(&self, id: JobId) -> Answer<'_, NotesRecord> {
-        self.right.notes(id)
-    }
-
     fn log(&self, id: JobId, after: Option<Cursor>, max: u32) -> Answer<'_, LogPage> {
         match (self.fault, &after) {
             (Fault::LogOfOnePage, Some(_)) => Box::pin(async { Ok(LogPage::default()) }),
             _ => self.right.log(id, after, max),
         }
-    }
-
-    fn servers(&self) -> Answer<'_, Vec<ServerRecord>> {
-        self.right.servers()
     }
 
     fn statistics(&self, bucket: Bucket, since: Timestamp) -> Answer<'_, Vec<StatisticsRecord>> {

@@ -1,4 +1,4 @@
-//! The reference storage passes the suite.
+//! The storage in memory passes the suite.
 
 use std::sync::Arc;
 

@@ -1,11 +1,11 @@
-//! The nouns of Portfire, its pure state machine, the storage contract, the client and the in-memory
-//! reference storage. No runtime and no IO.
+//! The nouns of Portfire, its pure state machine, the storage contract, the client and the storage in memory.
+//! No runtime and no IO.
 //!
 //! - *A job and its life*: [`job`], [`state`], [`job_error`], [`notes`], and the rules of it: [`transition`], [`retry`].
 //! - *What ties jobs*: [`ties`] holds them together; [`continuation`], [`batch`] (with [`circle`]), [`unique`],
 //!   [`limit`], [`recurring`].
-//! - *The contract*: [`storage`], [`monitor`], [`wakeup`], [`error`], and [`lock`] beside jobs; [`memory`] is its
-//!   executable reference; [`engine`] holds the rules that every storage follows.
+//! - *The contract*: [`storage`], [`monitor`], [`wakeup`], [`error`], and [`lock`] beside jobs; [`engine`] holds the rules
+//!   that every storage follows, [`memory`] keeps its rows in maps, and a [`layer`] is a storage around another.
 //! - *The client*: [`call`], [`client`], which create and steer jobs; [`explain`] and [`problems`], which say why
 //!   jobs do not run.
 //! - *Under all of it*: [`clock`] and [`duration`].
@@ -24,6 +24,7 @@ pub mod error;
 pub mod explain;
 pub mod job;
 pub mod job_error;
+pub mod layer;
 pub mod limit;
 pub mod lock;
 pub mod memory;
@@ -59,6 +60,7 @@ pub use error::{BoxError, StorageError};
 pub use explain::{Explanation, Reason};
 pub use job::{InvalidJob, JobId, JobOptions, Json, KindName, Limits, NewJob, QueueName, When};
 pub use job_error::{CancelReason, Cancelled, JobError};
+pub use layer::Layer;
 pub use limit::{
     KeyRecord, LimitName, LimitRecord, LimitRule, LimitTarget, LimitUse, Rate, Window,
 };
@@ -77,9 +79,9 @@ pub use recurring::{
 pub use retry::{AfterFailure, Backoff, Exceeded, RetryPolicy};
 pub use state::{Cause, ErrorRecord, HistoryEntry, JobRecord, JobState, ServerId, StateName};
 pub use storage::{
-    Action, Answer, BoxFuture, Change, Changed, Claim, ClaimRequest, ClaimedJob, Cleaned, Created,
-    Cycle, CycleRequest, Expect, Finish, Lost, LostReason, NewServer, Outcome, Promoted,
-    RescueRequest, Rescued, Storage, StorageInfo, Verdict,
+    Action, Answer, BoxFuture, Capabilities, Change, Changed, Claim, ClaimRequest, ClaimedJob,
+    Cleaned, Created, Cycle, CycleRequest, Expect, Finish, Lost, LostReason, NewServer, Outcome,
+    Promoted, RescueRequest, Rescued, Storage, StorageInfo, Verdict,
 };
 pub use ties::{Occurrence, Ties};
 pub use transition::{Event, Loss, Place, Refusal, Retention, Standing, Transition};

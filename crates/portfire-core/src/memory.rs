@@ -1,5 +1,4 @@
-//! [`MemoryStorage`]: the contract of [`storage`](crate::storage) and [`monitor`](crate::monitor),
-//! executable. The other storages are compared with it, operation by operation.
+//! [`MemoryStorage`]: the rules of the [`engine`](crate::engine) over maps, in one process.
 //!
 //! One mutex around plain, ordered data; nothing waits inside it. Every answer is a function of the
 //! calls and the clock alone, so a run can be repeated exactly.
@@ -28,24 +27,25 @@
 //!   its line: promotions let those waiters go.
 //! - Of a log those lines are dropped, each on its own, that would bring their attempt over its bound.
 
-mod admission;
 mod attempts;
 mod batches;
 mod changes;
 mod creation;
 mod entries;
 mod jobs;
+mod journal;
 mod keys;
 mod limits;
 mod links;
 mod locks;
 mod moves;
+mod names;
 mod notes;
+mod outbox;
 mod pages;
-mod progress;
 mod queues;
 mod recurring;
-mod releases;
+mod rows;
 mod servers;
 mod tally;
 mod upkeep;
@@ -59,6 +59,7 @@ use crate::batch::{
 };
 use crate::clock::{Clock, StorageTime, SystemClock, Timestamp};
 use crate::continuation::{Antecedent, Continuation};
+use crate::engine::{Agenda, Origin};
 use crate::job::{JobId, Limits, NewJob, QueueName};
 use crate::limit::{KeyRecord, LimitName, LimitRecord, LimitRule, LimitTarget};
 use crate::lock::{LockAnswer, LockRecord, LockRequest};
@@ -73,20 +74,22 @@ use crate::recurring::{
 };
 use crate::state::{HistoryEntry, JobRecord, ServerId};
 use crate::storage::{
-    Answer, BATCH_MAX, Change, Changed, Claim, Cleaned, Created, Cycle, CycleRequest, Lost,
-    NewServer, Promoted, RescueRequest, Rescued, Storage, StorageInfo,
+    Answer, BATCH_MAX, Capabilities, Change, Changed, Claim, Cleaned, Created, Cycle, CycleRequest,
+    Lost, NewServer, Promoted, RescueRequest, Rescued, Storage, StorageInfo,
 };
 use crate::transition::Retention;
 use crate::wakeup::{WakeupHub, Wakeups};
 
 use batches::Batches;
-use jobs::{Jobs, Number};
+use jobs::Jobs;
+use journal::Journal;
 use keys::Keys;
 use links::Links;
 use locks::Locks;
+use names::Names;
 use notes::AllNotes;
+use outbox::Outbox;
 use recurring::Recurring;
-use releases::Releases;
 use servers::Servers;
 
 /// Largest args that [`Limits`] can allow.
@@ -137,6 +140,7 @@ impl MemoryStorage {
         let mut data = self.data.lock().unwrap_or_else(PoisonError::into_inner);
         data.now = self.time.now(data.now);
         let answer = act(&mut data);
+        data.names.keys.clear();
         let Hints { work, control } = std::mem::take(&mut data.jobs.hints);
         drop(data);
         if work {
@@ -194,7 +198,7 @@ impl MemoryStorageBuilder {
         let now = time.now(Timestamp::MIN);
         let jobs = Jobs::new(self.retention);
         MemoryStorage {
-            data: Mutex::new(Data::new(now, jobs, Servers::new(self.vouches))),
+            data: Mutex::new(Data::new(now, self.limits, jobs, Servers::new(self.vouches))),
             time,
             limits: self.limits,
             hub: WakeupHub::default(),
@@ -208,34 +212,45 @@ struct Data {
     now: Timestamp,
     jobs: Jobs,
     servers: Servers,
+    /// The bounds of what is stored.
+    limits: Limits,
+    names: Names,
     links: Links,
     batches: Batches,
-    releases: Releases,
+    outbox: Outbox,
     keys: Keys,
     recurring: Recurring,
     locks: Locks,
     notes: AllNotes,
     /// The keys of limits that this call freed a slot or a turn of, one for each.
     freed: Vec<String>,
-    /// While a call stores its jobs: the batches that have nothing pending by it.
-    emptied: Option<Vec<Number>>,
+    /// What this call must still do.
+    agenda: Agenda,
+    /// While a call may be refused: what it has changed.
+    journal: Option<Journal>,
+    /// What is to be stored with the body of the job that is being stored.
+    origin: Option<Origin>,
 }
 
 impl Data {
-    fn new(now: Timestamp, jobs: Jobs, servers: Servers) -> Data {
+    fn new(now: Timestamp, limits: Limits, jobs: Jobs, servers: Servers) -> Data {
         Data {
             now,
             jobs,
             servers,
+            limits,
+            names: Names::default(),
             links: Links::default(),
             batches: Batches::default(),
-            releases: Releases::default(),
+            outbox: Outbox::default(),
             keys: Keys::default(),
             recurring: Recurring::default(),
             locks: Locks::default(),
             notes: AllNotes::default(),
             freed: Vec::new(),
-            emptied: None,
+            agenda: Agenda::default(),
+            journal: None,
+            origin: None,
         }
     }
 }
@@ -253,11 +268,11 @@ impl Storage for MemoryStorage {
         batches: Vec<NewBatch>,
         jobs: Vec<NewJob>,
     ) -> Answer<'_, Vec<Created>> {
-        Box::pin(async move { self.call(|data| data.create(batches, jobs, &self.limits)) })
+        Box::pin(async move { self.call(|data| data.create(&batches, jobs)) })
     }
 
     fn change_batch(&self, batch: BatchId, change: BatchChange) -> Answer<'_, BatchChanged> {
-        Box::pin(async move { Ok(self.call(|data| data.change_batch(batch, change))) })
+        Box::pin(async move { Ok(self.call(|data| data.change_batch(batch, &change))) })
     }
 
     fn change_recurring(&self, change: RecurringChange) -> Answer<'_, RecurringChanged> {
@@ -336,6 +351,7 @@ impl Storage for MemoryStorage {
             location: "this process".to_owned(),
             durability: "nothing: the jobs live as long as this process",
             args_bytes_max: self.limits.args_bytes_max,
+            capabilities: Capabilities::default(),
         }
     }
 }

@@ -1,8 +1,7 @@
 //! The storage contract: what a backend promises, one sentence per guarantee.
 //!
 //! Everything that writes is in [`Storage`]; everything that reads for people is in [`Monitor`].
-//! `portfire-conformance` has a named case for each sentence, and [`MemoryStorage`](crate::MemoryStorage) is
-//! the reference that others are compared with.
+//! `portfire-conformance` has a named case for each sentence, and a model that every storage is compared with.
 //!
 //! # Rules that hold for every call
 //! - **One call is one atomic change**: all of it is applied, or nothing. What one call applied is
@@ -303,6 +302,47 @@ pub struct StorageInfo {
     pub durability: &'static str,
     /// Largest args in bytes.
     pub args_bytes_max: usize,
+    /// What it can do beyond the contract.
+    pub capabilities: Capabilities,
+}
+
+/// What a storage can do beyond the contract, which each keeps whole. By default nothing of it.
+///
+/// It is for those who must not expect more than there is: a test suite, a page that offers an action, a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// What is stored outlives the process.
+    pub persistent: bool,
+    /// Several processes may work on it at a time.
+    pub shared: bool,
+    /// It sees at once that the process of a server has ended, and whether one lives whose lease has lapsed.
+    pub sees_processes: bool,
+    /// Jobs can be stored in a transaction of the caller's (`enqueue_in`).
+    pub caller_transactions: bool,
+    /// A handler can commit its own writes and the success of its job together (`cx.tx()`).
+    pub job_transactions: bool,
+}
+
+impl Capabilities {
+    /// In words, what the storage cannot do.
+    ///
+    /// ```
+    /// use portfire_core::{MemoryStorage, Storage};
+    ///
+    /// let missing = MemoryStorage::new().info().capabilities.missing();
+    /// assert!(missing.contains(&"keep jobs when the process ends"));
+    /// ```
+    pub fn missing(&self) -> Vec<&'static str> {
+        let all = [
+            (self.persistent, "keep jobs when the process ends"),
+            (self.shared, "be shared by several processes"),
+            (self.sees_processes, "see a dead process before its lease lapses"),
+            (self.caller_transactions, "store jobs in a transaction of yours"),
+            (self.job_transactions, "complete a job in a transaction of its handler"),
+        ];
+        all.into_iter().filter(|(can, _)| !can).map(|(_, what)| what).collect()
+    }
 }
 
 /// Most jobs that one call releases, or deletes because a condition cannot be met any more; a flood of

@@ -10,15 +10,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portfire_core::{
-    Answer, Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage, BatchRecord,
-    Bucket, Change, Changed, Claim, Cleaned, Continuation, Counts, Created, Cursor, Cycle,
-    CycleRequest, DueRecurring, Finish, Fire, FireAction, Fired, HistoryEntry, JobFilter, JobId,
-    JobPage, JobRecord, KeyRecord, KindRecord, LimitName, LimitRecord, LimitRule, LimitTarget,
-    LockAnswer, LockRecord, LockRequest, LogPage, Lost, Monitor, NewBatch, NewJob, NewServer,
-    NotesRecord, Outcome, Promoted, QueueName, QueueRecord, RecurringChange, RecurringChanged,
-    RecurringFilter, RecurringId, RecurringPage, RecurringRecord, RescueRequest, Rescued,
-    RunRecord, ServerId, ServerRecord, StatisticsRecord, Storage, StorageError, StorageInfo,
-    Timestamp, Verdict, WaitingRecord, Wakeup, WakeupHub, Wakeups,
+    Answer, BatchChange, BatchChanged, BatchId, Capabilities, Change, Changed, Claim, Cleaned,
+    Created, Cycle, CycleRequest, DueRecurring, Finish, Fire, FireAction, Fired, JobId, LimitRule,
+    LimitTarget, LockAnswer, LockRequest, Lost, Monitor, NewBatch, NewJob, NewServer, Outcome,
+    Promoted, QueueName, RecurringChange, RecurringChanged, RescueRequest, Rescued, ServerId,
+    Storage, StorageError, StorageInfo, Timestamp, Verdict, Wakeup, WakeupHub, Wakeups,
 };
 use tokio::sync::oneshot;
 
@@ -519,103 +515,32 @@ impl Storage for FaultyStorage {
             location: "a simulated world".to_owned(),
             durability: "whatever the seed says",
             args_bytes_max: 1024 * 1024,
+            capabilities: Capabilities::default(),
         }
     }
 }
 
+macro_rules! on_the_way {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+        $(
+            fn $name(&self, $($argument: $type),*) -> Answer<'_, $answer> {
+                self.call(stringify!($name), move |truth| {
+                    truth.read(|monitor| monitor.$name($($argument),*))
+                })
+            }
+        )*
+    };
+}
+
 impl Monitor for FaultyStorage {
+    portfire_core::each_call!(reads on_the_way);
+
     fn now(&self) -> Answer<'_, Timestamp> {
         self.call("now", |truth| Ok(truth.now()))
     }
 
     fn skew(&self) -> Answer<'_, Duration> {
         self.call("skew", |truth| Ok(truth.skew()))
-    }
-
-    fn counts(&self) -> Answer<'_, Counts> {
-        self.call("counts", |truth| Ok(truth.counts()))
-    }
-
-    fn job(&self, id: JobId) -> Answer<'_, Option<JobRecord>> {
-        self.call("job", move |truth| truth.read(|monitor| monitor.job(id)))
-    }
-
-    fn history(&self, id: JobId) -> Answer<'_, Vec<HistoryEntry>> {
-        self.call("history", move |truth| truth.read(|monitor| monitor.history(id)))
-    }
-
-    fn jobs(&self, filter: JobFilter) -> Answer<'_, JobPage> {
-        self.call("jobs", move |truth| truth.read(|monitor| monitor.jobs(filter)))
-    }
-
-    fn queues(&self) -> Answer<'_, Vec<QueueRecord>> {
-        self.call("queues", |truth| truth.read(|monitor| monitor.queues()))
-    }
-
-    fn kinds(&self) -> Answer<'_, Vec<KindRecord>> {
-        self.call("kinds", move |truth| truth.read(|monitor| monitor.kinds()))
-    }
-
-    fn waiting(&self, id: JobId) -> Answer<'_, Option<WaitingRecord>> {
-        self.call("waiting", move |truth| truth.read(|monitor| monitor.waiting(id)))
-    }
-
-    fn continuations(&self, on: Antecedent, max: u32) -> Answer<'_, Vec<Continuation>> {
-        self.call("continuations", move |truth| {
-            truth.read(|monitor| monitor.continuations(on, max))
-        })
-    }
-
-    fn batch(&self, id: BatchId) -> Answer<'_, Option<BatchRecord>> {
-        self.call("batch", move |truth| truth.read(|monitor| monitor.batch(id)))
-    }
-
-    fn batches(&self, filter: BatchFilter) -> Answer<'_, BatchPage> {
-        self.call("batches", move |truth| truth.read(|monitor| monitor.batches(filter)))
-    }
-
-    fn recurring(&self, id: RecurringId) -> Answer<'_, Option<RecurringRecord>> {
-        self.call("recurring", move |truth| truth.read(|monitor| monitor.recurring(id)))
-    }
-
-    fn recurring_jobs(&self, filter: RecurringFilter) -> Answer<'_, RecurringPage> {
-        self.call("recurring_jobs", move |truth| {
-            truth.read(|monitor| monitor.recurring_jobs(filter))
-        })
-    }
-
-    fn runs(&self, id: RecurringId, max: u32) -> Answer<'_, Vec<RunRecord>> {
-        self.call("runs", move |truth| truth.read(|monitor| monitor.runs(id, max)))
-    }
-
-    fn limits(&self) -> Answer<'_, Vec<LimitRecord>> {
-        self.call("limits", move |truth| truth.read(|monitor| monitor.limits()))
-    }
-
-    fn limit_keys(&self, limit: LimitName) -> Answer<'_, Vec<KeyRecord>> {
-        self.call("limit_keys", move |truth| truth.read(|monitor| monitor.limit_keys(limit)))
-    }
-
-    fn locks(&self) -> Answer<'_, Vec<LockRecord>> {
-        self.call("locks", move |truth| truth.read(|monitor| monitor.locks()))
-    }
-
-    fn notes(&self, id: JobId) -> Answer<'_, NotesRecord> {
-        self.call("notes", move |truth| truth.read(|monitor| monitor.notes(id)))
-    }
-
-    fn log(&self, id: JobId, after: Option<Cursor>, max: u32) -> Answer<'_, LogPage> {
-        self.call("log", move |truth| truth.read(|monitor| monitor.log(id, after, max)))
-    }
-
-    fn servers(&self) -> Answer<'_, Vec<ServerRecord>> {
-        self.call("servers", |truth| truth.read(|monitor| monitor.servers()))
-    }
-
-    fn statistics(&self, bucket: Bucket, since: Timestamp) -> Answer<'_, Vec<StatisticsRecord>> {
-        self.call("statistics", move |truth| {
-            truth.read(|monitor| monitor.statistics(bucket, since))
-        })
     }
 }
 

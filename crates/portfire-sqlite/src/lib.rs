@@ -102,14 +102,14 @@ use portfire_core::client::block_on;
 use portfire_core::engine;
 use portfire_core::{
     Answer, Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage, BatchRecord,
-    Bucket, Change, Changed, Claim, Cleaned, Continuation, Counts, Created, Cursor, Cycle,
-    CycleRequest, DueRecurring, Fire, Fired, HistoryEntry, JobFilter, JobId, JobPage, JobRecord,
-    KeyRecord, KindRecord, LimitName, LimitRecord, LimitRule, LimitTarget, LockAnswer, LockRecord,
-    LockRequest, LogPage, Lost, Monitor, NewBatch, NewJob, NewServer, NotesRecord, Promoted,
-    QueueName, QueueRecord, RecurringChange, RecurringChanged, RecurringFilter, RecurringId,
-    RecurringPage, RecurringRecord, RescueRequest, Rescued, RunRecord, ServerId, ServerRecord,
-    StatisticsRecord, Storage, StorageError, StorageInfo, Timestamp, WaitingRecord, WakeupHub,
-    Wakeups,
+    Bucket, Capabilities, Change, Changed, Claim, Cleaned, Continuation, Counts, Created, Cursor,
+    Cycle, CycleRequest, DueRecurring, Fire, Fired, HistoryEntry, JobFilter, JobId, JobPage,
+    JobRecord, KeyRecord, KindRecord, LimitName, LimitRecord, LimitRule, LimitTarget, LockAnswer,
+    LockRecord, LockRequest, LogPage, Lost, Monitor, NewBatch, NewJob, NewServer, NotesRecord,
+    Promoted, QueueName, QueueRecord, RecurringChange, RecurringChanged, RecurringFilter,
+    RecurringId, RecurringPage, RecurringRecord, RescueRequest, Rescued, RunRecord, ServerId,
+    ServerRecord, StatisticsRecord, Storage, StorageError, StorageInfo, Timestamp, WaitingRecord,
+    WakeupHub, Wakeups,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -204,6 +204,7 @@ impl SqliteStorage {
             location: options.path.display().to_string(),
             durability: options.synchronous.durability(),
             args_bytes_max: options.limits.args_bytes_max,
+            capabilities: capabilities(),
         };
         let path = connect::absolute(&options.path)?;
         let options = SqliteOptions { path: path.clone(), ..options };
@@ -308,6 +309,17 @@ impl fmt::Debug for SqliteStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteStorage").field("path", &self.inner.path).finish_non_exhaustive()
     }
+}
+
+/// All of them: a file can do them all.
+fn capabilities() -> Capabilities {
+    let mut capabilities = Capabilities::default();
+    capabilities.persistent = true;
+    capabilities.shared = true;
+    capabilities.sees_processes = true;
+    capabilities.caller_transactions = true;
+    capabilities.job_transactions = true;
+    capabilities
 }
 
 impl Storage for SqliteStorage {

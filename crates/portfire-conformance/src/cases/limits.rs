@@ -192,6 +192,23 @@ pub async fn limit_slot_not_leaked_on_delete(s: Stage) {
     assert_eq!(s.line("l").await, (1, 1));
 }
 
+/// A call that is refused after it was to make a job follow a running one takes no slot from that.
+pub async fn limit_slot_outlives_a_refused_child(s: Stage) {
+    let server = s.server("a").await;
+    s.set_limit("l", ONE).await;
+    let jobs = s.enqueue_under("l", 2).await;
+    let held = server.claim_one().await;
+    let mut orphan = s.new_job();
+    orphan.ties.after = vec![Dependency::on(s.id())];
+    let mut child = s.new_job();
+    child.ties.after = vec![Dependency::on(held.claim.job)];
+    let refused = s.storage().create(vec![child, orphan]).await;
+    assert!(matches!(refused, Err(StorageError::Invalid(_))), "{refused:?}");
+    assert!(server.claim(10).await.is_empty(), "the slot is taken still");
+    server.end(held.claim, success()).await;
+    assert_eq!(claimed(&server, 10).await, jobs[1..]);
+}
+
 /// A job that is deleted or rescheduled while it waits leaves the line, and the next comes up.
 pub async fn limit_line_is_left_by_hand(s: Stage) {
     let server = s.server("a").await;

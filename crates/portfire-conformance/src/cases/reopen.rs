@@ -284,3 +284,8 @@ pub async fn reopen_keeps_notes(s: Stage) {
     assert_eq!(after.0.expect("read"), said.0.expect("read"));
     assert_eq!(after.1.expect("read"), said.1.expect("read"));
 }
+
+/// The storage says of itself that what it stores outlives the process.
+pub async fn reopen_is_told(s: Stage) {
+    assert!(s.storage().info().capabilities.persistent);
+}

@@ -295,3 +295,8 @@ pub async fn second_goes_on_with_a_release(s: Stage) {
     assert_eq!(released, 2_000);
     assert_eq!(s.record(children[2_999]).await.revision, 2);
 }
+
+/// The storage says of itself that several processes may work on it.
+pub async fn second_is_told(s: Stage) {
+    assert!(s.storage().info().capabilities.shared);
+}

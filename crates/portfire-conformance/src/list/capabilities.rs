@@ -42,6 +42,7 @@ macro_rules! __cases_of {
                 reopen_keeps_recurring_jobs,
                 reopen_keeps_locks,
                 reopen_keeps_notes,
+                reopen_is_told,
             }
         }
     };
@@ -64,6 +65,7 @@ macro_rules! __cases_of {
                 second_fires_once,
                 second_respects_locks,
                 second_goes_on_with_a_release,
+                second_is_told,
             }
         }
     };

@@ -8,16 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use portfire_core::{
-    Action, Answer, Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage,
-    BatchRecord, BatchState, Bucket, Change, Changed, Claim, Cleaned, Clock, Continuation, Counts,
-    Created, Cursor, Cycle, CycleRequest, DueRecurring, Finish, Fire, Fired, HistoryEntry,
-    JobFilter, JobId, JobPage, JobRecord, JobState, Json, KeyRecord, KindRecord, LimitName,
-    LimitRecord, LimitRule, LimitTarget, LockAnswer, LockRecord, LockRequest, LogPage, Lost,
-    ManualClock, MemoryStorage, Monitor, NewBatch, NewJob, NewServer, NotesRecord, Outcome,
-    Promoted, QueueName, QueueRecord, RecurringChange, RecurringChanged, RecurringFilter,
-    RecurringId, RecurringPage, RecurringRecord, RescueRequest, Rescued, RunRecord, ServerId,
-    ServerRecord, StateName, StatisticsRecord, Storage, StorageError, StorageInfo, Timestamp,
-    Verdict, WaitingRecord, WakeupHub, Wakeups,
+    Action, Answer, BatchChange, BatchChanged, BatchId, BatchRecord, BatchState, Bucket, Change,
+    Changed, Claim, Cleaned, Clock, Counts, Created, Cursor, Cycle, CycleRequest, Finish, Fire,
+    Fired, HistoryEntry, JobFilter, JobId, JobPage, JobRecord, JobState, Json, Layer, LimitRule,
+    LimitTarget, LockAnswer, LockRequest, Lost, ManualClock, MemoryStorage, Monitor, NewBatch,
+    NewJob, Outcome, Promoted, QueueRecord, RecurringChange, RecurringChanged, RescueRequest,
+    Rescued, ServerId, StateName, StatisticsRecord, Storage, StorageError, Timestamp, Verdict,
+    WakeupHub, Wakeups,
 };
 
 pub(crate) use fault::Fault;
@@ -159,7 +156,11 @@ impl FaultyStorage {
     }
 }
 
-impl Storage for FaultyStorage {
+impl Layer for FaultyStorage {
+    fn inner(&self) -> &dyn Storage {
+        &self.inner
+    }
+
     fn create_batches(
         &self,
         mut batches: Vec<NewBatch>,
@@ -205,10 +206,6 @@ impl Storage for FaultyStorage {
         Box::pin(self.twisted_recurring(change))
     }
 
-    fn due_recurring(&self, max: u32) -> Answer<'_, DueRecurring> {
-        self.inner.due_recurring(max)
-    }
-
     fn fire(&self, mut plans: Vec<Fire>) -> Answer<'_, Vec<Fired>> {
         Box::pin(async move {
             for plan in &mut plans {
@@ -224,10 +221,6 @@ impl Storage for FaultyStorage {
 
     fn lock(&self, request: LockRequest) -> Answer<'_, LockAnswer> {
         Box::pin(self.twisted_lock(request))
-    }
-
-    fn announce(&self, server: NewServer) -> Answer<'_, ()> {
-        self.inner.announce(server)
     }
 
     fn heartbeat(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>> {
@@ -246,10 +239,6 @@ impl Storage for FaultyStorage {
             return self.inner.heartbeat(server, held);
         }
         self.inner.verify(server, held)
-    }
-
-    fn retire(&self, server: ServerId) -> Answer<'_, ()> {
-        self.inner.retire(server)
     }
 
     fn cycle(&self, mut request: CycleRequest) -> Answer<'_, Cycle> {
@@ -375,10 +364,6 @@ impl Storage for FaultyStorage {
         })
     }
 
-    fn set_queue_paused(&self, queue: QueueName, paused: bool) -> Answer<'_, ()> {
-        self.inner.set_queue_paused(queue, paused)
-    }
-
     fn wakeups(&self) -> Wakeups {
         if self.is(Fault::WakesNobody) {
             return self.silent.subscribe();
@@ -386,21 +371,11 @@ impl Storage for FaultyStorage {
         self.inner.wakeups()
     }
 
-    fn info(&self) -> StorageInfo {
-        self.inner.info()
-    }
-}
-
-impl Monitor for FaultyStorage {
     fn now(&self) -> Answer<'_, Timestamp> {
         if self.is(Fault::TimeGoesBack) {
             return Box::pin(std::future::ready(Ok(self.clock.now())));
         }
         self.inner.now()
-    }
-
-    fn skew(&self) -> Answer<'_, Duration> {
-        self.inner.skew()
     }
 
     fn counts(&self) -> Answer<'_, Counts> {
@@ -448,22 +423,6 @@ impl Monitor for FaultyStorage {
         })
     }
 
-    fn queues(&self) -> Answer<'_, Vec<QueueRecord>> {
-        self.inner.queues()
-    }
-
-    fn kinds(&self) -> Answer<'_, Vec<KindRecord>> {
-        self.inner.kinds()
-    }
-
-    fn waiting(&self, id: JobId) -> Answer<'_, Option<WaitingRecord>> {
-        self.inner.waiting(id)
-    }
-
-    fn continuations(&self, on: Antecedent, max: u32) -> Answer<'_, Vec<Continuation>> {
-        self.inner.continuations(on, max)
-    }
-
     fn batch(&self, id: BatchId) -> Answer<'_, Option<BatchRecord>> {
         Box::pin(async move {
             let mut found = self.inner.batch(id).await?;
@@ -472,46 +431,6 @@ impl Monitor for FaultyStorage {
             }
             Ok(found)
         })
-    }
-
-    fn batches(&self, filter: BatchFilter) -> Answer<'_, BatchPage> {
-        self.inner.batches(filter)
-    }
-
-    fn recurring(&self, id: RecurringId) -> Answer<'_, Option<RecurringRecord>> {
-        self.inner.recurring(id)
-    }
-
-    fn recurring_jobs(&self, filter: RecurringFilter) -> Answer<'_, RecurringPage> {
-        self.inner.recurring_jobs(filter)
-    }
-
-    fn runs(&self, id: RecurringId, max: u32) -> Answer<'_, Vec<RunRecord>> {
-        self.inner.runs(id, max)
-    }
-
-    fn limits(&self) -> Answer<'_, Vec<LimitRecord>> {
-        self.inner.limits()
-    }
-
-    fn limit_keys(&self, limit: LimitName) -> Answer<'_, Vec<KeyRecord>> {
-        self.inner.limit_keys(limit)
-    }
-
-    fn locks(&self) -> Answer<'_, Vec<LockRecord>> {
-        self.inner.locks()
-    }
-
-    fn notes(&self, id: JobId) -> Answer<'_, NotesRecord> {
-        self.inner.notes(id)
-    }
-
-    fn log(&self, id: JobId, after: Option<Cursor>, max: u32) -> Answer<'_, LogPage> {
-        self.inner.log(id, after, max)
-    }
-
-    fn servers(&self) -> Answer<'_, Vec<ServerRecord>> {
-        self.inner.servers()
     }
 
     fn statistics(&self, bucket: Bucket, since: Timestamp) -> Answer<'_, Vec<StatisticsRecord>> {

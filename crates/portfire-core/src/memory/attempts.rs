@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::entries::Facts;
 use super::jobs::Number;
+use super::moves::sound;
 use super::{Data, cut};
+use crate::engine;
 use crate::engine::attempts::{Relation, lost};
 use crate::error::StorageError;
 use crate::job::QueueName;
@@ -142,7 +144,7 @@ impl Data {
         if claimed.is_empty() {
             self.claim_others(server, key, wish, &mut claimed);
         }
-        self.put_off();
+        sound(engine::put_off(self));
         self.wake_waiters();
         claimed
     }
@@ -163,7 +165,7 @@ impl Data {
         let queues: Vec<_> = queues.filter(|queue| !queue.paused).collect();
         let mut turn = None;
         std::iter::from_fn(move || {
-            let before = turn.unwrap_or(u64::MAX);
+            let before = turn.unwrap_or(i64::MAX);
             let next = queues.iter().filter_map(|queue| queue.apart.range(..before).next_back());
             let (&last, &number) = next.max()?;
             turn = Some(last);
@@ -175,9 +177,7 @@ impl Data {
     fn admissible_suspect(&mut self, queues: &[QueueName]) -> Option<Number> {
         let suspects: Vec<Number> = self.suspects(queues).take(RELEASE_MAX).collect();
         suspects.into_iter().find(|&number| {
-            if let Some(reason) =
-                self.batch_of(number).and_then(|batch| self.cancelled_above(batch))
-            {
+            if let Some(reason) = self.cancellation(number) {
                 self.must(number, Event::Delete, Facts::reason(reason));
                 return false;
             }
@@ -236,7 +236,7 @@ impl Data {
         if self.jobs.concerns_itself_alone(number) {
             return false;
         }
-        if let Some(reason) = self.batch_of(number).and_then(|batch| self.cancelled_above(batch)) {
+        if let Some(reason) = self.cancellation(number) {
             self.must(number, Event::Delete, Facts::reason(reason));
             return true;
         }

@@ -1,64 +1,74 @@
 //! The batches with their members and the orders they are found by. Their numbers are drawn from those of
-//! the jobs, so that members and followers of both sorts have one order.
-//!
-//! What starts and ends them is in `progress.rs`.
+//! the jobs, so that members and children of both sorts have one order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::jobs::Number;
-use crate::batch::{BatchFilter, BatchId, BatchPage, BatchRecord, BatchState};
+use crate::batch::{
+    BatchFilter, BatchId, BatchPage, BatchRecord, BatchState, NewBatch, Progression,
+};
 use crate::clock::Timestamp;
+use crate::continuation::Dependency;
+use crate::engine::Batch as Row;
 use crate::engine::pages;
 use crate::error::StorageError;
 use crate::monitor::Cursor;
-use crate::state::StateName;
 
 /// One batch.
 pub(super) struct Batch {
-    pub(super) record: BatchRecord,
-    pub(super) parent: Option<Number>,
-    /// How deep it stands in others; 1 without a parent.
-    pub(super) depth: usize,
-    pub(super) retention: std::time::Duration,
-    /// What it waits for still before it starts, the start of its parent included.
-    pub(super) waits: u32,
-    /// Whether something ever waited for its end.
-    pub(super) followed: bool,
+    pub(super) id: BatchId,
+    pub(super) description: String,
+    pub(super) parent: Option<BatchId>,
+    pub(super) after: Vec<Dependency>,
+    pub(super) created_at: Timestamp,
+    /// What the engine knows of it.
+    pub(super) row: Row,
+    /// How its members stand.
+    pub(super) counts: Progression,
     /// Its stored members, jobs and nested batches.
     pub(super) members: BTreeSet<Number>,
-    /// Those that are not final.
-    pub(super) pending: BTreeSet<Number>,
     /// Those that wait for its start.
     pub(super) starting: BTreeSet<Number>,
 }
 
 impl Batch {
-    /// Whether its members are to run, or have.
-    pub(super) fn has_started(&self) -> bool {
-        !matches!(self.record.state, BatchState::Open | BatchState::Awaiting)
+    /// A batch without members.
+    pub(super) fn new(new: &NewBatch, row: Row, now: Timestamp) -> Batch {
+        Batch {
+            id: new.id,
+            description: new.description.clone(),
+            parent: new.parent,
+            after: new.after.clone(),
+            created_at: now,
+            row,
+            counts: Progression::default(),
+            members: BTreeSet::new(),
+            starting: BTreeSet::new(),
+        }
     }
 
-    pub(super) fn is_cancelled(&self) -> bool {
-        matches!(self.record.state, BatchState::Cancelling | BatchState::Cancelled)
-    }
-
-    /// Whether it has ended as failed, and succeeds no more when those that failed are requeued.
-    pub(super) fn has_failed_for_good(&self) -> bool {
-        self.record.state == BatchState::Failed && self.record.members.deleted > 0
-    }
-
-    /// As which of its members it counts in the one around it, when it has ended.
-    pub(super) fn counts_as(&self) -> Option<StateName> {
-        let end = self.record.state.end()?;
-        Some(if self.has_failed_for_good() { StateName::Deleted } else { end })
+    /// As it is shown.
+    pub(super) fn record(&self) -> BatchRecord {
+        BatchRecord {
+            id: self.id,
+            description: self.description.clone(),
+            parent: self.parent,
+            after: self.after.clone(),
+            state: self.row.state,
+            reason: self.row.reason.as_deref().map(str::to_owned),
+            members: self.counts,
+            created_at: self.created_at,
+            ended_at: self.row.ended_at.map(Timestamp::from_micros),
+            expires_at: self.row.expires_at.map(Timestamp::from_micros),
+        }
     }
 
     fn place(&self) -> Place {
-        let state = self.record.state;
+        let expires_at = self.row.expires_at.map(Timestamp::from_micros);
         Place {
-            state,
-            open_since: (state == BatchState::Open).then_some(self.record.created_at),
-            expires_at: self.record.expires_at.filter(|_| self.members.is_empty()),
+            state: self.row.state,
+            open_since: (self.row.state == BatchState::Open).then_some(self.created_at),
+            expires_at: expires_at.filter(|_| self.members.is_empty()),
         }
     }
 }
@@ -91,12 +101,8 @@ impl Batches {
         self.batches.get(&number)
     }
 
-    pub(super) fn contains(&self, number: Number) -> bool {
-        self.batches.contains_key(&number)
-    }
-
     pub(super) fn insert(&mut self, number: Number, batch: Batch) {
-        self.numbers.insert(batch.record.id, number);
+        self.numbers.insert(batch.id, number);
         let place = batch.place();
         self.batches.insert(number, batch);
         self.index(number, place);
@@ -123,14 +129,8 @@ impl Batches {
     pub(super) fn remove(&mut self, number: Number) -> Option<Batch> {
         let batch = self.batches.remove(&number)?;
         self.unindex(number, batch.place());
-        self.numbers.remove(&batch.record.id);
+        self.numbers.remove(&batch.id);
         Some(batch)
-    }
-
-    /// The batch itself, and those it stands in, the nearest first.
-    pub(super) fn upward(&self, number: Number) -> impl Iterator<Item = (Number, &Batch)> {
-        let find = |number: Number| Some((number, self.batches.get(&number)?));
-        std::iter::successors(find(number), move |(_, batch)| find(batch.parent?))
     }
 
     /// Those that stand open since this instant or longer.
@@ -173,8 +173,8 @@ impl Batches {
         };
         let size = pages::size(filter.max);
         let fits = |batch: &Batch| {
-            filter.state.is_none_or(|state| batch.record.state == state)
-                && (filter.parent.is_none() || batch.record.parent == filter.parent)
+            filter.state.is_none_or(|state| batch.row.state == state)
+                && (filter.parent.is_none() || batch.parent == filter.parent)
         };
         let newest_first: Box<dyn Iterator<Item = Number>> = match (filter.parent, filter.state) {
             (Some(parent), _) => {
@@ -197,7 +197,7 @@ impl Batches {
                 page.next = last.map(|last: Number| Cursor(last.to_string()));
                 break;
             }
-            page.batches.push(batch.record.clone());
+            page.batches.push(batch.record());
             last = Some(number);
         }
         Ok(page)

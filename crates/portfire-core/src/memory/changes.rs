@@ -1,8 +1,11 @@
-//! The explicit changes: requeue, delete, reschedule.
+//! The explicit changes: requeue, delete, reschedule; of a batch, seal and cancel.
 
 use super::Data;
 use super::entries::Facts;
 use super::jobs::Number;
+use super::moves::sound;
+use crate::batch::{BatchChange, BatchChanged, BatchId};
+use crate::engine;
 use crate::engine::changes::Step;
 use crate::engine::unique::is_taken_again;
 use crate::error::StorageError;
@@ -10,6 +13,12 @@ use crate::job::{InvalidJob, JobId};
 use crate::storage::{Change, Changed};
 
 impl Data {
+    pub(super) fn change_batch(&mut self, id: BatchId, change: &BatchChange) -> BatchChanged {
+        let changed = sound(engine::change_batch(self, id, change));
+        self.settle();
+        changed
+    }
+
     pub(super) fn change(&mut self, changes: Vec<Change>) -> Result<Vec<Changed>, StorageError> {
         let now = self.now;
         let steps: Result<Vec<Step<'_>>, InvalidJob> =
@@ -28,13 +37,14 @@ impl Data {
             Err(answer) => return answer,
             Ok(open) => open,
         };
-        if let Some(refused) = open.cancelled {
-            let batch = self.batch_of(number);
-            if batch.and_then(|batch| self.cancelled_above(batch)).is_some() {
-                return refused;
-            }
+        if let Some(refused) = open.cancelled
+            && self.cancellation(number).is_some()
+        {
+            return refused;
         }
-        if let Some(with) = self.key_taken_from(number).filter(|_| open.takes_key) {
+        if open.takes_key
+            && let Some(with) = self.take_again(number)
+        {
             return Changed::Conflict { with };
         }
         let facts = Facts { reason: step.reason.map(str::to_owned), ..Facts::default() };
@@ -44,11 +54,22 @@ impl Data {
         }
     }
 
-    /// The job that holds the key which this one needs for another run.
-    fn key_taken_from(&self, number: Number) -> Option<JobId> {
+    /// Takes the key of a final job again that is to run anew, unless another job holds it, which is the answer.
+    fn take_again(&mut self, number: Number) -> Option<JobId> {
         let unique = self.jobs[number].record.ties.unique.as_ref();
-        let unique = unique.filter(|unique| is_taken_again(unique))?;
-        let holder = self.keys.holder(&unique.key, self.now).filter(|&holder| holder != number)?;
-        Some(self.jobs[holder].record.id)
+        let key = unique.filter(|unique| is_taken_again(unique))?.key.clone();
+        match self.keys.holder(&key, self.now) {
+            Some(holder) if holder != number => Some(self.jobs[holder].record.id),
+            _ => {
+                self.keys.take(&key, number, None);
+                None
+            }
+        }
+    }
+
+    /// Why a member of a cancelled batch is given to nobody.
+    pub(super) fn cancellation(&mut self, number: Number) -> Option<String> {
+        let batch = self.jobs[number].batch;
+        sound(engine::cancellation(self, batch))
     }
 }

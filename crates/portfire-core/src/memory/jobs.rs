@@ -1,9 +1,9 @@
-//! The jobs with every order they are found by. All state changes pass through
-//! [`Jobs::transit`], which asks the state machine and keeps orders, history and counters in step.
-//! What follows from one for other jobs is in `moves.rs`.
+//! The jobs with every order they are found by: they are created, moved and removed here, with orders, history and
+//! counters in step. What a move means for others is the engine's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Index;
+use std::sync::Arc;
 
 use super::Hints;
 use super::entries::{self, Facts};
@@ -12,23 +12,32 @@ use super::queues::{Placed, Queues, Rank};
 use super::tally::Tally;
 use crate::clock::Timestamp;
 use crate::continuation::ParentOutcome;
+use crate::engine::Seq;
 use crate::engine::attempts::Relation;
 use crate::job::{JobId, KindName, NewJob, QueueName, When};
 use crate::state::{Cause, HistoryEntry, JobRecord, JobState, ServerId, StateName};
 use crate::storage::{Claim, ClaimedJob};
-use crate::transition::{Event, Place, Refusal, Retention, Standing, next};
+use crate::ties::Ties;
+use crate::transition::{Event, Place, Refusal, Retention, Standing, Transition, next};
 
 /// A place in the order of creation, from 1, of a job or a batch; a job's locator outside.
-pub(super) type Number = u64;
+pub(super) type Number = Seq;
 
 /// One job.
+#[derive(Clone)]
 pub(super) struct Job {
     pub(super) record: JobRecord,
     pub(super) history: Vec<HistoryEntry>,
     /// Set exactly while it is processing.
     pub(super) hold: Option<Hold>,
+    /// Its ties but for its batch, as the engine reads them; none when there are no others.
+    pub(super) ties: Option<Arc<Ties>>,
+    /// The batch it is a member of.
+    pub(super) batch: Option<Number>,
     /// Whether something ever waited for its end.
     pub(super) followed: bool,
+    /// Whether the start of its batch is among what it waits for.
+    pub(super) start: bool,
     /// When it is to run, once it waits for nothing else.
     pub(super) when: When,
     /// How those ended that it waited for, as far as it asked, with their places in its ties.
@@ -36,7 +45,7 @@ pub(super) struct Job {
     /// The key in whose line it waits.
     pub(super) line: Option<String>,
     /// Where it stands, or last stood, in its queue.
-    rank: Rank,
+    pub(super) rank: Rank,
     /// When it last entered its queue.
     enqueued_at: Timestamp,
 }
@@ -46,12 +55,31 @@ pub(super) enum Lane<'a> {
     /// Among those that can be claimed.
     Ready,
     /// Among the suspects, under this turn.
-    Apart(u64),
+    Apart(i64),
     /// In the line of a key.
     Line(&'a str),
 }
 
+/// How a new job comes to stand, and what hangs on it.
+pub(super) struct First {
+    pub(super) state: JobState,
+    /// The key in whose line it stands.
+    pub(super) line: Option<String>,
+    pub(super) batch: Option<Number>,
+    pub(super) followed: bool,
+    pub(super) start: bool,
+}
+
+/// Where in its queue a job comes to stand.
+pub(super) struct Arrival {
+    /// A turn that was drawn; without one it keeps its place.
+    pub(super) place: Option<i64>,
+    /// The key in whose line it stands.
+    pub(super) line: Option<String>,
+}
+
 /// What is remembered of a claim.
+#[derive(Clone, Copy)]
 pub(super) struct Hold {
     /// The cycle that claimed.
     pub(super) key: u64,
@@ -114,7 +142,7 @@ impl Job {
         Placed { rank: self.rank, enqueued_at: self.enqueued_at, number }
     }
 
-    fn expires_at(&self) -> Option<Timestamp> {
+    pub(super) fn expires_at(&self) -> Option<Timestamp> {
         match self.record.state {
             JobState::Succeeded { expires_at, .. }
             | JobState::Failed { expires_at, .. }
@@ -130,7 +158,7 @@ pub(super) struct Jobs {
     pub(super) hints: Hints,
     pub(super) limits: Limits,
     pub(super) queues: Queues,
-    retention: Retention,
+    pub(super) retention: Retention,
     numbers: BTreeMap<JobId, Number>,
     /// Boxed, because the nodes of a map that only grows at its end are half empty.
     jobs: BTreeMap<Number, Box<Job>>,
@@ -139,7 +167,7 @@ pub(super) struct Jobs {
     standing: BTreeMap<StateName, BTreeSet<Number>>,
     expiring: BTreeSet<(Timestamp, Number)>,
     created: Number,
-    turns: u64,
+    turns: i64,
     claims: u64,
 }
 
@@ -177,22 +205,30 @@ impl Jobs {
 
     /// Finds a claim's job, by its locator when that is right.
     pub(super) fn find_claim(&self, claim: &Claim) -> Option<Number> {
-        let located = u64::try_from(claim.locator).unwrap_or(0);
-        match self.jobs.get(&located) {
-            Some(job) if job.record.id == claim.job => Some(located),
+        match self.jobs.get(&claim.locator) {
+            Some(job) if job.record.id == claim.job => Some(claim.locator),
             _ => self.find(claim.job),
         }
     }
 
-    /// The number of the next job or batch.
+    /// The number that the next job or batch gets.
+    pub(super) fn next_number(&self) -> Number {
+        self.created + 1
+    }
+
+    /// Gives out the number of the next job or batch.
     pub(super) fn draw_number(&mut self) -> Number {
         self.created += 1;
         self.created
     }
 
     /// Stores a job whose id is free, in the state that it is created in.
-    pub(super) fn create(&mut self, new: NewJob, state: JobState, now: Timestamp) -> Number {
+    pub(super) fn create(&mut self, new: NewJob, first: First, now: Timestamp) -> Number {
         let number = self.draw_number();
+        let First { state, line, batch, followed, start } = first;
+        let mut ties = new.ties.clone();
+        ties.batch = None;
+        let ties = (!ties.is_empty()).then(|| Arc::new(ties));
         let entry = entries::created(&state, now);
         let record = JobRecord {
             id: new.id,
@@ -210,14 +246,15 @@ impl Jobs {
             crashes: 0,
             state,
         };
-        let enters = record.state.name() == StateName::Enqueued;
-        let line = if enters { self.limits.full_at_entry(&record, now) } else { None };
         let job = Job {
             rank: (-i32::from(new.priority), self.draw_turn()),
             record,
             history: vec![entry],
             hold: None,
-            followed: false,
+            ties,
+            batch,
+            followed,
+            start,
             when: new.when,
             parents: Vec::new(),
             line,
@@ -230,7 +267,8 @@ impl Jobs {
         number
     }
 
-    /// Does what happens to a job, or nothing when its state does not allow it. Says where it stands then.
+    /// Does what happens to a job that concerns no other, or nothing when its state does not allow it. Says where it
+    /// stands then.
     pub(super) fn transit(
         &mut self,
         number: Number,
@@ -240,38 +278,59 @@ impl Jobs {
     ) -> Result<Standing, Refusal> {
         let job = &self[number];
         let retention = job.record.options.retention.unwrap_or(self.retention);
-        let mut made = next(&job.standing(), event, now, &retention)?;
-        if let Some(unique) = &job.record.ties.unique {
-            unique.keep(&mut made, job.record.created_at);
-        }
+        let made = next(&job.standing(), event, now, &retention)?;
+        let place = match made.place {
+            Some(Place::Apart | Place::End) => Some(self.draw_turn()),
+            Some(Place::Old) | None => None,
+        };
+        self.arrive(number, &made, facts, Arrival { place, line: None }, now);
+        Ok(made.to)
+    }
 
+    /// Moves a job as the state machine has decided.
+    pub(super) fn arrive(
+        &mut self,
+        number: Number,
+        made: &Transition,
+        facts: Facts,
+        Arrival { place, line }: Arrival,
+        now: Timestamp,
+    ) {
         self.leave(number);
-        let (mut turn, mut line) = (None, None);
-        if made.place == Some(Place::Apart) {
-            turn = Some(self.draw_turn());
-        }
-        if made.place == Some(Place::End) {
-            turn = Some(self.draw_turn());
-            line = self.limits.full_at_entry(&self[number].record, now);
-        }
         if let Some(job) = self.jobs.get_mut(&number) {
-            job.history.push(entries::entry(&made, &facts, now));
+            job.history.push(entries::entry(made, &facts, now));
             job.hold = None;
-            job.rank.1 = turn.unwrap_or(job.rank.1);
+            job.start = false;
+            job.rank.1 = place.unwrap_or(job.rank.1);
             job.line = line;
             job.record.revision = made.to.revision;
             job.record.attempt = made.to.attempt;
             job.record.failures = made.to.failures;
             job.record.recoveries = made.to.recoveries;
             job.record.crashes = made.to.crashes;
-            job.record.state = entries::state(&made, facts, now);
+            job.record.state = entries::state(made, facts, now);
             if made.place.is_some() {
                 job.enqueued_at = now;
             }
         }
-        self.tally.moved(&made, now);
+        self.tally.moved(made, now);
         self.enter(number);
-        Ok(made.to)
+    }
+
+    /// Puts a job back as it was, or takes it away when it was not there.
+    pub(super) fn restore(&mut self, number: Number, was: Option<Box<Job>>) {
+        // Slots of limits are taken by claims alone.
+        debug_assert!(was.as_ref().is_none_or(|job| job.hold.is_none()), "{number}");
+        self.leave(number);
+        match was {
+            Some(job) => _ = self.jobs.insert(number, job),
+            None => {
+                if let Some(job) = self.jobs.remove(&number) {
+                    self.numbers.remove(&job.record.id);
+                }
+            }
+        }
+        self.enter(number);
     }
 
     /// Gives a job to a server.
@@ -294,9 +353,8 @@ impl Jobs {
             JobState::Processing { claimed_at, .. } => claimed_at,
             _ => *enqueued_at,
         };
-        let locator = i64::try_from(number).unwrap_or(0);
         ClaimedJob {
-            claim: Claim { job: record.id, attempt: record.attempt, locator },
+            claim: Claim { job: record.id, attempt: record.attempt, locator: number },
             kind: record.kind.clone(),
             args: record.args.clone(),
             queue: record.queue.clone(),
@@ -357,10 +415,6 @@ impl Jobs {
         }
     }
 
-    pub(super) fn contains(&self, number: Number) -> bool {
-        self.jobs.contains_key(&number)
-    }
-
     pub(super) fn first_due(&self, now: Timestamp) -> Option<Number> {
         self.scheduled.first().filter(|(run_at, _)| *run_at <= now).map(|&(_, number)| number)
     }
@@ -410,7 +464,7 @@ impl Jobs {
         &self.scheduled
     }
 
-    fn draw_turn(&mut self) -> u64 {
+    pub(super) fn draw_turn(&mut self) -> i64 {
         self.turns += 1;
         self.turns
     }

@@ -7,7 +7,8 @@ use crate::clock::Timestamp;
 use crate::engine::unique::is_held;
 
 /// Who holds a key, and until when if its scope is a time.
-struct Holder {
+#[derive(Clone, Copy)]
+pub(super) struct Holder {
     job: Number,
     until: Option<Timestamp>,
 }
@@ -39,6 +40,19 @@ impl Keys {
     pub(super) fn free(&mut self, key: &str, job: Number) {
         if self.holders.get(key).is_some_and(|holder| holder.job == job) {
             self.remove(key);
+        }
+    }
+
+    /// What is stored of a key.
+    pub(super) fn stored(&self, key: &str) -> Option<Holder> {
+        self.holders.get(key).copied()
+    }
+
+    /// Puts a key back as it was.
+    pub(super) fn restore(&mut self, key: &str, was: Option<Holder>) {
+        match was {
+            Some(Holder { job, until }) => self.take(key, job, until),
+            None => self.remove(key),
         }
     }
 

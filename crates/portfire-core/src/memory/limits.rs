@@ -12,7 +12,9 @@ use crate::engine::limits::{
     KeyState, Look, Rule, Rules, Scope, Use, forget_at, key_of_kind, scope, uses,
 };
 use crate::job::{KindName, QueueName};
-use crate::limit::{KeyRecord, LimitName, LimitRecord, LimitRule, LimitTarget, RateWindow};
+use crate::limit::{
+    KeyRecord, LimitName, LimitRecord, LimitRule, LimitTarget, LimitUse, RateWindow,
+};
 use crate::monitor::PAGE_MAX;
 use crate::state::JobRecord;
 use crate::ties::Ties;
@@ -80,6 +82,17 @@ impl Limits {
         self.key(key_of_kind(kind.as_str())).running.insert(number);
     }
 
+    /// The rules of what a job declares a limit for, as they are.
+    pub(super) fn rules_of(&self, ties: &Ties) -> Vec<(LimitTarget, Rule)> {
+        let targets = ties.limits.iter().map(|used| LimitTarget::Named(used.limit.clone()));
+        targets.map(|target| (target.clone(), self.rules.of(&target))).collect()
+    }
+
+    /// Puts a rule back.
+    pub(super) fn put_rule(&mut self, target: LimitTarget, rule: Rule) {
+        self.rules.put(target, rule);
+    }
+
     fn uses(&self, record: &JobRecord) -> Vec<Use> {
         uses(&self.rules, &record.ties.limits, Some(&record.kind))
     }
@@ -106,28 +119,40 @@ impl Limits {
 
     /// Whether no limit can concern this job.
     pub(super) fn is_free(&self, record: &JobRecord) -> bool {
-        record.ties.limits.is_empty() && self.tracked.is_empty()
+        record.ties.limits.is_empty() && !self.limit_kinds()
     }
 
-    /// The first key of a job that lets no more in: one is full, or others wait for it.
-    pub(super) fn full_at_entry(&self, record: &JobRecord, now: Timestamp) -> Option<String> {
-        self.first_full(record, |key, rule| key.is_closed(rule, now))
+    /// Whether jobs without limits of their own may be limited, or counted, by their kind.
+    pub(super) fn limit_kinds(&self) -> bool {
+        !self.tracked.is_empty()
+    }
+
+    /// The first key of a job under these limits, of this kind, that lets no more in: one is full, or others wait for it.
+    pub(super) fn full_at_entry(
+        &self,
+        limits: &[LimitUse],
+        kind: &KindName,
+        now: Timestamp,
+    ) -> Option<String> {
+        self.first_full(limits, kind, |key, rule| key.is_closed(rule, now))
     }
 
     /// The first key of a job that is full, whoever waits for it.
     pub(super) fn full_at_claim(&self, record: &JobRecord, now: Timestamp) -> Option<String> {
-        self.first_full(record, |key, rule| key.is_full(rule, now))
+        let limits = &record.ties.limits;
+        self.first_full(limits, &record.kind, |key, rule| key.is_full(rule, now))
     }
 
     fn first_full(
         &self,
-        record: &JobRecord,
+        limits: &[LimitUse],
+        kind: &KindName,
         is_full: impl Fn(KeyState<'_>, Option<LimitRule>) -> bool,
     ) -> Option<String> {
-        if self.is_free(record) {
+        if limits.is_empty() && !self.limit_kinds() {
             return None;
         }
-        let full = self.uses(record).into_iter().find(|used| {
+        let full = uses(&self.rules, limits, Some(kind)).into_iter().find(|used| {
             self.keys.get(&used.key).is_some_and(|key| is_full(key.state(), used.rule))
         });
         full.map(|used| used.key)

@@ -1,79 +1,98 @@
 //! Who waits, or waited, for whose end: jobs and batches by their numbers.
-//!
-//! What exactly a follower waits for stands in its own dependencies, which never change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::jobs::Number;
 use crate::continuation::After;
-use crate::state::StateName;
+use crate::engine::Reach;
+
+/// A child that waits still.
+#[derive(Clone, Copy)]
+pub(super) struct Link {
+    pub(super) after: After,
+    /// The place of the dependency among all of the child, when the child gets the outcome of the parent.
+    pub(super) pass: Option<usize>,
+    pub(super) is_batch: bool,
+}
 
 /// All links.
 #[derive(Default)]
 pub(super) struct Links {
-    /// The followers of an antecedent, in the order of their creation.
-    followers: BTreeMap<Number, BTreeSet<Number>>,
+    /// The children of a parent, in the order of their creation.
+    children: BTreeMap<Number, BTreeSet<Number>>,
     /// Those of them that wait still.
-    open: BTreeMap<Number, BTreeSet<Number>>,
-    /// Those of them about whom a failure decides.
-    open_to_failure: BTreeMap<Number, BTreeSet<Number>>,
+    open: BTreeMap<Number, BTreeMap<Number, Link>>,
+    /// Those of these about whom a failure decides.
+    of_failure: BTreeMap<Number, BTreeMap<Number, Link>>,
 }
 
 impl Links {
-    pub(super) fn add(&mut self, antecedent: Number, follower: Number, after: After) {
-        self.followers.entry(antecedent).or_default().insert(follower);
-        self.open.entry(antecedent).or_default().insert(follower);
-        if !after.is_open_after(StateName::Failed) {
-            self.open_to_failure.entry(antecedent).or_default().insert(follower);
+    pub(super) fn add(&mut self, parent: Number, child: Number, link: Link) {
+        self.children.entry(parent).or_default().insert(child);
+        self.open.entry(parent).or_default().insert(child, link);
+        if Reach::OfFailure.includes(link.after) {
+            self.of_failure.entry(parent).or_default().insert(child, link);
         }
     }
 
-    pub(super) fn close(&mut self, antecedent: Number, follower: Number) {
-        for links in [&mut self.open, &mut self.open_to_failure] {
-            if let Some(open) = links.get_mut(&antecedent) {
-                open.remove(&follower);
-                if open.is_empty() {
-                    links.remove(&antecedent);
-                }
-            }
-        }
+    /// Closes a link; says which it was, if it was open.
+    pub(super) fn close(&mut self, parent: Number, child: Number) -> Option<Link> {
+        take(&mut self.of_failure, parent, child);
+        take(&mut self.open, parent, child)
     }
 
-    /// The first that waits still.
-    pub(super) fn first_open(&self, antecedent: Number) -> Option<Number> {
-        self.open.get(&antecedent)?.first().copied()
-    }
-
-    /// The first that waits still for a failure, or for any end.
-    pub(super) fn first_open_to_failure(&self, antecedent: Number) -> Option<Number> {
-        self.open_to_failure.get(&antecedent)?.first().copied()
+    /// Those that wait still and about whom an end decides, in the order of their creation.
+    pub(super) fn open(
+        &self,
+        parent: Number,
+        reach: Reach,
+    ) -> impl Iterator<Item = (Number, Link)> {
+        let links = match reach {
+            Reach::All => &self.open,
+            Reach::OfFailure => &self.of_failure,
+        };
+        let open = links.get(&parent).into_iter().flatten();
+        open.map(|(&child, &link)| (child, link))
     }
 
     /// Whether one waits for the other still.
-    pub(super) fn is_open(&self, antecedent: Number, follower: Number) -> bool {
-        self.open.get(&antecedent).is_some_and(|open| open.contains(&follower))
+    pub(super) fn is_open(&self, parent: Number, child: Number) -> bool {
+        self.open.get(&parent).is_some_and(|open| open.contains_key(&child))
     }
 
     /// All that wait or waited, in the order of their creation.
-    pub(super) fn followers(&self, antecedent: Number) -> impl Iterator<Item = Number> {
-        self.followers.get(&antecedent).into_iter().flatten().copied()
+    pub(super) fn children(&self, parent: Number) -> impl Iterator<Item = Number> {
+        self.children.get(&parent).into_iter().flatten().copied()
     }
 
-    /// Forgets an antecedent for which nobody waits any more.
-    pub(super) fn forget(&mut self, antecedent: Number) {
-        self.followers.remove(&antecedent);
-        self.open.remove(&antecedent);
-        self.open_to_failure.remove(&antecedent);
+    /// Forgets a parent for which nobody waits any more.
+    pub(super) fn forget(&mut self, parent: Number) {
+        self.children.remove(&parent);
+        self.open.remove(&parent);
+        self.of_failure.remove(&parent);
     }
 
     /// Forgets that someone waited.
-    pub(super) fn forget_follower(&mut self, antecedent: Number, follower: Number) {
-        self.close(antecedent, follower);
-        if let Some(followers) = self.followers.get_mut(&antecedent) {
-            followers.remove(&follower);
-            if followers.is_empty() {
-                self.followers.remove(&antecedent);
+    pub(super) fn forget_child(&mut self, parent: Number, child: Number) {
+        self.close(parent, child);
+        if let Some(children) = self.children.get_mut(&parent) {
+            children.remove(&child);
+            if children.is_empty() {
+                self.children.remove(&parent);
             }
         }
     }
+}
+
+fn take(
+    links: &mut BTreeMap<Number, BTreeMap<Number, Link>>,
+    parent: Number,
+    child: Number,
+) -> Option<Link> {
+    let open = links.get_mut(&parent)?;
+    let taken = open.remove(&child);
+    if open.is_empty() {
+        links.remove(&parent);
+    }
+    taken
 }

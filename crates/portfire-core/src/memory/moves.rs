@@ -1,11 +1,11 @@
-//! A job's move with all that follows from it: for its server, those that wait for it, its batch, its
-//! unique key, the waiters of its limits, and the run that it is.
+//! A job's moves: those of a job that concerns no other are made at once, all others by the engine.
 
 use super::Data;
 use super::entries::Facts;
 use super::jobs::Number;
-use super::releases::Release;
-use crate::engine::unique::{ends_at_claim, ends_in, is_taken_again};
+use crate::engine;
+use crate::engine::unique::ends_at_claim;
+use crate::error::StorageError;
 use crate::state::{ServerId, StateName};
 use crate::storage::RELEASE_MAX;
 use crate::suspects::trial;
@@ -19,34 +19,24 @@ impl Data {
         event: Event,
         facts: Facts,
     ) -> Result<Standing, Refusal> {
-        let job = &self.jobs[number];
-        let from = job.standing().state;
-        // Who leaves its queue without being claimed may have had a turn, which is the next one's then.
-        let frees =
-            from == StateName::Processing || from == StateName::Enqueued && job.line.is_none();
-        let holder = job.holder().map(|(server, since)| (server.clone(), since));
-        let to = self.jobs.transit(number, event, facts, self.now)?;
-        if let Some((holder, since)) = holder {
-            self.servers.drop_held(&holder, (since, number));
-            self.jobs.hints.control |= event == Event::Delete;
-            // What its server was not given meanwhile is to be had now.
-            self.jobs.hints.work |= self.servers.end_trial(number);
-        }
         if self.jobs.concerns_itself_alone(number) {
+            let holder = self.holder(number);
+            let to = self.jobs.transit(number, event, facts, self.now)?;
+            self.jobs.hints.control |= holder.is_some() && event == Event::Delete;
+            self.left_holder(number, holder);
             return Ok(to);
         }
-        let record = &self.jobs[number].record;
-        if frees {
-            self.freed.extend(self.jobs.limits.freed_by(record));
-        }
-        if !record.ties.is_empty() {
-            self.follow(number, from, to.state);
-        }
-        if to.state.is_final() {
-            self.push_end(number, Release::Ended(number, to.state));
-            self.count_in_batch(number, from, to.state);
-        }
-        Ok(to)
+        let (job, from) = (self.row(number), self.position(number));
+        let server = facts.server.as_ref().map(|server| self.names.servers.number(server));
+        let told = engine::Facts {
+            server,
+            attempt: facts.attempt,
+            error: facts.error.as_ref(),
+            reason: facts.reason.as_deref(),
+            result: facts.result.as_ref(),
+            duration: i64::try_from(facts.duration.as_micros()).unwrap_or(i64::MAX),
+        };
+        sound(engine::transit(self, &job, &from, event, &told))
     }
 
     /// As [`transit`](Self::transit), for events that the job's state is known to allow. Says which
@@ -55,6 +45,11 @@ impl Data {
         let made = self.transit(number, event, facts);
         debug_assert!(made.is_ok(), "{made:?}");
         made.map_or_else(|refusal| refusal.state, |to| to.state)
+    }
+
+    /// The end of a call: what it ended releases others, then those go on that waited for slots.
+    pub(super) fn settle(&mut self) {
+        sound(engine::settle(self));
     }
 
     /// Gives a job to a server.
@@ -71,51 +66,6 @@ impl Data {
         {
             self.keys.free(&unique.key, number);
         }
-    }
-
-    fn follow(&mut self, number: Number, from: StateName, to: StateName) {
-        if from == StateName::Awaiting {
-            self.close_links_of_job(number);
-        }
-        let ties = &self.jobs[number].record.ties;
-        if let Some(unique) = &ties.unique {
-            if ends_in(unique, to) {
-                self.keys.free(&unique.key, number);
-            } else if from.is_final() && !to.is_final() && is_taken_again(unique) {
-                self.keys.take(&unique.key, number, None);
-            }
-        }
-        if let Some(occurrence) = &ties.occurrence
-            && to.is_final()
-        {
-            let job = self.jobs[number].record.id;
-            self.recurring.ended(&occurrence.recurring, job, to, self.now);
-        }
-        if from.is_final() && !to.is_final() {
-            self.recurring.reopened(&self.jobs[number].record);
-            if let Some(batch) = self.batch_of(number) {
-                self.member_reopened(batch, number, from);
-            }
-        }
-    }
-
-    fn count_in_batch(&mut self, number: Number, from: StateName, to: StateName) {
-        let Some(batch) = self.batch_of(number) else { return };
-        if from.is_final() {
-            self.member_moved(batch, from, to);
-        } else {
-            self.member_ended(batch, number, to);
-        }
-    }
-
-    pub(super) fn batch_of(&self, number: Number) -> Option<Number> {
-        self.batches.find(self.jobs[number].record.ties.batch?)
-    }
-
-    /// The end of a call: what it ended releases others, then those go on that waited for slots.
-    pub(super) fn settle(&mut self) {
-        self.drain();
-        self.wake_waiters();
     }
 
     /// For each slot or turn that was freed, the first that waits for it goes to the end of its queue.
@@ -140,4 +90,9 @@ impl Data {
         }
         moved
     }
+}
+
+/// What the engine has done over these maps. It refuses nothing here, and rows of one process fit together.
+pub(super) fn sound<T>(done: Result<T, StorageError>) -> T {
+    done.unwrap_or_else(|broken| unreachable!("{broken:?}"))
 }

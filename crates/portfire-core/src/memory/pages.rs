@@ -79,7 +79,7 @@ enum Mark<'a> {
 enum Spot {
     Ready(Rank),
     Waiting(Number),
-    Apart(u64),
+    Apart(i64),
 }
 
 impl Mark<'_> {

@@ -9,7 +9,7 @@ use crate::job::QueueName;
 use crate::monitor::QueueRecord;
 
 /// A place in a queue: negated priority, then the turn that was drawn at its end.
-pub(super) type Rank = (i32, u64);
+pub(super) type Rank = (i32, i64);
 
 /// A job at its place.
 #[derive(Clone, Copy)]
@@ -27,7 +27,7 @@ pub(super) struct Queue {
     /// The jobs that can be claimed.
     pub(super) ready: BTreeMap<Rank, Number>,
     /// The suspects that are enqueued, by the turn that was drawn when they came here; the last is claimed first.
-    pub(super) apart: BTreeMap<u64, Number>,
+    pub(super) apart: BTreeMap<i64, Number>,
     /// The jobs that are enqueued and wait in the line of a limit.
     pub(super) waiting: BTreeSet<Number>,
     /// The jobs that can be claimed by how long they have waited; kept once a claim has asked for that.
@@ -36,8 +36,8 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct Ages {
-    since: BTreeSet<(Timestamp, u64)>,
-    turns: BTreeMap<u64, (Timestamp, Number)>,
+    since: BTreeSet<(Timestamp, i64)>,
+    turns: BTreeMap<i64, (Timestamp, Number)>,
 }
 
 impl Ages {
@@ -113,6 +113,11 @@ impl Queues {
         if !self.0.contains_key(name) {
             self.0.insert(name.clone(), Queue::default());
         }
+    }
+
+    /// Forgets a queue of which no job is stored.
+    pub(super) fn forget(&mut self, name: &QueueName) {
+        self.0.remove(name);
     }
 
     /// The queues from this one on.

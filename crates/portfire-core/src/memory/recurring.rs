@@ -64,6 +64,18 @@ impl Recurring {
         true
     }
 
+    /// All runs that are remembered.
+    pub(super) fn all_runs(&self, id: &RecurringId) -> VecDeque<RunRecord> {
+        self.stored.get(id).map(|entry| entry.runs.clone()).unwrap_or_default()
+    }
+
+    /// Puts the runs back as they were.
+    pub(super) fn restore_runs(&mut self, id: &RecurringId, runs: VecDeque<RunRecord>) {
+        if let Some(entry) = self.stored.get_mut(id) {
+            entry.runs = runs;
+        }
+    }
+
     fn remember(&mut self, id: &RecurringId, run: RunRecord) {
         let Some(entry) = self.stored.get_mut(id) else { return };
         entry.runs.push_front(run);
@@ -213,7 +225,7 @@ impl Data {
         }
         let new = triggered(record, job, self.now);
         let record = RecurringRecord { last_job: Some(job), ..record.clone() };
-        let created = self.store(new);
+        let created = self.store_sound(&new);
         if created.id == job {
             self.recurring.put(record);
             self.recurring.remember(id, triggered_run(job, self.now));
@@ -270,7 +282,7 @@ impl Data {
                 self.must(number, Event::Delete, Facts::reason(CANCELS));
             }
         }
-        let created = self.store(run.job);
+        let created = self.store_sound(&run.job);
         if created.id == id { Ok(id) } else { Err(key_held_by(created.id)) }
     }
 }

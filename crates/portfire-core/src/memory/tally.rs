@@ -47,7 +47,41 @@ impl Default for Tally {
     }
 }
 
+/// The totals and the outcomes of this hour and day.
+pub(super) struct Totals {
+    counts: Counts,
+    buckets: Vec<((Bucket, Timestamp), Option<StatisticsRecord>)>,
+}
+
 impl Tally {
+    /// What a call may add to, apart from how many jobs stand where.
+    pub(super) fn totals(&self, now: Timestamp) -> Totals {
+        let keys = [Bucket::Hour, Bucket::Day].map(|bucket| (bucket, bucket.start(now)));
+        let buckets = keys.map(|key| (key, self.buckets.get(&key).copied())).to_vec();
+        Totals { counts: self.counts.clone(), buckets }
+    }
+
+    /// Puts the totals back.
+    pub(super) fn restore(&mut self, Totals { counts, buckets }: Totals) {
+        self.counts = counts;
+        for (key, record) in buckets {
+            match record {
+                Some(record) => self.buckets.insert(key, record),
+                None => self.buckets.remove(&key),
+            };
+        }
+    }
+
+    /// Whether a job of this kind was ever stored.
+    pub(super) fn knows(&self, kind: &KindName) -> bool {
+        self.kinds.contains_key(kind)
+    }
+
+    /// Forgets a kind of which no job is stored.
+    pub(super) fn forget_kind(&mut self, kind: &KindName) {
+        self.kinds.remove(kind);
+    }
+
     pub(super) fn counts(&self) -> &Counts {
         &self.counts
     }

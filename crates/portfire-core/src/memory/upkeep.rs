@@ -2,7 +2,7 @@
 
 use super::entries::Facts;
 use super::jobs::Number;
-use super::releases::Release;
+use super::moves::sound;
 use super::{Data, cut};
 use crate::batch::BATCH_OPEN_MAX;
 use crate::engine;
@@ -13,8 +13,8 @@ use crate::transition::Event;
 impl Data {
     pub(super) fn promote(&mut self, max: u32) -> Promoted {
         let max = cut(max);
-        let mut released = self.drain_outbox(max);
-        released += self.delete_cancelled(max - released);
+        let mut released = sound(engine::work_off(self, max));
+        released += sound(engine::sweep(self, max - released));
 
         let mut promoted = 0;
         while released + promoted < max
@@ -41,7 +41,7 @@ impl Data {
     }
 
     fn next_in(&self) -> Option<std::time::Duration> {
-        let left = self.releases.is_left().then_some(self.now);
+        let left = (!self.outbox.is_empty()).then_some(self.now);
         let due = self.jobs.next_run_at();
         let allowed = self.jobs.limits.next_at(self.now);
         let next_at = left.into_iter().chain(due).chain(allowed).min();
@@ -50,18 +50,16 @@ impl Data {
 
     pub(super) fn clean(&mut self, max: u32) -> Cleaned {
         for batch in self.batches.open_since(self.now.saturating_sub(BATCH_OPEN_MAX)) {
-            self.cancel(batch, engine::NEVER_SEALED);
+            sound(engine::cancel(self, batch, engine::NEVER_SEALED));
         }
         let expired = self.jobs.expired(self.now);
-        let expired = expired.filter(|&number| !self.releases.is_in_outbox(number));
+        let expired = expired.filter(|&number| !self.outbox.concerns(number));
         let expired: Vec<Number> = expired.take(cut(max)).collect();
         let mut jobs = 0;
         for number in expired {
-            if self.links.first_open(number).is_some() {
-                // It has failed. To those who wait for its success the end of its retention is its deletion.
-                self.push_end(number, Release::Ended(number, StateName::Deleted));
-            } else {
-                self.remove_job(number);
+            let (job, state) = (self.row(number), self.jobs[number].standing().state);
+            if sound(engine::expire(self, &job, state)) {
+                self.remove_job(number, state);
                 jobs += 1;
             }
         }
@@ -78,7 +76,7 @@ impl Data {
         self.jobs.limits.forget_old(self.now);
         self.jobs.tally.forget_old(self.now);
         self.servers.forget_old(self.now);
-        let is_left = |number: &Number| !self.releases.is_in_outbox(*number);
+        let is_left = |number: &Number| !self.outbox.concerns(*number);
         let more = self.jobs.expired(self.now).any(|number| is_left(&number))
             || self.first_expired_batch().is_some();
         Cleaned { jobs, more }
@@ -86,24 +84,21 @@ impl Data {
 
     /// Who waits for the end of a batch is told before: a failed one that can succeed still has members.
     fn first_expired_batch(&self) -> Option<Number> {
-        self.batches.expired(self.now).find(|&number| !self.releases.is_in_outbox(number))
+        self.batches.expired(self.now).find(|&number| !self.outbox.concerns(number))
     }
 
-    fn remove_job(&mut self, number: Number) {
+    fn remove_job(&mut self, number: Number, end: StateName) {
         let ties = &self.jobs[number].record.ties;
         for dependency in &ties.after {
-            if let Some(antecedent) = self.find_antecedent(dependency.on) {
-                self.links.forget_follower(antecedent, number);
+            if let Some(parent) = self.find_antecedent(dependency.on) {
+                self.links.forget_child(parent, number);
             }
         }
         if let Some(unique) = &ties.unique {
             self.keys.free(&unique.key, number);
         }
-        if let Some(batch) = self.batch_of(number) {
-            if self.jobs[number].standing().state == StateName::Failed {
-                // It cannot be requeued any more.
-                self.member_moved(batch, StateName::Failed, StateName::Deleted);
-            }
+        if let Some(batch) = self.jobs[number].batch {
+            sound(engine::member_removed(self, batch, end));
             self.batches.change(batch, |batch| batch.members.remove(&number));
         }
         self.links.forget(number);
@@ -113,12 +108,12 @@ impl Data {
 
     fn remove_batch(&mut self, number: Number) {
         let Some(batch) = self.batches.remove(number) else { return };
-        for dependency in &batch.record.after {
-            if let Some(antecedent) = self.find_antecedent(dependency.on) {
-                self.links.forget_follower(antecedent, number);
+        for dependency in &batch.after {
+            if let Some(parent) = self.find_antecedent(dependency.on) {
+                self.links.forget_child(parent, number);
             }
         }
-        if let Some(parent) = batch.parent {
+        if let Some(parent) = batch.row.parent {
             self.batches.change(parent, |parent| parent.members.remove(&number));
         }
         self.links.forget(number);

@@ -46,8 +46,8 @@ impl Data {
     }
 
     pub(super) fn continuations(&self, on: Antecedent, max: u32) -> Vec<Continuation> {
-        let Some(antecedent) = self.find_antecedent(on) else { return Vec::new() };
-        let jobs = self.links.followers(antecedent).filter(|&number| self.jobs.contains(number));
+        let Some(parent) = self.find_antecedent(on) else { return Vec::new() };
+        let jobs = self.links.children(parent).filter(|&number| self.jobs.get(number).is_some());
         let shown = jobs.take(max.min(PAGE_MAX) as usize).filter_map(|number| {
             let record = &self.jobs[number].record;
             let waited = record.ties.after.iter().find(|dependency| dependency.on == on)?;
@@ -59,7 +59,7 @@ impl Data {
 
     pub(super) fn batch_record(&self, id: BatchId) -> Option<BatchRecord> {
         let batch = self.batches.get(self.batches.find(id)?)?;
-        Some(batch.record.clone())
+        Some(batch.record())
     }
 
     pub(super) fn notes_record(&self, id: JobId) -> NotesRecord {

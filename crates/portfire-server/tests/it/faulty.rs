@@ -8,15 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portfire_core::{
-    Answer, Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage, BatchRecord,
-    Bucket, Change, Changed, Claim, Cleaned, Continuation, Counts, Created, Cursor, Cycle,
-    CycleRequest, DueRecurring, Fire, Fired, HistoryEntry, JobFilter, JobId, JobPage, JobRecord,
-    KeyRecord, KindRecord, LimitName, LimitRecord, LimitRule, LimitTarget, LockAnswer, LockRecord,
-    LockRequest, LogPage, Lost, MemoryStorage, Monitor, NewBatch, NewJob, NewServer, NotesRecord,
-    Promoted, QueueName, QueueRecord, RecurringChange, RecurringChanged, RecurringFilter,
-    RecurringId, RecurringPage, RecurringRecord, RescueRequest, Rescued, RunRecord, Schedule,
-    ServerId, ServerRecord, StatisticsRecord, Storage, StorageError, StorageInfo, Timestamp,
-    WaitingRecord, WakeupHub, Wakeups,
+    Answer, Claim, Cleaned, Cycle, CycleRequest, DueRecurring, Fire, Fired, HistoryEntry, JobId,
+    Layer, Lost, MemoryStorage, Monitor, NewServer, Promoted, RecurringChange, RecurringChanged,
+    RescueRequest, Rescued, Schedule, ServerId, Storage, StorageError, WakeupHub, Wakeups,
 };
 use portfire_server::Runtime;
 
@@ -190,21 +184,9 @@ impl fmt::Debug for Faulty {
     }
 }
 
-impl Storage for Faulty {
-    fn create(&self, jobs: Vec<NewJob>) -> Answer<'_, Vec<Created>> {
-        self.inner.create(jobs)
-    }
-
-    fn create_batches(
-        &self,
-        batches: Vec<NewBatch>,
-        jobs: Vec<NewJob>,
-    ) -> Answer<'_, Vec<Created>> {
-        self.inner.create_batches(batches, jobs)
-    }
-
-    fn change_batch(&self, batch: BatchId, change: BatchChange) -> Answer<'_, BatchChanged> {
-        self.inner.change_batch(batch, change)
+impl Layer for Faulty {
+    fn inner(&self) -> &dyn Storage {
+        &*self.inner
     }
 
     fn change_recurring(&self, change: RecurringChange) -> Answer<'_, RecurringChanged> {
@@ -229,14 +211,6 @@ impl Storage for Faulty {
 
     fn fire(&self, plans: Vec<Fire>) -> Answer<'_, Vec<Fired>> {
         self.call(Op::Fire, async move { self.inner.fire(plans).await })
-    }
-
-    fn set_limit(&self, target: LimitTarget, rule: Option<LimitRule>) -> Answer<'_, ()> {
-        self.inner.set_limit(target, rule)
-    }
-
-    fn lock(&self, request: LockRequest) -> Answer<'_, LockAnswer> {
-        self.inner.lock(request)
     }
 
     fn announce(&self, server: NewServer) -> Answer<'_, ()> {
@@ -286,16 +260,8 @@ impl Storage for Faulty {
         self.call(Op::Promote, async move { self.inner.promote(max).await })
     }
 
-    fn change(&self, changes: Vec<Change>) -> Answer<'_, Vec<Changed>> {
-        self.inner.change(changes)
-    }
-
     fn clean(&self, max: u32) -> Answer<'_, Cleaned> {
         self.call(Op::Clean, async move { self.inner.clean(max).await })
-    }
-
-    fn set_queue_paused(&self, queue: QueueName, paused: bool) -> Answer<'_, ()> {
-        self.inner.set_queue_paused(queue, paused)
     }
 
     fn wakeups(&self) -> Wakeups {
@@ -305,97 +271,7 @@ impl Storage for Faulty {
         }
     }
 
-    fn info(&self) -> StorageInfo {
-        self.inner.info()
-    }
-}
-
-impl Monitor for Faulty {
-    fn now(&self) -> Answer<'_, Timestamp> {
-        self.inner.now()
-    }
-
-    fn skew(&self) -> Answer<'_, Duration> {
-        self.inner.skew()
-    }
-
-    fn counts(&self) -> Answer<'_, Counts> {
-        self.inner.counts()
-    }
-
-    fn job(&self, id: JobId) -> Answer<'_, Option<JobRecord>> {
-        self.inner.job(id)
-    }
-
     fn history(&self, id: JobId) -> Answer<'_, Vec<HistoryEntry>> {
         self.call(Op::History, async move { self.inner.history(id).await })
-    }
-
-    fn jobs(&self, filter: JobFilter) -> Answer<'_, JobPage> {
-        self.inner.jobs(filter)
-    }
-
-    fn queues(&self) -> Answer<'_, Vec<QueueRecord>> {
-        self.inner.queues()
-    }
-
-    fn kinds(&self) -> Answer<'_, Vec<KindRecord>> {
-        self.inner.kinds()
-    }
-
-    fn waiting(&self, id: JobId) -> Answer<'_, Option<WaitingRecord>> {
-        self.inner.waiting(id)
-    }
-
-    fn continuations(&self, on: Antecedent, max: u32) -> Answer<'_, Vec<Continuation>> {
-        self.inner.continuations(on, max)
-    }
-
-    fn batch(&self, id: BatchId) -> Answer<'_, Option<BatchRecord>> {
-        self.inner.batch(id)
-    }
-
-    fn batches(&self, filter: BatchFilter) -> Answer<'_, BatchPage> {
-        self.inner.batches(filter)
-    }
-
-    fn recurring(&self, id: RecurringId) -> Answer<'_, Option<RecurringRecord>> {
-        self.inner.recurring(id)
-    }
-
-    fn recurring_jobs(&self, filter: RecurringFilter) -> Answer<'_, RecurringPage> {
-        self.inner.recurring_jobs(filter)
-    }
-
-    fn runs(&self, id: RecurringId, max: u32) -> Answer<'_, Vec<RunRecord>> {
-        self.inner.runs(id, max)
-    }
-
-    fn limits(&self) -> Answer<'_, Vec<LimitRecord>> {
-        self.inner.limits()
-    }
-
-    fn limit_keys(&self, limit: LimitName) -> Answer<'_, Vec<KeyRecord>> {
-        self.inner.limit_keys(limit)
-    }
-
-    fn locks(&self) -> Answer<'_, Vec<LockRecord>> {
-        self.inner.locks()
-    }
-
-    fn notes(&self, id: JobId) -> Answer<'_, NotesRecord> {
-        self.inner.notes(id)
-    }
-
-    fn log(&self, id: JobId, after: Option<Cursor>, max: u32) -> Answer<'_, LogPage> {
-        self.inner.log(id, after, max)
-    }
-
-    fn servers(&self) -> Answer<'_, Vec<ServerRecord>> {
-        self.inner.servers()
-    }
-
-    fn statistics(&self, bucket: Bucket, since: Timestamp) -> Answer<'_, Vec<StatisticsRecord>> {
-        self.inner.statistics(bucket, since)
     }
 }

@@ -12,15 +12,8 @@ use std::time::Duration;
 use portfire_conformance::differential::Grouped;
 
 use portfire_core::{
-    Action, Answer, Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage,
-    BatchRecord, Bucket, Change, Changed, Claim, Cleaned, Continuation, Counts, Created, Cursor,
-    Cycle, CycleRequest, DueRecurring, Fire, Fired, HistoryEntry, JobFilter, JobId, JobPage,
-    JobRecord, Json, KeyRecord, KindName, KindRecord, LimitName, LimitRecord, LimitRule,
-    LimitTarget, LockAnswer, LockRecord, LockRequest, LogPage, Lost, Monitor, NewBatch, NewJob,
-    NewServer, NotesRecord, Promoted, QueueName, QueueRecord, RecurringChange, RecurringChanged,
-    RecurringFilter, RecurringId, RecurringPage, RecurringRecord, RescueRequest, Rescued,
-    RunRecord, ServerId, ServerRecord, StatisticsRecord, Storage, StorageError, StorageInfo,
-    Timestamp, WaitingRecord, Wakeups,
+    Action, Answer, Change, Changed, CycleRequest, JobId, Json, KindName, Layer, Monitor, NewJob,
+    QueueName, ServerId, Storage, StorageError, Timestamp,
 };
 use portfire_sqlite::{HeldCommits, SqliteStorage};
 
@@ -150,178 +143,28 @@ fn idle(handle: &SqliteStorage) -> Answer<'_, ()> {
     })
 }
 
-impl Storage for Crowded {
-    fn create(&self, jobs: Vec<NewJob>) -> Answer<'_, Vec<Created>> {
-        self.write(|handle| handle.create(jobs))
-    }
-
-    fn create_batches(
-        &self,
-        batches: Vec<NewBatch>,
-        jobs: Vec<NewJob>,
-    ) -> Answer<'_, Vec<Created>> {
-        self.write(|handle| handle.create_batches(batches, jobs))
-    }
-
-    fn change_batch(&self, batch: BatchId, change: BatchChange) -> Answer<'_, BatchChanged> {
-        self.write(|handle| handle.change_batch(batch, change))
-    }
-
-    fn change_recurring(&self, change: RecurringChange) -> Answer<'_, RecurringChanged> {
-        self.write(|handle| handle.change_recurring(change))
-    }
-
-    fn due_recurring(&self, max: u32) -> Answer<'_, DueRecurring> {
-        self.write(|handle| handle.due_recurring(max))
-    }
-
-    fn fire(&self, plans: Vec<Fire>) -> Answer<'_, Vec<Fired>> {
-        self.write(|handle| handle.fire(plans))
-    }
-
-    fn set_limit(&self, target: LimitTarget, rule: Option<LimitRule>) -> Answer<'_, ()> {
-        self.write(|handle| handle.set_limit(target, rule))
-    }
-
-    fn lock(&self, request: LockRequest) -> Answer<'_, LockAnswer> {
-        self.write(|handle| handle.lock(request))
-    }
-
-    fn announce(&self, server: NewServer) -> Answer<'_, ()> {
-        self.write(|handle| handle.announce(server))
-    }
-
-    fn heartbeat(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>> {
-        self.write(|handle| handle.heartbeat(server, held))
-    }
-
-    fn verify(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>> {
-        self.write(|handle| handle.verify(server, held))
-    }
-
-    fn retire(&self, server: ServerId) -> Answer<'_, ()> {
-        self.write(|handle| handle.retire(server))
-    }
-
-    fn cycle(&self, request: CycleRequest) -> Answer<'_, Cycle> {
-        self.write(|handle| handle.cycle(request))
-    }
-
-    fn rescue(&self, request: RescueRequest) -> Answer<'_, Rescued> {
-        self.write(|handle| handle.rescue(request))
-    }
-
-    fn promote(&self, max: u32) -> Answer<'_, Promoted> {
-        self.write(|handle| handle.promote(max))
-    }
-
-    fn change(&self, changes: Vec<Change>) -> Answer<'_, Vec<Changed>> {
-        self.write(|handle| handle.change(changes))
-    }
-
-    fn clean(&self, max: u32) -> Answer<'_, Cleaned> {
-        self.write(|handle| handle.clean(max))
-    }
-
-    fn set_queue_paused(&self, queue: QueueName, paused: bool) -> Answer<'_, ()> {
-        self.write(|handle| handle.set_queue_paused(queue, paused))
-    }
-
-    fn wakeups(&self) -> Wakeups {
-        self.handle().wakeups()
-    }
-
-    fn info(&self) -> StorageInfo {
-        self.handle().info()
-    }
+macro_rules! in_the_crowd {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+        $(
+            fn $name(&self, $($argument: $type),*) -> Answer<'_, $answer> {
+                self.write(|handle| handle.$name($($argument),*))
+            }
+        )*
+    };
 }
 
-impl Monitor for Crowded {
+impl Layer for Crowded {
+    fn inner(&self) -> &dyn Storage {
+        self.handle()
+    }
+
+    portfire_core::each_call!(writes in_the_crowd);
+
     fn now(&self) -> Answer<'_, Timestamp> {
-        self.write(|handle| handle.now())
+        self.write(|handle| Monitor::now(handle))
     }
 
     fn skew(&self) -> Answer<'_, Duration> {
-        self.write(|handle| handle.skew())
-    }
-
-    fn counts(&self) -> Answer<'_, Counts> {
-        self.handle().counts()
-    }
-
-    fn job(&self, id: JobId) -> Answer<'_, Option<JobRecord>> {
-        self.handle().job(id)
-    }
-
-    fn history(&self, id: JobId) -> Answer<'_, Vec<HistoryEntry>> {
-        self.handle().history(id)
-    }
-
-    fn jobs(&self, filter: JobFilter) -> Answer<'_, JobPage> {
-        self.handle().jobs(filter)
-    }
-
-    fn queues(&self) -> Answer<'_, Vec<QueueRecord>> {
-        self.handle().queues()
-    }
-
-    fn kinds(&self) -> Answer<'_, Vec<KindRecord>> {
-        self.handle().kinds()
-    }
-
-    fn waiting(&self, id: JobId) -> Answer<'_, Option<WaitingRecord>> {
-        self.handle().waiting(id)
-    }
-
-    fn continuations(&self, on: Antecedent, max: u32) -> Answer<'_, Vec<Continuation>> {
-        self.handle().continuations(on, max)
-    }
-
-    fn batch(&self, id: BatchId) -> Answer<'_, Option<BatchRecord>> {
-        self.handle().batch(id)
-    }
-
-    fn batches(&self, filter: BatchFilter) -> Answer<'_, BatchPage> {
-        self.handle().batches(filter)
-    }
-
-    fn recurring(&self, id: RecurringId) -> Answer<'_, Option<RecurringRecord>> {
-        self.handle().recurring(id)
-    }
-
-    fn recurring_jobs(&self, filter: RecurringFilter) -> Answer<'_, RecurringPage> {
-        self.handle().recurring_jobs(filter)
-    }
-
-    fn runs(&self, id: RecurringId, max: u32) -> Answer<'_, Vec<RunRecord>> {
-        self.handle().runs(id, max)
-    }
-
-    fn limits(&self) -> Answer<'_, Vec<LimitRecord>> {
-        self.handle().limits()
-    }
-
-    fn limit_keys(&self, limit: LimitName) -> Answer<'_, Vec<KeyRecord>> {
-        self.handle().limit_keys(limit)
-    }
-
-    fn locks(&self) -> Answer<'_, Vec<LockRecord>> {
-        self.handle().locks()
-    }
-
-    fn notes(&self, id: JobId) -> Answer<'_, NotesRecord> {
-        self.handle().notes(id)
-    }
-
-    fn log(&self, id: JobId, after: Option<Cursor>, max: u32) -> Answer<'_, LogPage> {
-        self.handle().log(id, after, max)
-    }
-
-    fn servers(&self) -> Answer<'_, Vec<ServerRecord>> {
-        self.handle().servers()
-    }
-
-    fn statistics(&self, bucket: Bucket, since: Timestamp) -> Answer<'_, Vec<StatisticsRecord>> {
-        self.handle().statistics(bucket, since)
+        self.write(|handle| Monitor::skew(handle))
     }
 }

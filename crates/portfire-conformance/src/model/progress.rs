@@ -4,8 +4,8 @@ use super::Data;
 use super::batches::Batch;
 use super::jobs::Number;
 use super::releases::Release;
-use crate::batch::{BatchChange, BatchChanged, BatchId, BatchState, Progression};
-use crate::state::StateName;
+use portfire_core::batch::{BatchChange, BatchChanged, BatchId, BatchState, Progression};
+use portfire_core::state::StateName;
 
 impl Data {
     /// Adds a job or a nested batch to a batch.
@@ -152,6 +152,7 @@ impl Data {
             }
             BatchChange::Seal => {}
             BatchChange::Cancel { reason } => self.cancel(number, &reason),
+            other => unreachable!("the model does not know {other:?}"),
         }
         let after = state(self);
         self.settle();

@@ -6,12 +6,12 @@ use std::convert::Infallible;
 
 use super::Data;
 use super::jobs::Number;
-use crate::batch::{BATCH_DEPTH_MAX, BatchId, BatchState, NewBatch};
-use crate::circle::{self, Circles, Waits};
-use crate::continuation::{Antecedent, Dependency};
-use crate::error::StorageError;
-use crate::job::{InvalidJob, JobId, Json, KindName, NewJob};
-use crate::state::StateName;
+use portfire_core::batch::{BATCH_DEPTH_MAX, BatchId, BatchState, NewBatch};
+use portfire_core::circle::{self, Circles, Waits};
+use portfire_core::continuation::{Antecedent, Dependency};
+use portfire_core::error::StorageError;
+use portfire_core::job::{InvalidJob, JobId, Json, KindName, NewJob};
+use portfire_core::state::StateName;
 
 /// What a call may name: what is stored when it comes, and what stands earlier in it.
 pub(super) struct Check<'a> {

@@ -11,12 +11,12 @@ use super::entries::Facts;
 use super::jobs::Number;
 use super::links::Links;
 use super::progress;
-use crate::batch::BatchState;
-use crate::clock::Timestamp;
-use crate::continuation::{After, Antecedent, Dependency, ParentOutcome};
-use crate::state::{JobState, StateName};
-use crate::storage::RELEASE_MAX;
-use crate::transition::Event;
+use portfire_core::batch::BatchState;
+use portfire_core::clock::Timestamp;
+use portfire_core::continuation::{After, Antecedent, Dependency, ParentOutcome};
+use portfire_core::state::{JobState, StateName};
+use portfire_core::storage::RELEASE_MAX;
+use portfire_core::transition::Event;
 
 /// Something that others may wait for.
 #[derive(Clone, Copy)]

@@ -218,7 +218,7 @@ pub async fn explain(
             start = (reasons.len() == 1).then_some(Estimate { at, basis: Basis::Plan });
         }
         JobState::Awaiting { .. } => {
-            antecedents(storage, &job.ties.after, &mut reasons).await?;
+            antecedents(storage, job.created_at, &job.ties.after, &mut reasons).await?;
             batches(storage, &job, &mut reasons).await?;
             view.obstacles(&job, &mut reasons);
         }
@@ -435,8 +435,10 @@ fn windows(count: u32, per: Duration, ahead: u64) -> Duration {
 /// What is estimated to be later than this is not worth another number.
 const LONGEST_ESTIMATE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
+/// What of `after` somebody waits for still who was created `since` then.
 async fn antecedents(
     storage: &dyn Storage,
+    since: Timestamp,
     after: &[Dependency],
     to: &mut Vec<Reason>,
 ) -> Result<(), StorageError> {
@@ -451,13 +453,34 @@ async fn antecedents(
                 (state.map(|state| state.as_str().to_owned()), state.and_then(BatchState::end))
             }
         };
-        // What has ended as it was to holds nobody back.
-        if !end.is_some_and(|end| dependency.after.is_met_by(end)) {
+        // What has ended as it was to holds nobody back, also when it was requeued since.
+        let is_met = end.is_some_and(|end| dependency.after.is_met_by(end));
+        if !is_met && !was_met(storage, since, dependency).await? {
             let Dependency { on, after, .. } = *dependency;
             to.push(Reason::Antecedent { on, after, state });
         }
     }
     Ok(())
+}
+
+/// Whether a job has ended as it was to, as far as its history tells. Batches have none.
+async fn was_met(
+    storage: &dyn Storage,
+    since: Timestamp,
+    dependency: &Dependency,
+) -> Result<bool, StorageError> {
+    let Antecedent::Job(job) = dependency.on else { return Ok(false) };
+    let history = storage.history(job).await?;
+    let mut later = history.iter().rev().take_while(|entry| entry.at >= since);
+    Ok(later.any(|entry| entry.state.is_final() && dependency.after.is_met_by(entry.state)))
+}
+
+/// What somebody can do about what has failed and is waited for.
+pub(crate) fn remedy(failed: Antecedent) -> &'static str {
+    match failed {
+        Antecedent::Job(_) => "requeue or delete it",
+        Antecedent::Batch(_) => "requeue the members that failed, or delete one of them",
+    }
 }
 
 /// The batches around a job, from the inmost outwards.
@@ -473,7 +496,7 @@ async fn batches(
         match record.state {
             state @ (BatchState::Open | BatchState::Awaiting) => {
                 to.push(Reason::BatchNotStarted { batch, state });
-                antecedents(storage, &record.after, to).await?;
+                antecedents(storage, record.created_at, &record.after, to).await?;
             }
             BatchState::Cancelling | BatchState::Cancelled => {
                 to.push(Reason::BatchCancelled { batch });
@@ -559,6 +582,13 @@ impl fmt::Display for Reason {
                     f,
                     "it is due since {run_at}, and a server with schedulers moves it to its queue"
                 )
+            }
+            Reason::Antecedent { on, after, state: Some(state) }
+                if state == StateName::Failed.as_str()
+                    && after.is_open_after(StateName::Failed) =>
+            {
+                let (end, remedy) = (after.as_str(), remedy(*on));
+                write!(f, "it waits for the {end} of {on}, which has failed: {remedy}")
             }
             Reason::Antecedent { on, after, state: Some(state) } => {
                 write!(f, "it waits for the {} of {on}, which is {state}", after.as_str())

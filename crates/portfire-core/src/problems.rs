@@ -13,9 +13,11 @@ use serde::Serialize;
 use crate::batch::{BatchFilter, BatchId, BatchState};
 use crate::client::{Client, ClientError};
 use crate::clock::Timestamp;
+use crate::continuation::Antecedent;
 use crate::error::StorageError;
+use crate::explain::remedy;
 use crate::job::{KindName, QueueName};
-use crate::monitor::{KindRecord, PAGE_MAX, QueueRecord, ServerRecord};
+use crate::monitor::{JobFilter, KindRecord, PAGE_MAX, QueueRecord, ServerRecord};
 use crate::recurring::{RecurringFilter, RecurringId, RecurringRecord};
 use crate::state::{ServerId, StateName};
 use crate::storage::Storage;
@@ -117,6 +119,13 @@ pub enum Problem {
         /// Since when it stands open.
         created_at: Timestamp,
     },
+    /// Jobs or batches wait for the success or the deletion of a job or batch that has failed.
+    FailedParent {
+        /// What has failed.
+        on: Antecedent,
+        /// How many wait: those that were looked at.
+        waiting: u64,
+    },
     /// Storage time is ahead of the clock: a commit was made by a clock that was.
     ClockAhead {
         /// How far.
@@ -148,6 +157,7 @@ pub async fn problems(storage: &dyn Storage) -> Result<Vec<Problem>, StorageErro
     found.extend(servers.iter().filter_map(|server| heartbeat_lost(server, now)));
     recurring(storage, &staff, now, &mut found).await?;
     open_batches(storage, now, &mut found).await?;
+    failed_parents(storage, &mut found).await?;
     found.truncate(PROBLEMS_MAX);
     Ok(found)
 }
@@ -323,6 +333,36 @@ async fn open_batches(
     Ok(())
 }
 
+/// Who waits for what has failed: of the newest [`PAGE_MAX`] jobs and batches that have, and of as many batches that wait.
+async fn failed_parents(storage: &dyn Storage, to: &mut Vec<Problem>) -> Result<(), StorageError> {
+    if storage.counts().await?.of(StateName::Awaiting) == 0 {
+        return Ok(());
+    }
+    let jobs = JobFilter { max: PAGE_MAX, ..JobFilter::state(StateName::Failed) };
+    let failed_jobs = storage.jobs(jobs).await?.jobs;
+    let of = |state| BatchFilter { state: Some(state), max: PAGE_MAX, ..BatchFilter::default() };
+    let failed_batches = storage.batches(of(BatchState::Failed)).await?.batches;
+    let mut waiting: Vec<(Antecedent, u64)> = Vec::new();
+    let jobs = failed_jobs.iter().map(|job| Antecedent::Job(job.id));
+    for on in jobs.chain(failed_batches.iter().map(|batch| Antecedent::Batch(batch.id))) {
+        let children = storage.continuations(on, PAGE_MAX).await?;
+        let waits = children.iter().filter(|child| {
+            child.state == StateName::Awaiting && child.after.is_open_after(StateName::Failed)
+        });
+        waiting.push((on, waits.count() as u64));
+    }
+    for batch in storage.batches(of(BatchState::Awaiting)).await?.batches {
+        let open = batch.after.iter().filter(|after| after.after.is_open_after(StateName::Failed));
+        for dependency in open {
+            let known = waiting.iter_mut().find(|(on, _)| *on == dependency.on);
+            known.into_iter().for_each(|(_, count)| *count += 1);
+        }
+    }
+    let waiting = waiting.into_iter().filter(|(_, count)| *count > 0);
+    to.extend(waiting.map(|(on, waiting)| Problem::FailedParent { on, waiting }));
+    Ok(())
+}
+
 /// A number of jobs in words.
 pub(crate) struct Jobs(pub(crate) u64);
 
@@ -387,6 +427,10 @@ impl fmt::Display for Problem {
                 f,
                 "batch {batch} ({description}) stands open since {created_at}: none of its members runs before it is sealed"
             ),
+            Problem::FailedParent { on, waiting } => {
+                let verb = if *waiting == 1 { "waits" } else { "wait" };
+                write!(f, "{waiting} {verb} for {on}, which has failed: {}", remedy(*on))
+            }
             Problem::ClockAhead { by } => write!(
                 f,
                 "storage time is {by:.1?} ahead of the clock: some process wrote with a clock that was ahead, or the clock went back; set the clocks of all hosts right. Recurring jobs fire early by that much, and waits are up to 7 % longer, until the clock has caught up"

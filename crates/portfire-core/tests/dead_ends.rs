@@ -7,7 +7,7 @@ use portfire_core::client::block_on;
 use portfire_core::explain::{Basis, Explanation, Reason};
 use portfire_core::problems::Problem;
 use portfire_core::{
-    Action, BatchChange, BatchId, BatchState, Cause, ClaimRequest, ClaimedJob, Client,
+    Action, After, BatchChange, BatchId, BatchState, Cause, ClaimRequest, ClaimedJob, Client,
     CycleRequest, Dependency, ErrorRecord, Finish, JobId, Json, KindName, LimitName, LimitRule,
     LimitTarget, LimitUse, ManualClock, MemoryStorage, Monitor, NewBatch, NewJob, NewRecurring,
     NewServer, Outcome, QueueName, RecurringChange, RecurringId, Schedule, ServerId, StateName,
@@ -456,4 +456,63 @@ fn running_lost_and_ended_jobs_say_so() {
         (&json["state"], &json["reasons"][0]["reason"]),
         (&"deleted".into(), &"ended".into())
     );
+}
+
+#[test]
+fn who_waits_for_what_has_failed_says_what_to_do() {
+    let stage = Stage::new();
+    stage.announce("a", "default", &["work"], 1);
+    let batch = BatchId::new(stage.client.next_id());
+    let mut member = NewJob::new(stage.client.next_id(), KindName::stored("work"), Json::empty());
+    member.ties.batch = Some(batch);
+    let failed = member.id;
+    block_on(stage.storage.create_batches(vec![NewBatch::new(batch)], vec![member])).unwrap();
+    let claimed = stage.cycle("a", Vec::new(), 1);
+    let outcome = Outcome::Failed { error: ErrorRecord::new("error", "no disk") };
+    stage.cycle("a", vec![Finish { claim: claimed[0].claim, outcome, duration: SECOND }], 0);
+    assert_eq!(stage.problems(), [], "nobody waits for it");
+
+    let of_job = stage.create(|job| job.ties.after = vec![Dependency::on(failed)]);
+    let of_batch = stage.create(|job| job.ties.after = vec![Dependency::on(batch)]);
+    let next = stage.create(|job| job.ties.after = vec![Dependency::on(of_job)]);
+    let told = stage.reasons(of_job)[0].to_string();
+    let expected =
+        format!("it waits for the success of job {failed}, which has failed: requeue or delete it");
+    assert_eq!(told, expected);
+    let told = stage.reasons(of_batch)[0].to_string();
+    let mend = "requeue the members that failed, or delete one of them";
+    let expected = format!("it waits for the success of batch {batch}, which has failed: {mend}");
+    assert_eq!(told, expected);
+    let told = stage.reasons(next)[0].to_string();
+    assert_eq!(told, format!("it waits for the success of job {of_job}, which is awaiting"));
+    let mut new = NewBatch::new(BatchId::new(stage.client.next_id()));
+    new.after = vec![Dependency::on(failed)];
+    block_on(stage.storage.create_batches(vec![new], Vec::new())).unwrap();
+    let problems = [
+        Problem::FailedParent { on: failed.into(), waiting: 2 },
+        Problem::FailedParent { on: batch.into(), waiting: 1 },
+    ];
+    assert_eq!(stage.problems(), problems);
+    let said = format!("2 wait for job {failed}, which has failed: requeue or delete it");
+    assert_eq!(problems[0].to_string(), said);
+    let said = format!("1 waits for batch {batch}, which has failed: {mend}");
+    assert_eq!(problems[1].to_string(), said);
+
+    stage.clock.advance(SECOND);
+    let parents = [stage.create(|_| ()), stage.create(|_| ())];
+    let both = stage.create(|job| {
+        let end = Dependency::on(parents[0]).after(After::End);
+        job.ties.after = vec![end, Dependency::on(parents[1])];
+    });
+    let claimed = stage.cycle("a", Vec::new(), 1);
+    let outcome = Outcome::Failed { error: ErrorRecord::new("error", "no disk") };
+    stage.cycle("a", vec![Finish { claim: claimed[0].claim, outcome, duration: SECOND }], 0);
+    for job in [failed, parents[0]] {
+        let change = portfire_core::Change { job, action: Action::Requeue, expect: None };
+        block_on(stage.storage.change(vec![change])).unwrap();
+    }
+    assert_eq!(stage.problems(), [], "they run again");
+    let told: Vec<String> = stage.reasons(both).iter().map(ToString::to_string).collect();
+    let expected = format!("it waits for the success of job {}, which is enqueued", parents[1]);
+    assert_eq!(told, [expected], "the end of the first has come");
 }

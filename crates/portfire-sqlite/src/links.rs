@@ -23,7 +23,8 @@ pub(crate) const SELECT_FOLLOWERS: &str = concat!(
 pub(crate) const SELECT_FOLLOWERS_OF_FAILURE: &str = concat!(
     "SELECT l.follower, l.batch, l.after, l.pass, a.pending, a.start, a.delay, a.run_at, ",
     body_columns!(),
-    " FROM portfire_link l LEFT JOIN portfire_awaiting a ON a.seq = l.follower \
+    " FROM portfire_link l INDEXED BY portfire_link_failure \
+    LEFT JOIN portfire_awaiting a ON a.seq = l.follower \
     LEFT JOIN portfire_job j ON j.seq = a.seq \
     WHERE l.antecedent = ?1 AND l.follower > ?2 AND l.open = 1 AND l.after IN (1, 3) \
     ORDER BY l.follower LIMIT ?3"

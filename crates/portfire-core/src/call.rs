@@ -209,7 +209,7 @@ impl<J: JobFn> Call<J> {
 
     /// Runs the job after a job or a batch has succeeded. Named several times, it waits for all of them.
     ///
-    /// When what it waits for ends otherwise, the job is deleted.
+    /// When what it waits for is deleted, the job is deleted. When it fails, the job waits on: for its requeue and success.
     pub fn after(self, antecedent: impl Into<Antecedent>) -> Call<J> {
         self.after_on(antecedent, After::Success)
     }

@@ -15,7 +15,7 @@
 //! | `cycles` | which member would wait for its own batch |
 //! | `links` | what the end of a parent makes of its children |
 //! | `starts` | what the start of a batch makes of its members |
-//! | `batches` | when a batch starts, ends, goes on and is cancelled |
+//! | `batches` | when a batch starts, ends, goes on, fails for good and is cancelled |
 //! | `sweeps` | how the members of a cancelled batch are deleted |
 //! | `due` | how much of all that one call does, and what is left to promotions |
 //! | [`changes`] | in which order an explicit change of a job is judged |

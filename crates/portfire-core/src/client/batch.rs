@@ -138,12 +138,13 @@ impl<'a, C> Batch<'a, C> {
         self
     }
 
-    /// Runs a call after all members have succeeded. It is no member.
+    /// Runs a call after all members have succeeded, also when some had failed and were requeued. It is deleted when a
+    /// member is, or the batch is cancelled. It is no member.
     pub fn on_success(self, call: impl Enqueue) -> Batch<'a, C> {
         self.on(After::Success, call)
     }
 
-    /// Runs a call after the batch has ended and some members did not succeed. It is no member.
+    /// Runs a call after the batch has ended and some members did not succeed, once. It is no member.
     pub fn on_failure(self, call: impl Enqueue) -> Batch<'a, C> {
         self.on(After::Failure, call)
     }
@@ -153,7 +154,7 @@ impl<'a, C> Batch<'a, C> {
         self.on(After::Deletion, call)
     }
 
-    /// Runs a call after the batch has ended, no matter how. It is no member.
+    /// Runs a call after the batch has ended the first time, no matter how. It is no member.
     pub fn on_finish(self, call: impl Enqueue) -> Batch<'a, C> {
         self.on(After::End, call)
     }

@@ -180,6 +180,9 @@ fn a_continuation_on_failure_gets_the_error() {
         let child = stage.enqueue_with("clean", after(parent, After::Failure)).await;
         let never = stage.enqueue_with("never", after(parent, After::Success)).await;
         stage.until_state(child, StateName::Succeeded).await;
+        // The parent may be requeued and succeed still.
+        stage.until_state(never, StateName::Awaiting).await;
+        stage.client.delete(parent).await.unwrap();
         stage.until_state(never, StateName::Deleted).await;
         assert_eq!(stage.notes.all(), ["no paper"]);
     });

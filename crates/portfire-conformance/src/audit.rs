@@ -262,7 +262,7 @@ fn is_edge(from: StateName, to: StateName) -> bool {
     use StateName::{Awaiting, Deleted, Enqueued, Failed, Processing, Scheduled, Succeeded};
     match from {
         Scheduled | Awaiting => matches!(to, Scheduled | Enqueued | Deleted),
-        Enqueued => matches!(to, Processing | Scheduled | Deleted),
+        Enqueued => matches!(to, Processing | Scheduled | Failed | Deleted),
         Processing => matches!(to, Succeeded | Failed | Scheduled | Enqueued | Deleted),
         Succeeded | Failed => matches!(to, Enqueued | Scheduled | Deleted),
         Deleted => matches!(to, Enqueued | Scheduled),

@@ -40,6 +40,7 @@ mod creation;
 mod entries;
 mod jobs;
 mod keys;
+mod kinds;
 mod limits;
 mod links;
 mod locks;
@@ -285,7 +286,7 @@ impl Storage for Model {
     }
 
     fn announce(&self, server: NewServer) -> Answer<'_, ()> {
-        Box::pin(async move { self.call(|data| data.servers.announce(server, data.now)) })
+        Box::pin(async move { self.call(|data| data.announce(server)) })
     }
 
     fn heartbeat(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>> {

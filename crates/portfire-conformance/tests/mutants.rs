@@ -129,6 +129,12 @@ mutants! {
     claim_ignores_pause: ClaimIgnoresPause by [
         claim_skips_paused_queue, queue_pause_resume, queue_drain,
     ];
+    kinds_are_ignored: KindsIgnored by [
+        kinds_each_server_gets_its_own, kinds_of_others_hold_nobody_up, kinds_aside_are_explained,
+    ];
+    unhandled_wait_for_ever: UnhandledWait by [
+        kinds_unhandled_fail_after_the_grace, kinds_grace_is_every_jobs_own,
+    ];
     repeat_claims_anew: RepeatClaimsAnew by [
         cycle_repeat_answers_the_same_claim, cycle_repeat_claims_nothing_anew,
         drop_future_then_repeat_cycle,

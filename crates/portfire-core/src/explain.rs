@@ -135,6 +135,10 @@ pub enum Reason {
     KindWithoutHandler {
         /// The kind.
         kind: KindName,
+        /// Since when, if a claim has met jobs of it.
+        since: Option<Timestamp>,
+        /// When the job is failed for that, if no server with a handler comes before.
+        fails_at: Option<Timestamp>,
     },
     /// Servers that have a handler of its kind do not take jobs from its queue, and those that do have none.
     HandlerElsewhere {
@@ -142,6 +146,8 @@ pub enum Reason {
         kind: KindName,
         /// The queue.
         queue: QueueName,
+        /// The servers that have one; at most 10.
+        servers: Vec<ServerId>,
     },
     /// It waits in the line of a limit whose slots are taken.
     LimitFull {
@@ -228,6 +234,9 @@ pub async fn explain(
             let stuck = !reasons.is_empty();
             let limits = storage.limits().await?;
             let waiting = storage.waiting(id).await?;
+            if let Some(waiting) = &waiting {
+                date_missing_handler(waiting, &mut reasons);
+            }
             view.turn(&job, waiting.as_ref(), &limits, &mut reasons);
             if !stuck {
                 start = view.estimate(storage, &reasons, &limits).await?;
@@ -309,9 +318,11 @@ impl View {
         }
         let kind = job.kind.clone();
         if !staff.handles(&kind) {
-            to.push(Reason::KindWithoutHandler { kind });
+            to.push(Reason::KindWithoutHandler { kind, since: None, fails_at: None });
         } else if !staff.handles_in(&kind, &job.queue) {
-            to.push(Reason::HandlerElsewhere { kind, queue: job.queue.clone() });
+            let having = staff.with_handler(&kind).map(|server| server.id.clone());
+            let servers = having.take(SERVERS_SHOWN).collect();
+            to.push(Reason::HandlerElsewhere { kind, queue: job.queue.clone(), servers });
         }
     }
 
@@ -350,7 +361,7 @@ impl View {
             to.push(Reason::Ahead { jobs: waiting.ahead });
         }
         let staff = self.staff();
-        let serving: Vec<_> = staff.serving(&job.queue).collect();
+        let serving: Vec<_> = staff.having(&job.kind, &job.queue).collect();
         let workers: u64 = serving.iter().map(|server| u64::from(server.workers)).sum();
         let busy: u64 = serving.iter().map(|server| server.processing).sum();
         if workers > 0 && busy >= workers {
@@ -413,6 +424,15 @@ impl View {
     }
 }
 
+/// Says since when no server has had a handler, where that is a reason.
+fn date_missing_handler(waiting: &WaitingRecord, reasons: &mut [Reason]) {
+    for reason in reasons {
+        if let Reason::KindWithoutHandler { since, fails_at, .. } = reason {
+            (*since, *fails_at) = (waiting.no_handler_since, waiting.fails_at);
+        }
+    }
+}
+
 /// The rule of a target.
 fn rule_of<'a>(limits: &'a [LimitRecord], target: &LimitTarget) -> Option<&'a LimitRule> {
     limits.iter().find(|limit| limit.target == *target).map(|limit| &limit.rule)
@@ -431,6 +451,9 @@ fn windows(count: u32, per: Duration, ahead: u64) -> Duration {
     let full = u32::try_from(ahead / u64::from(count.max(1))).unwrap_or(u32::MAX);
     per.saturating_mul(full).min(LONGEST_ESTIMATE)
 }
+
+/// Most servers that are named.
+const SERVERS_SHOWN: usize = 10;
 
 /// What is estimated to be later than this is not worth another number.
 const LONGEST_ESTIMATE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -617,13 +640,24 @@ impl fmt::Display for Reason {
             Reason::QueueWithoutServer { queue } => {
                 write!(f, "no live server takes jobs from queue `{queue}`")
             }
-            Reason::KindWithoutHandler { kind } => {
-                write!(f, "no live server has a handler of kind `{kind}`")
+            Reason::KindWithoutHandler { kind, since, fails_at } => {
+                write!(f, "no live server has a handler of kind `{kind}`")?;
+                if let Some(since) = since {
+                    write!(f, ", since {since}")?;
+                }
+                match fails_at {
+                    Some(at) => write!(f, "; it is failed at {at} if none comes before"),
+                    None => Ok(()),
+                }
             }
-            Reason::HandlerElsewhere { kind, queue } => write!(
-                f,
-                "no live server that takes jobs from queue `{queue}` has a handler of kind `{kind}`; one that takes from others has"
-            ),
+            Reason::HandlerElsewhere { kind, queue, servers } => {
+                let servers: Vec<String> = servers.iter().map(|id| format!("`{id}`")).collect();
+                write!(
+                    f,
+                    "no live server that takes jobs from queue `{queue}` has a handler of kind `{kind}`; these have, and take from others: {}",
+                    servers.join(", ")
+                )
+            }
             Reason::LimitFull { key, running, holders } => {
                 write!(f, "limit `{key}` is used up by {}", Jobs(*running))?;
                 let shown: Vec<String> = holders.iter().map(JobId::to_string).collect();

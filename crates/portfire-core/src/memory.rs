@@ -35,6 +35,7 @@ mod entries;
 mod jobs;
 mod journal;
 mod keys;
+mod kinds;
 mod limits;
 mod links;
 mod locks;
@@ -296,7 +297,7 @@ impl Storage for MemoryStorage {
     }
 
     fn announce(&self, server: NewServer) -> Answer<'_, ()> {
-        Box::pin(async move { self.call(|data| data.servers.announce(server, data.now)) })
+        Box::pin(async move { self.call(|data| data.announce(server)) })
     }
 
     fn heartbeat(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>> {

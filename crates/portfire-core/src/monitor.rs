@@ -49,8 +49,8 @@ pub trait Monitor: Send + Sync {
     /// A page of jobs.
     ///
     /// Jobs in `scheduled` come soonest first, in `enqueued` by queue name and then in the order in
-    /// which they would be claimed, those that wait for a limit after those that can be claimed and in the
-    /// order of their creation, and everything else the newest created first. A job that comes
+    /// which a server that has all kinds would claim them, those that wait for a limit after those that can be
+    /// claimed and in the order of their creation, and everything else the newest created first. A job that comes
     /// to be or moves meanwhile makes no other job appear twice or be passed over.
     fn jobs(&self, filter: JobFilter) -> Answer<'_, JobPage>;
 
@@ -204,12 +204,43 @@ pub struct KindRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WaitingRecord {
     /// Jobs that are claimed before it, by priority and place in its queue, or in the line of its limit;
-    /// counted up to 10,000.
+    /// counted up to 10,000. Jobs of other kinds that were set aside are not counted: they hold up nobody.
     pub ahead: u64,
     /// The key of the limit in whose line it waits.
     pub limit: Option<KeyRecord>,
     /// The jobs that use up that limit, the first created first; at most 10.
     pub holders: Vec<JobId>,
+    /// Since when no live server has had a handler of its kind, as far as a claim has met such jobs in its queue;
+    /// `None` while one has.
+    pub no_handler_since: Option<Timestamp>,
+    /// When it is failed for that, by the grace of the last [rescue](crate::Storage::rescue), if no server with a
+    /// handler comes before.
+    pub fails_at: Option<Timestamp>,
+}
+
+impl WaitingRecord {
+    /// Of a job that so many come before, and nothing else holds back.
+    pub fn behind(ahead: u64) -> WaitingRecord {
+        WaitingRecord {
+            ahead,
+            limit: None,
+            holders: Vec::new(),
+            no_handler_since: None,
+            fails_at: None,
+        }
+    }
+
+    /// No live server has had a handler of its kind since then, if that is said; it came to its queue at `enqueued_at`.
+    pub fn miss_handler(
+        &mut self,
+        since: Option<Timestamp>,
+        grace: Option<Duration>,
+        enqueued_at: Timestamp,
+    ) {
+        self.no_handler_since = since;
+        let counts_from = since.map(|since| since.max(enqueued_at));
+        self.fails_at = counts_from.zip(grace).map(|(from, grace)| from.saturating_add(grace));
+    }
 }
 
 /// A server.

@@ -14,6 +14,7 @@ use crate::batch::{BatchFilter, BatchId, BatchState};
 use crate::client::{Client, ClientError};
 use crate::clock::Timestamp;
 use crate::continuation::Antecedent;
+use crate::engine::kinds;
 use crate::error::StorageError;
 use crate::explain::remedy;
 use crate::job::{KindName, QueueName};
@@ -175,15 +176,11 @@ impl Client {
 /// The servers that are alive, and what they can do.
 pub(crate) struct Staff<'a> {
     live: Vec<&'a ServerRecord>,
-    /// Whether one of them does not say which kinds it has handlers of.
-    silent: bool,
 }
 
 impl<'a> Staff<'a> {
     pub(crate) fn of(servers: &'a [ServerRecord], now: Timestamp) -> Staff<'a> {
-        let live: Vec<_> = servers.iter().filter(|server| is_live(server, now)).collect();
-        let silent = live.iter().any(|server| server.kinds.is_empty());
-        Staff { live, silent }
+        Staff { live: servers.iter().filter(|server| is_live(server, now)).collect() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -196,16 +193,31 @@ impl<'a> Staff<'a> {
         self.live.iter().filter(takes).copied()
     }
 
+    /// Those that take jobs of a kind from a queue, as far as they say.
+    pub(crate) fn having<'b>(
+        &'b self,
+        kind: &'b KindName,
+        queue: &'b QueueName,
+    ) -> impl Iterator<Item = &'a ServerRecord> + use<'a, 'b> {
+        self.serving(queue).filter(|server| kinds::has(&server.kinds, kind))
+    }
+
     /// Whether one of them has a handler of a kind, as far as they say.
     pub(crate) fn handles(&self, kind: &KindName) -> bool {
-        self.silent || self.live.iter().any(|server| server.kinds.contains(kind))
+        self.with_handler(kind).next().is_some()
+    }
+
+    /// Those that have a handler of a kind, as far as they say.
+    pub(crate) fn with_handler<'b>(
+        &'b self,
+        kind: &'b KindName,
+    ) -> impl Iterator<Item = &'a ServerRecord> + use<'a, 'b> {
+        self.live.iter().copied().filter(|server| kinds::has(&server.kinds, kind))
     }
 
     /// Whether none takes jobs from a queue, or one of those that do has a handler of a kind, as far as they say.
     pub(crate) fn handles_in(&self, kind: &KindName, queue: &QueueName) -> bool {
-        let mut serving = self.serving(queue).peekable();
-        serving.peek().is_none()
-            || serving.any(|server| server.kinds.is_empty() || server.kinds.contains(kind))
+        self.serving(queue).next().is_none() || self.having(kind, queue).next().is_some()
     }
 }
 

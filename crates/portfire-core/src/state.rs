@@ -118,7 +118,7 @@ pub enum Cause {
     Retried,
     /// The handler asked to run later, at no cost.
     Snoozed,
-    /// The server that took it has no handler of this kind; it waits for one that has.
+    /// The server that took it has no handler of this kind, and had not said so; it waits for one that has.
     Parked,
     /// The server gave it back, at its shutdown.
     Released,
@@ -126,7 +126,7 @@ pub enum Cause {
     Rescued,
     /// Its server died once too often; it is given up.
     Poisoned,
-    /// The handler failed for the last time.
+    /// The handler failed for the last time; or no server has had one for too long, which its error says.
     Failed,
     /// The handler, a filter or its retry policy took it out.
     Discarded,
@@ -227,7 +227,7 @@ impl fmt::Display for ServerId {
 /// What went wrong in an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorRecord {
-    /// What sort: the type of the error, or `panic`, `timeout`, `poison`, `undecodable_args`.
+    /// What sort: the type of the error, or `panic`, `timeout`, `poison`, `undecodable_args`, `unknown_kind`.
     pub class: String,
     /// What the error said, with its sources; at most [`ERROR_BYTES_MAX`] bytes.
     pub message: String,
@@ -246,6 +246,14 @@ impl ErrorRecord {
             "its server {server} crashed while it held this job and no other; it had survived {recoveries} such crashes before"
         );
         ErrorRecord::new("poison", message)
+    }
+
+    /// The error of a job that is given up because no server has had a handler of its kind for so long.
+    pub fn unknown_kind(kind: &KindName, grace: Duration) -> ErrorRecord {
+        let message = format!(
+            "no server has had a handler of kind `{kind}` for {grace:?}: deploy one that has, or add `{kind}` as an alias of its successor, and requeue the job"
+        );
+        ErrorRecord::new("unknown_kind", message)
     }
 }
 

@@ -219,11 +219,19 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     /// [`enqueued_at`](ClaimedJob::enqueued_at), come before the others of that queue, the earliest place
     /// first. A paused queue is passed over. Each job goes to one claim only. The finishes are applied, and
     /// what they release is released, before the claim looks. A job whose limits are used up is not claimed:
-    /// see [`limit`](crate::limit). A claim moves or deletes at most [`RELEASE_MAX`] jobs that it may not take.
+    /// see [`limit`](crate::limit). A claim moves or deletes at most [`RELEASE_MAX`] jobs that it may not take;
+    /// [`more`](Cycle::more) tells that it ended at that bound.
+    ///
+    /// *Kinds*: a server that states [its kinds](NewServer::kinds) is given jobs of these alone. A job of another kind
+    /// that its claim meets is set aside, before its limits are looked at: it keeps its state, its place and its
+    /// history, and to a server that has the kind, or states none, all is as if nobody had met it. So a job
+    /// is moved once however many such servers meet it, and those behind it do not wait. One that is
+    /// [too late](JobOptions::expires_at) is deleted instead. A suspect of such a kind stays where it is, and the server is not
+    /// emptied for it.
     ///
     /// *Suspects* are jobs whose servers crashed twice. They stand apart in their queues, and whether a claim gets one is
     /// decided by [`Suspicion::allowance`](crate::suspects::Suspicion::allowance): see [`suspects`](crate::suspects).
-    /// The one that came there last is given first, whatever its queue and priority; before all other jobs of the claim.
+    /// The one that came there last, of those whose kind the server has, is given first, whatever its queue and priority; before all other jobs of the claim.
     /// A suspect whose limits are used up stays there.
     ///
     /// A repeat with the same [`key`](CycleRequest::key) and `repeated` set answers the claim of
@@ -247,6 +255,13 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     /// - A job that was held alone has one recovery more, or is failed as poison when it has survived
     ///   [`RescueRequest::recoveries_max`] already; unless another server crashed after its claim.
     /// - The jobs of a server are returned in the order in which it claimed them.
+    ///
+    /// Then it fails jobs that were set aside, whose kind no live server has had for
+    /// [`RescueRequest::unknown_kind_grace`], and which have waited in their queue for so long themselves: the earliest
+    /// place first, with the error [`unknown_kind`](ErrorRecord::unknown_kind). A server is alive until its
+    /// lease ends or it dies, in storage time. The grace counts from the end of the last server that had the kind, or
+    /// from when the first of the waiting jobs was set aside, whichever came later. Time in which no server at all was
+    /// alive does not count. A job that is too late by then is deleted instead.
     fn rescue(&self, request: RescueRequest) -> Answer<'_, Rescued>;
 
     /// Moves scheduled jobs whose instant has come (in storage time) to the end of their queues, the
@@ -349,6 +364,9 @@ impl Capabilities {
 /// continuations is then done in several commits, and blocks nobody.
 pub const RELEASE_MAX: usize = 1_000;
 
+/// Default of [`RescueRequest::unknown_kind_grace`]: a day.
+pub const UNKNOWN_KIND_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What [`Storage::create`] answers for one job.
 #[must_use = "a job that stands for the request may have been there before, under another id"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -372,7 +390,7 @@ pub struct NewServer {
     pub workers: u32,
     /// How long it is alive without a heartbeat.
     pub lease: Duration,
-    /// The kinds that it has handlers of, aliases included; empty when it does not say.
+    /// The kinds that it has handlers of, aliases included; empty when it does not say, and then it takes every job.
     pub kinds: Vec<KindName>,
 }
 
@@ -548,6 +566,9 @@ pub struct Cycle {
     pub verdicts: Vec<Verdict>,
     /// The jobs that are the server's now.
     pub claimed: Vec<ClaimedJob>,
+    /// Whether the claim ended because it had moved or deleted [`RELEASE_MAX`] jobs: there may be others behind
+    /// them, so claim again. `false` in the answer to a repeated cycle whose jobs the server still holds.
+    pub more: bool,
 }
 
 /// What became of a finish.
@@ -590,13 +611,20 @@ pub struct RescueRequest {
     /// Crashes that a job alone can have caused, and may survive before it is failed as poison.
     /// Default: [`RECOVERIES_MAX`].
     pub recoveries_max: u32,
-    /// Most jobs to return in one call. Default: 1,000.
+    /// Most jobs to return in one call, and most to fail for want of a handler. Default: 1,000.
     pub max: u32,
+    /// How long no live server must have had a handler of a job's kind before the job is failed. Default:
+    /// [`UNKNOWN_KIND_GRACE`].
+    pub unknown_kind_grace: Duration,
 }
 
 impl Default for RescueRequest {
     fn default() -> RescueRequest {
-        RescueRequest { recoveries_max: RECOVERIES_MAX, max: 1_000 }
+        RescueRequest {
+            recoveries_max: RECOVERIES_MAX,
+            max: 1_000,
+            unknown_kind_grace: UNKNOWN_KIND_GRACE,
+        }
     }
 }
 
@@ -609,7 +637,9 @@ pub struct Rescued {
     pub returned: u32,
     /// Jobs that were failed as poison.
     pub poisoned: u32,
-    /// Whether dead servers still hold jobs: call again.
+    /// Jobs that were failed because no server had a handler of their kind.
+    pub unhandled: u32,
+    /// Whether dead servers still hold jobs, or more may be failed: call again.
     pub more: bool,
 }
 

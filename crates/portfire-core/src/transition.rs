@@ -9,7 +9,7 @@
 //! | (none) | create → awaiting, when it waits for others | | | | | |
 //! | scheduled | reschedule | promote, requeue | | | | delete |
 //! | awaiting | continue (delayed), reschedule | continue, requeue | | | | delete |
-//! | enqueued | reschedule | | claim | | | delete |
+//! | enqueued | reschedule | | claim | | unhandled | delete |
 //! | processing | retry, snooze, park | release, rescue | | succeed | fail, rescue (poison) | discard, delete |
 //! | final | reschedule | requeue | | | | delete (of succeeded, failed) |
 //!
@@ -146,6 +146,8 @@ pub enum Event {
         /// Crashes that the job alone can have caused, and may survive.
         recoveries_max: u32,
     },
+    /// No live server has had a handler of its kind for too long.
+    Unhandled,
     /// Someone wants another run.
     Requeue,
     /// Someone takes it out.
@@ -209,6 +211,7 @@ pub fn next(
     let transition = match (job.state, event) {
         (Scheduled, Event::Promote) => moved.queued(Cause::Promoted, Place::End),
         (Enqueued, Event::Claim) => moved.claimed(),
+        (Enqueued, Event::Unhandled) => moved.ended(Failed, Cause::Failed),
 
         (Processing, Event::Succeed) => moved.ended(Succeeded, Cause::Succeeded).cleared(),
         (Processing, Event::Fail) => moved.ended(Failed, Cause::Failed).plus_failure().cleared(),
@@ -274,6 +277,7 @@ impl Event {
             Event::Fail => "failed",
             Event::Discard { .. } => "discarded",
             Event::Rescue { .. } => "rescued",
+            Event::Unhandled => "failed for want of a handler",
             Event::Requeue => "requeued",
             Event::Delete => "deleted",
             Event::Reschedule(_) => "rescheduled",
@@ -383,6 +387,7 @@ mod tests {
             Event::Rescue { loss: Loss::Crashed, recoveries_max: 1 },
             Event::Rescue { loss: Loss::CrashedAlone, recoveries_max: 3 },
             Event::Rescue { loss: Loss::CrashedAlone, recoveries_max: 1 },
+            Event::Unhandled,
             Event::Requeue,
             Event::Delete,
             Event::Reschedule(NOW),
@@ -396,6 +401,7 @@ mod tests {
         match (from, event) {
             (Scheduled, Event::Promote) => Some(Enqueued),
             (Enqueued, Event::Claim) => Some(Processing),
+            (Enqueued, Event::Unhandled) => Some(Failed),
             (Processing, Event::Succeed) => Some(Succeeded),
             (Processing, Event::Retry(_) | Event::Snooze(_) | Event::Park(_)) => Some(Scheduled),
             (Processing, Event::Release) => Some(Enqueued),

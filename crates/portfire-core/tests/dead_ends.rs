@@ -247,7 +247,7 @@ fn obstacles_come_in_the_order_in_which_they_must_be_overcome() {
         Reason::TooLate { expires_at },
         paused,
         Reason::QueueWithoutServer { queue },
-        Reason::KindWithoutHandler { kind },
+        Reason::KindWithoutHandler { kind, since: None, fails_at: None },
     ];
     assert_eq!(stage.reasons(job), expected);
     let text = stage.explain(job).to_string();
@@ -265,7 +265,10 @@ fn a_handler_that_serves_other_queues_only_is_told() {
     stage.announce("b", "mail", &["work"], 1);
     let job = stage.create(|_| ());
     let (queue, kind) = (QueueName::DEFAULT, KindName::stored("work"));
-    assert_eq!(stage.reasons(job)[0], Reason::HandlerElsewhere { kind, queue });
+    assert_eq!(
+        stage.reasons(job)[0],
+        Reason::HandlerElsewhere { kind, queue, servers: vec![ServerId::new("b")] }
+    );
     assert_eq!(stage.explain(job).start, None);
     stage.announce("c", "default", &["work"], 1);
     assert_eq!(stage.reasons(job), [Reason::Next]);

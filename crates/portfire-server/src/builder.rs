@@ -253,13 +253,16 @@ impl ServerBuilder {
         self
     }
 
-    /// The wait of a job whose kind has no handler here. Default: 30 s.
+    /// The wait of a job that this server was given and has no handler of: that happens to a server without any
+    /// handlers only, because others are given jobs of their kinds alone. Default: 30 s.
     pub fn unknown_kind_delay(mut self, delay: Duration) -> ServerBuilder {
         self.unknown_kind_delay = delay;
         self
     }
 
-    /// How long a job without a handler waits for one before it is failed. Default: 24 h.
+    /// How long no live server must have had a handler of a job's kind before the job is failed, with an error that
+    /// says so. Default: 24 h. Time in which no server was alive does not count. It is looked after by every server
+    /// that [rescues](portfire_core::Storage::rescue), by its own setting: give all the same.
     pub fn unknown_kind_grace(mut self, grace: Duration) -> ServerBuilder {
         self.unknown_kind_grace = grace;
         self

@@ -179,11 +179,14 @@ impl Dispatcher {
         let claimed = answer.claimed.len();
         self.claimed_at = self.core.runtime.elapsed();
         self.queues.claimed(&answer.claimed);
-        // A claim that was not filled has seen the end of all queues; what comes after it is told
-        // by a wake-up, or found by the next poll.
-        self.may_have_work = claimed >= claim.max as usize;
+        // A claim that was not filled has seen the end of all queues, unless it says that it has only made its way
+        // through jobs that are not for this server; what comes after it is told by a wake-up, or found by the
+        // next poll.
+        self.may_have_work = claimed >= claim.max as usize || answer.more;
         if claimed == 0 {
-            self.queues.drained();
+            if !answer.more {
+                self.queues.drained();
+            }
             return;
         }
         self.core.tallies.claimed.fetch_add(claimed as u64, Ordering::Relaxed);

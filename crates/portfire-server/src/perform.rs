@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use portfire_core::engine::attempts::too_late;
 use portfire_core::job_error::Steer;
 use portfire_core::{
     AfterFailure, Annotation, BoxFuture, CancelReason, Cause, ClaimedJob, Client, ErrorRecord,
@@ -42,7 +43,7 @@ const HISTORY_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Default wait of a job that has no handler here.
 pub(crate) const UNKNOWN_KIND_DELAY: Duration = Duration::from_secs(30);
 /// Default time for which a job without a handler waits for one.
-pub(crate) const UNKNOWN_KIND_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) use portfire_core::storage::UNKNOWN_KIND_GRACE;
 
 /// Default for the largest result that is kept, in bytes.
 pub(crate) const RESULT_BYTES_MAX: usize = 1024 * 1024;
@@ -118,7 +119,8 @@ impl Performer {
         self
     }
 
-    /// The wait of a job that has no handler here. Default: 30 s.
+    /// The wait of a job that has no handler here and was given out all the same, because the server states no kinds.
+    /// Default: 30 s.
     #[must_use]
     pub fn unknown_kind_delay(mut self, delay: Duration) -> Performer {
         self.unknown_kind_delay = delay;
@@ -138,6 +140,11 @@ impl Performer {
     pub fn result_bytes_max(mut self, bytes: usize) -> Performer {
         self.result_bytes_max = bytes;
         self
+    }
+
+    /// How long a job without a handler waits for one.
+    pub(crate) fn grace(&self) -> Duration {
+        self.unknown_kind_grace
     }
 
     /// The handlers.
@@ -181,7 +188,10 @@ impl Performer {
         let result_bytes_max = self.result_bytes_max;
         let place = Place { desk: Arc::clone(desk), seat, started, result_bytes_max };
         let context = JobContext::placed(job, token, self.client.clone(), Some(place));
-        let unstarted = match (too_late(&context), self.registry.find(context.kind().as_str())) {
+        let unstarted = match (
+            too_late(context.options(), context.job().enqueued_at, context.claimed_at()),
+            self.registry.find(context.kind().as_str()),
+        ) {
             (None, Some(entry)) => return self.start(entry, context, started).await,
             (None, None) => self.unknown_kind(&context).await,
             (Some(reason), _) => {
@@ -355,7 +365,7 @@ impl Performer {
     }
 
     /// A job without a handler waits, at no cost, for a server that has one; after the grace it is
-    /// failed, so that it does not wait unseen for ever.
+    /// failed, so that it does not wait unseen for ever. A server that states its kinds is not given such jobs.
     async fn unknown_kind(&self, job: &JobContext) -> Outcome {
         let parked = Outcome::Parked { delay: self.unknown_kind_delay };
         let kind = job.kind();
@@ -375,12 +385,8 @@ impl Performer {
                 }
             };
             if waited.is_some_and(|waited| waited >= self.unknown_kind_grace) {
-                let grace = self.unknown_kind_grace;
-                let message = format!(
-                    "no server has had a handler of kind `{kind}` for {grace:?}: \
-                     deploy one that has, or add `{kind}` as an alias of its successor, and requeue the job"
-                );
-                return Outcome::Failed { error: ErrorRecord::new("unknown_kind", message) };
+                let error = ErrorRecord::unknown_kind(kind, self.unknown_kind_grace);
+                return Outcome::Failed { error };
             }
         }
         tracing::warn!(job_id = %job.id(), %kind, delay = ?self.unknown_kind_delay, "no handler of this kind here; the job waits for a server that has one");
@@ -443,21 +449,6 @@ async fn poll_once<T>(mut future: Pin<&mut (dyn Future<Output = T> + Send)>) -> 
         })
     })
     .await
-}
-
-/// Why a job is not to start any more, if it is not.
-fn too_late(job: &JobContext) -> Option<String> {
-    let (options, claimed_at) = (job.options(), job.claimed_at());
-    let waited = claimed_at.since(job.job().enqueued_at);
-    match (options.start_deadline, options.expires_at) {
-        (Some(deadline), _) if waited > deadline => Some(format!(
-            "it was to start within {deadline:?} of being enqueued, and was claimed after {waited:?}"
-        )),
-        (_, Some(expires_at)) if claimed_at > expires_at => {
-            Some(format!("it was to start by {expires_at}, and was claimed at {claimed_at}"))
-        }
-        _ => None,
-    }
 }
 
 /// The span that everything of an attempt happens in. Its name and fields are documented in the crate.

@@ -9,7 +9,8 @@ use crate::core::Core;
 use crate::meters::Call;
 use crate::service::{Service, jittered};
 
-/// Declares servers dead whose lease has lapsed and returns their jobs, in chunks.
+/// Declares servers dead whose lease has lapsed and returns their jobs, in chunks; fails jobs whose kind no server has
+/// had for too long.
 pub(crate) struct Rescuer {
     core: Arc<Core>,
     wakeups: Wakeups,
@@ -30,7 +31,9 @@ impl Service for Rescuer {
     async fn run_once(&mut self) -> Result<Duration, BoxError> {
         let options = &self.core.options;
         let recoveries_max = options.recoveries_max;
-        let request = RescueRequest { recoveries_max, ..RescueRequest::default() };
+        let unknown_kind_grace = self.core.performer.grace();
+        let request =
+            RescueRequest { recoveries_max, unknown_kind_grace, ..RescueRequest::default() };
         let rescued = self.core.ask(Call::Rescue, self.core.storage.rescue(request)).await?;
         self.core.meters.rescued(&rescued);
         for server in &rescued.dead {
@@ -39,6 +42,10 @@ impl Service for Rescuer {
         if rescued.returned + rescued.poisoned > 0 {
             let (returned, poisoned) = (rescued.returned, rescued.poisoned);
             tracing::warn!(returned, poisoned, "jobs of dead servers were returned");
+        }
+        if rescued.unhandled > 0 {
+            let jobs = rescued.unhandled;
+            tracing::error!(jobs, "jobs were failed: no server has had a handler of their kinds");
         }
         match rescued.more {
             true => Ok(Duration::ZERO),

@@ -143,7 +143,9 @@ impl Kind {
                 Some((Cause::Discarded, args.retries + 1))
             }
             Kind::Doomed => Some((Cause::Failed, args.retries + 1)),
-            Kind::Permanent | Kind::Unknown => Some((Cause::Failed, 1)),
+            Kind::Permanent => Some((Cause::Failed, 1)),
+            // No attempt, and so no failure.
+            Kind::Unknown => Some((Cause::Failed, 0)),
             Kind::Discarding => Some((Cause::Discarded, 0)),
             // Whether an attempt is in time depends on what holds up its process, and which is the first on that as well.
             Kind::Overlong | Kind::Poison | Kind::Broken => None,
@@ -206,6 +208,16 @@ macro_rules! descriptors {
         /// All handlers.
         pub(crate) static DESCRIPTORS: &[&JobDescriptor] = &[$(&$name,)+];
     };
+}
+
+/// The kinds that the second program has no handlers of.
+const FOREIGN: [Kind; 3] = [Kind::Quick, Kind::Doomed, Kind::Sleepy];
+
+/// The handlers of the program that runs on a host: there are two, as in a deployment that goes on, and the second
+/// lacks some.
+pub(crate) fn of_program(host: usize) -> impl Iterator<Item = &'static JobDescriptor> {
+    let foreign = |job: &JobDescriptor| FOREIGN.iter().any(|kind| kind.name() == job.kind);
+    DESCRIPTORS.iter().copied().filter(move |job| host.is_multiple_of(2) || !foreign(job))
 }
 
 fn needs() -> Vec<Need> {

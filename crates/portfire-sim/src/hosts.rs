@@ -21,7 +21,6 @@ use crate::sync::lock;
 use crate::world::{RECOVERIES_MAX, World};
 
 const MILLI: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
 
 /// Time that a server has for its jobs once it is asked to stop.
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_millis(500);
@@ -197,7 +196,7 @@ impl Host {
             .services(Services::new().with(place))
             .workers(plan.workers as usize)
             .blocking_workers(plan.blocking_workers as usize)
-            .register(handlers::DESCRIPTORS.iter().copied())
+            .register(handlers::of_program(self.number))
             .lease(plan.lease)
             .heartbeat_interval(plan.heartbeat)
             .rescue_interval(plan.rescue)
@@ -206,7 +205,6 @@ impl Host {
             .recoveries_max(RECOVERIES_MAX)
             .stop_timeout(STOP_TIMEOUT)
             .shutdown_timeout(SHUTDOWN_TIMEOUT)
-            .unknown_kind_delay(SECOND)
             .unknown_kind_grace(UNKNOWN_KIND_GRACE)
             .applied(Listener { world: Arc::clone(world), domain })
             .runtime(runtime)

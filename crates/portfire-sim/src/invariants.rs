@@ -25,6 +25,7 @@
 //! | S22 orderly stop | a server that has stopped holds nothing, gave back at no cost, and took no longer than it may | every stop |
 //! | S23 claim order | a claim takes from the named queues only, never from a paused one, and no more than it asked for | every claim |
 //! | S25 unknown outcomes | a cycle that is repeated is answered with what its first time claimed and its server still holds | every repeat |
+//! | S27 kinds | a server is given jobs of its kinds alone, and a job is failed for want of a handler only when no live server has one | every claim, every failure |
 //! | L1 everything ends | once the faults stop, every job becomes final within a bound | after the faults |
 //! | L2 promptness | without a fault, a job starts at once when its server has nothing else to do, and a delayed job is promoted when its instant comes | beginnings and promotions of calm seeds |
 //! | P1 no panic | nothing of the shipped code panics | every step |
@@ -34,8 +35,8 @@ use std::fmt;
 use std::time::Duration;
 
 use portfire_core::{
-    Cause, Claim, ClaimedJob, Finish, HistoryEntry, JobId, Loss, Outcome, QueueName, ServerId,
-    Standing, StateName, Timestamp, Verdict,
+    Cause, Claim, ClaimedJob, Finish, HistoryEntry, JobId, KindName, Loss, Outcome, QueueName,
+    ServerId, Standing, StateName, Timestamp, Verdict,
 };
 
 use crate::handlers::Kind;
@@ -88,6 +89,8 @@ pub enum Invariant {
     S22,
     /// Claim order.
     S23,
+    /// Servers are given what they have handlers of.
+    S27,
     /// Unknown outcomes can be repeated.
     S25,
     /// Everything ends.
@@ -125,6 +128,7 @@ impl Invariant {
             Invariant::S22 => "S22 orderly stop",
             Invariant::S23 => "S23 claim order",
             Invariant::S25 => "S25 unknown outcomes",
+            Invariant::S27 => "S27 kinds",
             Invariant::L1 => "L1 everything ends",
             Invariant::L2 => "L2 promptness",
             Invariant::P1 => "P1 no panic",
@@ -205,6 +209,8 @@ impl Deed {
                 Deed::Fire,
                 Deed::Clean,
             ],
+            // By its handler, or because no server has one.
+            Cause::Failed => &[Deed::Cycle, Deed::Rescue],
             _ => &[Deed::Cycle],
         }
     }
@@ -243,7 +249,9 @@ fn edge_is_legal(from: StateName, cause: Cause, to: StateName) -> bool {
         Cause::Succeeded => (from, to) == (Processing, StateName::Succeeded),
         Cause::Retried | Cause::Snoozed | Cause::Parked => (from, to) == (Processing, Scheduled),
         Cause::Released | Cause::Rescued => (from, to) == (Processing, Enqueued),
-        Cause::Poisoned | Cause::Failed => (from, to) == (Processing, Failed),
+        Cause::Poisoned => (from, to) == (Processing, Failed),
+        // By its handler, or because no server has one.
+        Cause::Failed => matches!(from, Processing | Enqueued) && to == Failed,
         Cause::Discarded => (from, to) == (Processing, Deleted),
         Cause::Requeued => {
             to == Enqueued && (from.is_final() || matches!(from, Scheduled | Awaiting))
@@ -267,6 +275,8 @@ pub(crate) fn s11_counted(before: &Standing, entry: &HistoryEntry) -> Standing {
     let mut after = Standing { state: entry.state, revision: entry.revision, ..*before };
     match entry.cause {
         Cause::Claimed => after.attempt += 1,
+        // What is failed for want of a handler has not been tried.
+        Cause::Failed if before.state == StateName::Enqueued => {}
         Cause::Retried | Cause::Failed => after.failures += 1,
         Cause::Discarded if entry.error.is_some() => after.failures += 1,
         Cause::Requeued | Cause::Rescheduled if before.state.is_final() => {
@@ -276,6 +286,7 @@ pub(crate) fn s11_counted(before: &Standing, entry: &HistoryEntry) -> Standing {
     }
     match entry.cause {
         Cause::Rescued | Cause::Poisoned if !is_for(entry, Loss::Lapsed) => after.crashes += 1,
+        Cause::Failed if before.state == StateName::Enqueued => {}
         Cause::Succeeded | Cause::Failed | Cause::Discarded | Cause::Retried | Cause::Snoozed => {
             after.crashes = 0
         }
@@ -447,6 +458,19 @@ pub(crate) fn s23_a_claim_is_within_its_wish(
     require(Invariant::S23, claimed <= max as usize, || format!("{claimed} jobs, {max} wanted"))
 }
 
+/// S27: a server is given jobs of the kinds that it states.
+pub(crate) fn s27_a_server_has_the_kind(job: JobId, kind: &str, stated: &[KindName]) -> Check {
+    let has = stated.is_empty() || stated.iter().any(|known| known.as_str() == kind);
+    require(Invariant::S27, has, || format!("job {job} of kind {kind} was given to {stated:?}"))
+}
+
+/// S27: a job is failed for want of a handler when no live server has one.
+pub(crate) fn s27_nobody_has_the_kind(job: JobId, kind: &str, having: Option<&ServerId>) -> Check {
+    require(Invariant::S27, having.is_none(), || {
+        format!("job {job} of kind {kind} was failed for want of a handler; {having:?} has one")
+    })
+}
+
 /// S25: a repeated cycle is answered with what it claimed the first time.
 pub(crate) fn s25_a_repeat_answers_the_first_claim(
     before: &[Claim],
@@ -546,6 +570,7 @@ mod tests {
             Event::Rescue { loss: Loss::Crashed, recoveries_max: 1 },
             Event::Rescue { loss: Loss::CrashedAlone, recoveries_max: 3 },
             Event::Rescue { loss: Loss::CrashedAlone, recoveries_max: 1 },
+            Event::Unhandled,
             Event::Requeue,
             Event::Delete,
             Event::Reschedule(NOW),

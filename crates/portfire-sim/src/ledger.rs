@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use portfire_core::{
     BatchId, BatchRecord, Cause, Claim, Counts, Cycle, CycleRequest, HistoryEntry, JobId,
-    JobRecord, JobState, NewBatch, NewJob, NewServer, QueueName, ServerId, Standing, StateName,
-    Timestamp, Verdict,
+    JobRecord, JobState, KindName, NewBatch, NewJob, NewServer, QueueName, ServerId, Standing,
+    StateName, Timestamp, Verdict,
 };
 
 use crate::executor::DomainId;
@@ -54,6 +54,8 @@ impl Entry {
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
     pub(crate) domain: DomainId,
+    /// The kinds that it states.
+    pub(crate) kinds: Vec<KindName>,
     lease: Duration,
     pub(crate) lease_until: Timestamp,
     pub(crate) dead: bool,
@@ -254,8 +256,14 @@ impl Ledger {
     /// Notes a server that was announced.
     pub(crate) fn announced(&mut self, new: &NewServer, domain: DomainId, now: Timestamp) {
         let lease_until = now.saturating_add(new.lease);
-        let server =
-            Server { domain, lease: new.lease, lease_until, dead: false, crashed_with: None };
+        let server = Server {
+            domain,
+            kinds: new.kinds.clone(),
+            lease: new.lease,
+            lease_until,
+            dead: false,
+            crashed_with: None,
+        };
         self.servers.insert(new.id.clone(), server);
     }
 
@@ -264,6 +272,15 @@ impl Ledger {
         if let Some(server) = self.servers.get_mut(server) {
             server.lease_until = now.saturating_add(server.lease);
         }
+    }
+
+    /// A live server that has a handler of a kind.
+    fn having(&self, kind: &str, now: Timestamp) -> Option<&ServerId> {
+        let has = |server: &Server| {
+            let known = server.kinds.iter().any(|known| known.as_str() == kind);
+            !server.dead && server.lease_until > now && (known || server.kinds.is_empty())
+        };
+        self.servers.iter().find(|(_, server)| has(server)).map(|(id, _)| id)
     }
 
     /// Notes a death.
@@ -407,7 +424,7 @@ impl Ledger {
         rules::s16_not_early(job, line.cause, entry.not_before, look.now)?;
         rules::s12_poison_is_bounded(job, line, &before, self.recoveries_max)?;
         rules::s12_no_other_is_poison(job, line.cause, entry.kind)?;
-        let holder = entry.holder.clone();
+        let (holder, entry_kind) = (entry.holder.clone(), entry.kind);
         if matches!(line.cause, Cause::Rescued | Cause::Poisoned)
             && let Some(holder) = &holder
         {
@@ -431,7 +448,12 @@ impl Ledger {
         let after = rules::s11_counted(&before, line);
         let expected = self.jobs.get(&job).and_then(|entry| entry.expected);
         let own_end = matches!(line.cause, Cause::Succeeded | Cause::Failed | Cause::Discarded);
-        if let Some(expected) = expected.filter(|_| own_end) {
+        let unhandled = line.cause == Cause::Failed && before.state == StateName::Enqueued;
+        if unhandled && let Some(kind) = entry_kind {
+            let kind = kind.name();
+            rules::s27_nobody_has_the_kind(job, kind, self.having(kind, look.now))?;
+        }
+        if let Some(expected) = expected.filter(|_| own_end && !unhandled) {
             rules::s11_ends_as_its_handler_does(job, expected, (line.cause, after.failures))?;
         }
         self.count(line);

@@ -94,8 +94,8 @@ marks! {
     TimedOut = "attempt_timed_out",
     /// A job asked to run later.
     Snoozed = "snoozed",
-    /// A job without a handler waited for one.
-    Parked = "parked",
+    /// A job was failed because no server had a handler of its kind.
+    Unhandled = "failed_for_want_of_a_handler",
     /// A handler's process crashed under a thread that blocks.
     CrashWhileBlocking = "crash_under_a_blocking_handler",
     /// A handler enqueued another job, and did so again in its next attempt.

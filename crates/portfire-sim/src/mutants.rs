@@ -89,6 +89,8 @@ mutants! {
     LimitWithoutOwn = "limit-without-own",
     /// A unique key is free as soon as its job runs.
     UniqueFreedEarly = "unique-freed-early",
+    /// A server is given jobs of kinds that it has no handler of (Hangfire).
+    KindsIgnored = "kinds-ignored",
     /// A plan is applied whatever has become of its recurring job since it was made.
     FireWithoutCompare = "fire-without-compare",
     /// A recurring job is moved on first, and its runs are created in a second step.

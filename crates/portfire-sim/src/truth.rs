@@ -244,7 +244,11 @@ impl Truth {
     }
 
     pub(crate) fn announce(&self, domain: DomainId, server: NewServer) -> Result<(), StorageError> {
-        let answer = now(self.memory.announce(server.clone()));
+        let mut stored = server.clone();
+        if self.is(Mutant::KindsIgnored) {
+            stored.kinds.clear();
+        }
+        let answer = now(self.memory.announce(stored));
         self.look_after(Deed::Other, None, |ledger, look| {
             let dead = ledger.servers.get(&server.id).is_some_and(|known| known.dead);
             rules::s6_the_dead_stay_dead(&server.id, dead, answer.is_ok())?;
@@ -356,7 +360,7 @@ impl Truth {
                 })?;
                 ledger.died(server);
             }
-            if answer.returned + answer.poisoned > 0 {
+            if answer.returned + answer.poisoned + answer.unhandled > 0 {
                 self.look_at_all(ledger, look)?;
             }
             Ok(())

@@ -136,4 +136,15 @@ CREATE TABLE portfire_trial (
 -- How many jobs it held when it crashed; NULL when it has not.
 ALTER TABLE portfire_server ADD COLUMN crashed_with INTEGER;
 
+-- Where jobs stand aside that a claim has met whose server has no handler of their kind: in portfire_ready under the
+-- negated number of kind * 2^32 + queue, with their rank and place as they were. A shelf is forgotten by the first
+-- rescue that finds it empty.
+CREATE TABLE portfire_shelf (
+    queue INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    missing_since INTEGER,          -- since when no live server has the kind, as it was at the last look; NULL when one had
+    grace INTEGER,                  -- of the last rescue, in microseconds
+    PRIMARY KEY (queue, kind)
+) STRICT, WITHOUT ROWID;
+
 INSERT INTO portfire_schema VALUES (3, 'rules', 3, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use portfire_core::engine;
+use portfire_core::engine::{self, attempts::too_late};
 use portfire_core::storage::{BATCH_MAX, RELEASE_MAX};
 use portfire_core::suspects::Allowance;
 use portfire_core::transition::{Standing, next};
@@ -18,7 +18,7 @@ use crate::lines::Waiter;
 use crate::names::Queue;
 use crate::row::{self, instant, maybe_instant, options};
 use crate::write::Write;
-use crate::{limits, suspects, ties};
+use crate::{limits, shelves, suspects, ties};
 
 /// The columns of [`Ready::read`], up to the last two of a repeated claim.
 macro_rules! columns {
@@ -72,16 +72,18 @@ const TURNED_AWAY_MAX: usize = 1_000;
 const PASSED_MAX: usize = 1_000;
 
 /// A ready row with the body behind it.
-struct Ready {
+pub(crate) struct Ready {
+    /// Under which number of a queue or a shelf it stands.
+    source: i64,
     rank: i64,
     place: i64,
-    seq: i64,
+    pub(crate) seq: i64,
     enqueued_at: Option<Timestamp>,
     standing: Standing,
     written: u32,
     kind: i64,
     batch: Option<i64>,
-    job: ClaimedJob,
+    pub(crate) job: ClaimedJob,
 }
 
 impl Ready {
@@ -90,7 +92,12 @@ impl Ready {
         oldest.is_some_and(|oldest| self.job.enqueued_at <= oldest)
     }
 
-    fn read(row: &SqlRow<'_>, queue: &QueueName, now: Timestamp) -> Result<Ready, Failure> {
+    fn read(
+        row: &SqlRow<'_>,
+        source: i64,
+        queue: &QueueName,
+        now: Timestamp,
+    ) -> Result<Ready, Failure> {
         let seq: i64 = row.get(2)?;
         let created_at = instant(row.get(12)?);
         let enqueued_at = maybe_instant(row, 3)?;
@@ -128,6 +135,7 @@ impl Ready {
             recoveries: standing.recoveries,
         };
         Ok(Ready {
+            source,
             rank: row.get(0)?,
             place: row.get(1)?,
             seq,
@@ -157,13 +165,13 @@ struct Claiming {
     turned_away: usize,
 }
 
-/// Gives jobs to a server.
+/// Gives jobs to a server. Says as well whether it is to claim again.
 pub(crate) fn claim(
     write: &mut Write<'_>,
     server: i64,
     key: u64,
     wish: &ClaimRequest,
-) -> Result<Vec<ClaimedJob>, Failure> {
+) -> Result<(Vec<ClaimedJob>, bool), Failure> {
     let max = (wish.max as usize).min(BATCH_MAX);
     let oldest = oldest(write.now, wish.aging);
     let mut claiming = Claiming { server, key, oldest, claimed: Vec::new(), turned_away: 0 };
@@ -181,13 +189,14 @@ pub(crate) fn claim(
             claiming.take_from(write, queue, room)?;
         }
     }
+    let more = claiming.turned_away >= TURNED_AWAY_MAX;
     let claimed = claiming.claimed;
     if !claimed.is_empty() {
         write.count_held(server, claimed.len() as i64);
     }
     // What was deleted instead of claimed may have been waited for.
     engine::put_off(write)?;
-    Ok(claimed)
+    Ok((claimed, more))
 }
 
 /// Up to when one must have been enqueued to be aged now; `None` when nobody can have been.
@@ -205,7 +214,7 @@ impl Claiming {
         queues: &[Queue],
         max: usize,
     ) -> Result<bool, Failure> {
-        let mut next = suspects::first(write, queues, i64::MIN)?;
+        let mut next = suspects::first(write, self.server, queues, i64::MIN)?;
         match suspects::allowance(write, self.server, next)? {
             Allowance::Nothing => return Ok(false),
             Allowance::Empty => {
@@ -227,7 +236,7 @@ impl Claiming {
             {
                 return Ok(false);
             }
-            next = suspects::first(write, queues, suspect.place)?;
+            next = suspects::first(write, self.server, queues, suspect.place)?;
         }
         Ok(true)
     }
@@ -244,7 +253,7 @@ impl Claiming {
             let select = write.statement(SELECT_AT_PLACE)?;
             let mut rows = select.query(key)?;
             let Some(row) = rows.next()? else { return Ok(false) };
-            Ready::read(row, &queue.name, now)?
+            Ready::read(row, key[0], &queue.name, now)?
         };
         if self.deletes_cancelled(write, &from)? {
             return Ok(false);
@@ -271,6 +280,7 @@ impl Claiming {
         room: usize,
     ) -> Result<(), Failure> {
         let room = limits::room_of(write, queue, room)?;
+        let sources = shelves::sources(write, self.server, queue.number)?;
         let first = self.claimed.len();
         loop {
             let left = room - (self.claimed.len() - first);
@@ -278,7 +288,7 @@ impl Claiming {
                 break;
             }
             let turned_away = self.turned_away;
-            let ready = self.next_ready(write, queue, left)?;
+            let ready = self.next_ready(write, &queue.name, &sources, left)?;
             if ready.is_empty() {
                 break;
             }
@@ -302,37 +312,52 @@ impl Claiming {
     fn next_ready(
         &self,
         write: &Write<'_>,
-        queue: &Queue,
+        queue: &QueueName,
+        sources: &[i64],
         room: usize,
     ) -> Result<Vec<Ready>, Failure> {
-        let mut ready = match self.oldest {
-            Some(oldest) => aged(write, queue, oldest, room)?,
-            None => Vec::new(),
-        };
+        let mut ready = Vec::new();
+        if let Some(oldest) = self.oldest {
+            for &source in sources {
+                ready.extend(aged(write, source, queue, oldest, room)?);
+            }
+            keep_first(&mut ready, sources, room, |ready| (0, ready.place));
+        }
         if ready.len() == room {
             return Ok(ready);
         }
         let first: HashSet<i64> = ready.iter().map(|aged| aged.seq).collect();
-        let mut select = write.conn.prepare_cached(SELECT_READY)?;
-        let mut rows = select.query([queue.number, room as i64])?;
-        while ready.len() < room
-            && let Some(row) = rows.next()?
-        {
-            let next = Ready::read(row, &queue.name, write.now)?;
-            if !first.contains(&next.seq) {
-                ready.push(next);
+        let mut others = Vec::new();
+        for &source in sources {
+            let mut select = write.conn.prepare_cached(SELECT_READY)?;
+            let mut rows = select.query([source, room as i64])?;
+            while let Some(row) = rows.next()? {
+                let next = Ready::read(row, source, queue, write.now)?;
+                if !first.contains(&next.seq) {
+                    others.push(next);
+                }
             }
         }
+        keep_first(&mut others, sources, room - ready.len(), |ready| (ready.rank, ready.place));
+        ready.append(&mut others);
         Ok(ready)
     }
 
-    /// Gives a job out, or puts it into the line of a limit that is used up; deletes it when its batch
-    /// was cancelled.
+    /// Gives a job out; or sets it aside when the server has no handler of its kind, or puts it into the line of a
+    /// limit that is used up. Deletes it when its batch was cancelled, or when it would be set aside and is too late.
     fn take(&mut self, write: &mut Write<'_>, queue: &Queue, from: Ready) -> Result<(), Failure> {
         if self.deletes_cancelled(write, &from)? {
             return Ok(());
         }
-        let key = [queue.number, from.rank, from.place];
+        let key = [from.source, from.rank, from.place];
+        if !write.names.has_handler(write.conn, self.server, from.kind)? {
+            self.turned_away += 1;
+            let job = &from.job;
+            return match too_late(&job.options, job.enqueued_at, write.now) {
+                Some(reason) => shelves::delete(write, from.seq, &reason),
+                None => shelves::set_aside(write, key, from.kind),
+            };
+        }
         let line = limits::admit(write, Some(&from.job.ties), from.kind)?;
         write.statement(DELETE_READY)?.execute(key)?;
         if let Some(line) = line {
@@ -390,14 +415,28 @@ impl Claiming {
     }
 }
 
-/// Up to `room` jobs of a queue that have aged, the earliest place first.
+/// Keeps the first of what came from several sources, each in order.
+fn keep_first<K: Ord>(
+    ready: &mut Vec<Ready>,
+    sources: &[i64],
+    room: usize,
+    key: impl Fn(&Ready) -> K,
+) {
+    if sources.len() > 1 {
+        ready.sort_by_key(key);
+    }
+    ready.truncate(room);
+}
+
+/// Up to `room` jobs of a queue or a shelf that have aged, the earliest place first.
 ///
 /// In each rank they stand first, but for two sorts: what was given back has an old place and a new
 /// wait, and what came out of a line the other way round. The first are passed over, the others have
 /// an index.
-fn aged(
+pub(crate) fn aged(
     write: &Write<'_>,
-    queue: &Queue,
+    source: i64,
+    queue: &QueueName,
     oldest: Timestamp,
     room: usize,
 ) -> Result<Vec<Ready>, Failure> {
@@ -405,11 +444,9 @@ fn aged(
     let mut select_rank = write.conn.prepare_cached(SELECT_RANK)?;
     let mut select = write.conn.prepare_cached(SELECT_OF_RANK)?;
     let mut above = i64::MIN;
-    while let Some(rank) =
-        select_rank.query_row([queue.number, above], |row| row.get(0)).optional()?
-    {
+    while let Some(rank) = select_rank.query_row([source, above], |row| row.get(0)).optional()? {
         let (mut found, mut passed) = (0, 0);
-        let mut rows = select.query([queue.number, rank])?;
+        let mut rows = select.query([source, rank])?;
         while found < room
             && passed < PASSED_MAX
             && let Some(row) = rows.next()?
@@ -418,7 +455,7 @@ fn aged(
                 passed += 1;
                 continue;
             }
-            let next = Ready::read(row, &queue.name, write.now)?;
+            let next = Ready::read(row, source, queue, write.now)?;
             if next.is_aged(Some(oldest)) {
                 aged.push(next);
                 found += 1;
@@ -432,13 +469,13 @@ fn aged(
         above = rank;
     }
     let mut woken = write.conn.prepare_cached(SELECT_WOKEN)?;
-    let mut rows = woken.query([queue.number])?;
+    let mut rows = woken.query([source])?;
     let (mut found, mut passed) = (0, 0);
     while found < room
         && passed < PASSED_MAX
         && let Some(row) = rows.next()?
     {
-        let next = Ready::read(row, &queue.name, write.now)?;
+        let next = Ready::read(row, source, queue, write.now)?;
         if next.is_aged(Some(oldest)) {
             aged.push(next);
             found += 1;
@@ -463,7 +500,7 @@ pub(crate) fn claimed_before(
     let mut rows = select.query([server, key.cast_signed()])?;
     while let Some(row) = rows.next()? {
         let queue = QueueName::stored(row.get::<_, String>(19)?);
-        held.push(Ready::read(row, &queue, instant(row.get(18)?))?);
+        held.push(Ready::read(row, 0, &queue, instant(row.get(18)?))?);
     }
     held.sort_by_key(|before| {
         let queue = wish.queues.iter().position(|queue| *queue == before.job.queue);

@@ -38,17 +38,20 @@ pub(crate) fn cycle(write: &mut Write<'_>, request: &CycleRequest) -> Result<Cyc
         verdicts.push(finish(write, &request.server, server, done, found)?);
     }
     engine::settle(write)?;
-    let claimed = match &request.claim {
-        None => Vec::new(),
+    let (claimed, more) = match &request.claim {
+        None => (Vec::new(), false),
         Some(wish) => {
             let again = match request.repeated {
                 true => claimed_before(write, server, request.key, wish)?,
                 false => Vec::new(),
             };
-            if again.is_empty() { claim(write, server, request.key, wish)? } else { again }
+            match again.is_empty() {
+                true => claim(write, server, request.key, wish)?,
+                false => (again, false),
+            }
         }
     };
-    Ok(Cycle { verdicts, claimed })
+    Ok(Cycle { verdicts, claimed, more })
 }
 
 /// Takes down what running jobs say. Answers where they stand, for the finishes that follow.

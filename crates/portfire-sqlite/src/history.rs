@@ -195,6 +195,7 @@ fn derive(body: &Body, stand: &Stand) -> impl Iterator<Item = Derived> + use<> {
     let (queued_at, claim, success) = match stand.row {
         At::Ready { enqueued_at: at, .. }
         | At::Apart { enqueued_at: at, .. }
+        | At::Aside { enqueued_at: at, .. }
         | At::InLine { enqueued_at: at, .. } => (enqueued_at(at), None, None),
         At::Awaiting { .. } | At::Scheduled { .. } => (body.created_at, None, None),
         At::Running { server, claimed_at, enqueued_at: at, .. } => {

@@ -82,6 +82,7 @@ mod row;
 mod rows;
 mod runs;
 mod servers;
+mod shelves;
 mod suspects;
 mod ties;
 mod transaction;

@@ -187,7 +187,7 @@ pub(crate) fn moved(write: &mut Write<'_>, body: &Body, from: &At) -> Result<(),
                 write.keys.freed.push(used.key);
             }
         }
-        At::Ready { .. } | At::Apart { .. } => {
+        At::Ready { .. } | At::Apart { .. } | At::Aside { .. } => {
             let uses = uses(write, body.ties.as_deref(), body.kind)?;
             write.keys.freed.extend(uses.into_iter().map(|used| used.key));
         }

@@ -110,6 +110,7 @@ fn job_state(conn: &Connection, body: &Body, stand: &Stand) -> Result<JobState, 
         At::Awaiting { pending, .. } => JobState::Awaiting { pending },
         At::Ready { enqueued_at, .. }
         | At::Apart { enqueued_at, .. }
+        | At::Aside { enqueued_at, .. }
         | At::InLine { enqueued_at, .. } => {
             JobState::Enqueued { enqueued_at: enqueued_at.unwrap_or(body.created_at) }
         }

@@ -1,6 +1,7 @@
 //! The short numbers under which names of queues and kinds are stored, remembered as they are met.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use portfire_core::engine::limits::Rules;
@@ -9,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::Failure;
 use crate::limits;
+use crate::shelves::{self, Shelves};
 
 /// A queue, as claims need it.
 #[derive(Clone, Debug)]
@@ -26,6 +28,16 @@ pub(crate) struct Names {
     kinds_by_number: HashMap<i64, KindName>,
     batches: HashMap<i64, BatchId>,
     rules: Option<Arc<Rules>>,
+    shelves: Option<Shelves>,
+    staff: HashMap<i64, Handlers>,
+}
+
+/// The kinds of a server.
+#[derive(Debug)]
+struct Handlers {
+    stated: HashSet<KindName>,
+    /// The same by number, as far as that was asked.
+    known: HashMap<i64, bool>,
 }
 
 const SELECT_QUEUE: &str = "SELECT queue, paused FROM portfire_queue WHERE name = ?1";
@@ -146,6 +158,43 @@ impl Names {
     /// The rules, to change them as they were changed in the database; `None` when they were not met yet.
     pub(crate) fn rules_mut(&mut self) -> Option<&mut Rules> {
         self.rules.as_mut().map(Arc::make_mut)
+    }
+
+    /// The shelves of jobs that stand aside.
+    pub(crate) fn shelves(&mut self, conn: &Connection) -> rusqlite::Result<Shelves> {
+        let shelves = match self.shelves.take() {
+            Some(shelves) => shelves,
+            None => shelves::all(conn)?,
+        };
+        Ok(Arc::clone(self.shelves.insert(shelves)))
+    }
+
+    /// The shelves were changed so in the database.
+    pub(crate) fn put_shelves(&mut self, shelves: Shelves) {
+        self.shelves = Some(shelves);
+    }
+
+    /// Whether a server that was announced has handlers of a kind, as far as it says.
+    pub(crate) fn has_handler(
+        &mut self,
+        conn: &Connection,
+        server: i64,
+        kind: i64,
+    ) -> Result<bool, Failure> {
+        if let Some(&has) = self.staff.get(&server).and_then(|own| own.known.get(&kind)) {
+            return Ok(has);
+        }
+        let name = self.kind(conn, kind)?;
+        let own = match self.staff.entry(server) {
+            Entry::Occupied(own) => own.into_mut(),
+            Entry::Vacant(new) => {
+                let stated = shelves::stated(conn, server)?.into_iter().collect();
+                new.insert(Handlers { stated, known: HashMap::new() })
+            }
+        };
+        let has = own.stated.is_empty() || own.stated.contains(&name);
+        own.known.insert(kind, has);
+        Ok(has)
     }
 
     /// The id of a batch by its number.

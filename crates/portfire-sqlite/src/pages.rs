@@ -3,13 +3,15 @@
 //! A page looks at a bounded number of rows, in the order of an index, and reads whole jobs only for
 //! those that match.
 
+use std::borrow::Cow;
+
 use portfire_core::{Cursor, JobFilter, JobId, JobPage, QueueName, StateName};
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, Statement, params};
 
 use crate::error::{Failure, foreign_cursor};
 use crate::links::batch_number;
 use crate::monitor::record;
-use crate::row::{self};
+use crate::{row, shelves};
 
 /// Most jobs that are looked at for one page.
 const SCANNED_MAX: usize = 10_000;
@@ -40,7 +42,7 @@ const SELECT_DELETED: &str = "SELECT f.seq, 0, f.seq, j.queue, j.kind, j.id, j.b
 const SELECT_SCHEDULED: &str = "SELECT s.run_at, s.seq, s.seq, j.queue, j.kind, j.id, j.batch \
     FROM portfire_scheduled s CROSS JOIN portfire_job j ON j.seq = s.seq \
     WHERE (s.run_at, s.seq) > (?1, ?2) ORDER BY s.run_at, s.seq LIMIT ?3";
-const SELECT_READY: &str = "SELECT r.rank, r.place, r.seq, r.queue, j.kind, j.id, j.batch \
+const SELECT_READY: &str = "SELECT r.rank, r.place, r.seq, j.queue, j.kind, j.id, j.batch \
     FROM portfire_ready r CROSS JOIN portfire_job j ON j.seq = r.seq \
     WHERE r.queue = ?1 AND (r.rank, r.place) > (?2, ?3) ORDER BY r.rank, r.place LIMIT ?4";
 // Behind those who can be claimed stand those in the lines of limits, and then the suspects; no rank is one of the
@@ -236,7 +238,23 @@ fn narrowed(sql: &str, named: &[i64]) -> String {
         SELECT_SUCCEEDED | SELECT_FAILED | SELECT_DELETED => "f.seq",
         _ => "r.seq",
     };
-    sql.replacen(" WHERE ", &format!(" WHERE {column} IN ({}) AND ", list.join(",")), 1)
+    sql.replace(" WHERE ", &format!(" WHERE {column} IN ({}) AND ", list.join(",")))
+}
+
+/// The statement for the jobs of a queue that can be claimed by one server or another: those that are ready, and those on
+/// these shelves, in one order.
+fn ready_of(shelves: &[i64]) -> Cow<'static, str> {
+    if shelves.is_empty() {
+        return Cow::Borrowed(SELECT_READY);
+    }
+    let (part, rest) = SELECT_READY.split_once(" ORDER BY").unwrap_or((SELECT_READY, ""));
+    // The order is that of the first two columns; each part is read in the order of its key.
+    let mut sql = part.to_owned();
+    for shelf in shelves {
+        sql.push_str(" UNION ALL ");
+        sql.push_str(&part.replace("r.queue = ?1", &format!("r.queue = {shelf}")));
+    }
+    Cow::Owned(format!("{sql} ORDER BY{}", rest.replace("r.rank, r.place", "1, 2")))
 }
 
 /// A page that is being filled.
@@ -327,7 +345,8 @@ impl<'a> Page<'a> {
             let name = QueueName::stored(name);
             let limit = (SCANNED_MAX - self.scanned) as i64 + 1;
             let mark = |rank, place| Mark::Enqueued(name.clone(), rank, place);
-            self.take(SELECT_READY, params![number, from.0, from.1, limit], mark)?;
+            let ready = ready_of(&shelves::of_queue(self.conn, number)?);
+            self.take(&ready, params![number, from.0, from.1, limit], mark)?;
             if self.is_full {
                 continue;
             }

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow};
 use crate::error::{Failure, corrupt};
 use crate::lines::{self, Waiter};
 use crate::write::Write;
-use crate::{codes, history, suspects, ties};
+use crate::{codes, history, shelves, suspects, ties};
 
 /// The columns of [`read_body`], of the table of bodies under the name `j`.
 macro_rules! body_columns {
@@ -187,8 +187,12 @@ fn find_row(conn: &Connection, body: &Body) -> Result<Stand, Failure> {
             return Ok(found);
         }
     }
-    let in_line = lines::find(conn, body)?;
-    in_line.ok_or_else(|| corrupt(format!("job number {seq} has a body but stands nowhere")))
+    if let Some(in_line) = lines::find(conn, body)? {
+        return Ok(in_line);
+    }
+    let key = [shelves::key(body.queue, body.kind), body.rank, seq];
+    let aside = look(SELECT_READY_AT_SEQ, &key, StateName::Enqueued)?;
+    aside.ok_or_else(|| corrupt(format!("job number {seq} has a body but stands nowhere")))
 }
 
 /// Reads a row of the table of a state, in the order of the statements above. The crashes are in the body.
@@ -202,6 +206,9 @@ fn read(row: &SqlRow<'_>, state: StateName) -> rusqlite::Result<Stand> {
         crashes: 0,
     };
     let at = match state {
+        StateName::Enqueued if shelves::is_shelf(row.get(7)?) => {
+            At::Aside { place: row.get(5)?, enqueued_at: maybe_instant(row, 6)? }
+        }
         StateName::Enqueued if row.get::<_, i64>(7)? < 0 => {
             At::Apart { turn: -row.get::<_, i64>(5)?, enqueued_at: maybe_instant(row, 6)? }
         }
@@ -315,6 +322,10 @@ pub(crate) fn remove(write: &mut Write<'_>, body: &Body, from: &Stand) -> rusqli
         At::Apart { turn, .. } => {
             write.statement(DELETE_READY)?.execute(suspects::key(body.queue, turn))
         }
+        At::Aside { place, .. } => {
+            let key = [shelves::key(body.queue, body.kind), body.rank, place];
+            write.statement(DELETE_READY)?.execute(key)
+        }
         At::InLine { key, .. } => lines::remove(write, key, body),
         At::Scheduled { run_at, .. } => {
             write.statement(DELETE_SCHEDULED)?.execute([run_at.as_micros(), body.seq])
@@ -343,9 +354,12 @@ fn insert(write: &mut Write<'_>, body: &Body, to: &Stand) -> rusqlite::Result<()
         At::Awaiting { pending, start, when } => {
             insert_awaiting(write, body.seq, pending, start, when)
         }
-        At::Ready { enqueued_at, .. } | At::Apart { enqueued_at, .. } => {
+        At::Ready { enqueued_at, .. }
+        | At::Apart { enqueued_at, .. }
+        | At::Aside { enqueued_at, .. } => {
             let [queue, rank, place] = match to.row {
                 At::Apart { turn, .. } => suspects::key(body.queue, turn),
+                At::Aside { place, .. } => [shelves::key(body.queue, body.kind), body.rank, place],
                 At::Ready { place, .. } => [body.queue, body.rank, place],
                 _ => unreachable!("matched above"),
             };

@@ -12,8 +12,8 @@ use crate::cycle::is_held;
 use crate::error::{Failure, corrupt};
 use crate::process::Process;
 use crate::row::{self, Facts, must};
-use crate::suspects;
 use crate::write::Write;
+use crate::{shelves, suspects};
 
 const SELECT_ALIVE: &str = "SELECT s.server FROM portfire_server_id i \
     CROSS JOIN portfire_server s ON s.server = i.server WHERE i.id = ?1 AND s.died_at IS NULL";
@@ -56,6 +56,7 @@ pub(crate) fn announce(write: &mut Write<'_>, server: &NewServer) -> Result<(), 
         let number = alive(write.conn, &server.id)?;
         return renew(write, number);
     }
+    shelves::resume_clocks(write)?;
     let number = write.conn.prepare_cached(INSERT_ID)?.insert([id])?;
     let unwritable = |error| corrupt(format!("the queues and kinds of server {id}: {error}"));
     let queues = serde_json::to_string(&server.queues).map_err(unwritable)?;
@@ -81,6 +82,7 @@ pub(crate) fn heartbeat(
 }
 
 fn renew(write: &mut Write<'_>, server: i64) -> Result<(), Failure> {
+    shelves::resume_clocks(write)?;
     let process = write.process.as_deref_mut().and_then(Process::name);
     let values = params![server, write.now.as_micros(), process];
     write.conn.prepare_cached(UPDATE_HEARTBEAT)?.execute(values)?;
@@ -179,6 +181,9 @@ pub(crate) fn rescue(write: &mut Write<'_>, request: &RescueRequest) -> Result<R
             }
         }
     }
+    let unhandled = shelves::fail_unhandled(write, request.unknown_kind_grace, request.max)?;
+    rescued.unhandled = unhandled as u32;
+    rescued.more |= unhandled > 0 && unhandled == (request.max as usize).min(BATCH_MAX);
     Ok(rescued)
 }
 

@@ -1,6 +1,7 @@
 //! Suspects: jobs whose servers crash, which are given out apart from others. The rules are in core's `suspects`;
 //! here is where they stand, which of them are on trial, and how a server was lost.
 
+use portfire_core::storage::RELEASE_MAX;
 use portfire_core::suspects::{Allowance, EMPTYING_MAX, QUIET_TIME, Suspicion, trial};
 use portfire_core::{Loss, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -10,8 +11,9 @@ use crate::names::Queue;
 use crate::row::{At, maybe_instant};
 use crate::write::Write;
 
-const SELECT_PLACE: &str = "SELECT place, enqueued_at FROM portfire_ready \
+const SELECT_PLACE: &str = "SELECT place, enqueued_at, seq FROM portfire_ready \
     WHERE queue = ?1 AND rank = 0 AND place > ?2 ORDER BY place LIMIT 1";
+const SELECT_KIND: &str = "SELECT kind FROM portfire_job WHERE seq = ?1";
 const SELECT_TRIALS: &str = "SELECT seq, server, until FROM portfire_trial";
 const UPSERT_EMPTYING: &str = "INSERT INTO portfire_trial (seq, server, until) VALUES (0, ?1, ?2) \
     ON CONFLICT (seq) DO UPDATE SET server = ?1, until = ?2";
@@ -36,26 +38,46 @@ pub(crate) struct Waiting {
     enqueued_at: Timestamp,
 }
 
-/// The first suspect of these queues behind a place. Suspects of all queues stand in one order.
+/// The first suspect of these queues behind a place whose kind the server has. Suspects of all queues stand in one
+/// order.
 pub(crate) fn first(
     write: &mut Write<'_>,
+    server: i64,
     queues: &[Queue],
     after: i64,
-) -> rusqlite::Result<Option<Waiting>> {
+) -> Result<Option<Waiting>, Failure> {
     let mut first: Option<Waiting> = None;
     for &Queue { number: queue, .. } in queues {
-        let select = write.statement(SELECT_PLACE)?;
-        let found = select.query_row([-queue, after], |row| {
-            let enqueued_at = maybe_instant(row, 1)?.unwrap_or(Timestamp::MIN);
-            Ok(Waiting { queue, place: row.get(0)?, enqueued_at })
-        });
-        if let Some(found) = found.optional()?
+        let found = first_of(write, server, queue, after)?;
+        if let Some(found) = found
             && first.is_none_or(|first| found.place < first.place)
         {
             first = Some(found);
         }
     }
     Ok(first)
+}
+
+fn first_of(
+    write: &mut Write<'_>,
+    server: i64,
+    queue: i64,
+    mut after: i64,
+) -> Result<Option<Waiting>, Failure> {
+    for _ in 0..RELEASE_MAX {
+        let select = write.statement(SELECT_PLACE)?;
+        let found = select.query_row([-queue, after], |row| {
+            let enqueued_at = maybe_instant(row, 1)?.unwrap_or(Timestamp::MIN);
+            Ok((Waiting { queue, place: row.get(0)?, enqueued_at }, row.get::<_, i64>(2)?))
+        });
+        let Some((found, seq)) = found.optional()? else { return Ok(None) };
+        let kind: i64 = write.statement(SELECT_KIND)?.query_row([seq], |row| row.get(0))?;
+        if write.names.has_handler(write.conn, server, kind)? {
+            return Ok(Some(found));
+        }
+        after = found.place;
+    }
+    Ok(None)
 }
 
 /// What a claim of a server is given, when `first` is the suspect that it may have.
@@ -150,6 +172,7 @@ fn has_crashed_after(
 #[cfg(test)]
 pub(crate) const STATEMENTS: &[&str] = &[
     SELECT_PLACE,
+    SELECT_KIND,
     SELECT_TRIALS,
     UPSERT_EMPTYING,
     DELETE_EMPTYING,

@@ -2,14 +2,14 @@
 
 use portfire_core::engine::limits::{Scope, scope};
 use portfire_core::monitor::PAGE_MAX;
-use portfire_core::{JobId, KeyRecord, LimitName, LimitRule, Timestamp, WaitingRecord};
+use portfire_core::{JobId, KeyRecord, KindName, LimitName, LimitRule, Timestamp, WaitingRecord};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::Failure;
 use crate::keys::{self, Key};
 use crate::limits;
 use crate::row::{self, At};
-use crate::{suspects, ties};
+use crate::{shelves, suspects, ties};
 
 const COUNT_BEFORE: &str = "SELECT count(*) FROM (SELECT 1 FROM portfire_ready \
     WHERE queue = ?1 AND (rank, place) < (?2, ?3) LIMIT ?4)";
@@ -21,6 +21,7 @@ const SELECT_PARTS: &str = "SELECT name, key, running, waiting, starts FROM port
     WHERE name >= ?1 AND name < ?2 AND (running > 0 OR waiting > 0) ORDER BY name LIMIT ?3";
 const SELECT_KIND: &str = "SELECT k.kind, t.processing FROM portfire_kind k \
     JOIN portfire_tally t ON t.queue = -k.kind WHERE k.name = ?1";
+const SELECT_KIND_NAME: &str = "SELECT name FROM portfire_kind WHERE kind = ?1";
 const SELECT_HOLDERS_OF_KIND: &str = "SELECT j.id FROM portfire_running r \
     CROSS JOIN portfire_job j ON j.seq = r.seq WHERE j.kind = ?1 ORDER BY r.seq LIMIT ?2";
 const SELECT_HOLDERS: &str = "SELECT j.id, j.seq, j.ties FROM portfire_running r \
@@ -38,33 +39,40 @@ pub(crate) fn waiting(
     id: JobId,
 ) -> Result<Option<WaitingRecord>, Failure> {
     let Some(body) = row::find_body(conn, id)? else { return Ok(None) };
-    let count = |sql: &str, key: i64, place: i64| -> Result<u64, Failure> {
-        let values = params![key, body.rank, place, AHEAD_MAX];
-        let count: i64 = conn.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
-        Ok(count.unsigned_abs())
+    let count = |sql: &str, key: i64, rank: i64, place: i64| -> Result<i64, Failure> {
+        let values = params![key, rank, place, AHEAD_MAX];
+        Ok(conn.prepare_cached(sql)?.query_row(values, |row| row.get(0))?)
     };
-    match row::stand(conn, &body)?.row {
-        At::Ready { place, .. } => {
-            let ahead = count(COUNT_BEFORE, body.queue, place)?;
-            Ok(Some(WaitingRecord { ahead, limit: None, holders: Vec::new() }))
+    let shelf = shelves::key(body.queue, body.kind);
+    let (mut waiting, enqueued_at) = match row::stand(conn, &body)?.row {
+        At::Ready { place, enqueued_at } | At::Aside { place, enqueued_at } => {
+            let ready = count(COUNT_BEFORE, body.queue, body.rank, place)?;
+            let ahead = ready + count(COUNT_BEFORE, shelf, body.rank, place)?;
+            (WaitingRecord::behind(ahead.min(AHEAD_MAX).unsigned_abs()), enqueued_at)
         }
-        At::Apart { turn, .. } => {
+        At::Apart { turn, enqueued_at } => {
             let [queue, rank, place] = suspects::key(body.queue, turn);
-            let values = params![queue, rank, place, AHEAD_MAX];
-            let ahead: i64 =
-                conn.prepare_cached(COUNT_BEFORE)?.query_row(values, |row| row.get(0))?;
-            let ahead = ahead.unsigned_abs();
-            Ok(Some(WaitingRecord { ahead, limit: None, holders: Vec::new() }))
+            let ahead = count(COUNT_BEFORE, queue, rank, place)?;
+            (WaitingRecord::behind(ahead.unsigned_abs()), enqueued_at)
         }
-        At::InLine { key, .. } => {
-            let ahead = count(COUNT_IN_LINE, key, body.seq)?;
+        At::InLine { key, enqueued_at } => {
+            let ahead = count(COUNT_IN_LINE, key, body.rank, body.seq)?;
             let name = keys::name(conn, key)?;
-            let holders = holders(conn, &name)?;
-            let limit = Some(of_name(conn, now, &name)?);
-            Ok(Some(WaitingRecord { ahead, limit, holders }))
+            let waiting = WaitingRecord {
+                holders: holders(conn, &name)?,
+                limit: Some(of_name(conn, now, &name)?),
+                ..WaitingRecord::behind(ahead.unsigned_abs())
+            };
+            (waiting, enqueued_at)
         }
-        _ => Ok(None),
-    }
+        _ => return Ok(None),
+    };
+    let name: String =
+        conn.prepare_cached(SELECT_KIND_NAME)?.query_row([body.kind], |row| row.get(0))?;
+    let place = (body.queue, body.kind);
+    let (since, grace) = shelves::missing(conn, now, place, &KindName::stored(name))?;
+    waiting.miss_handler(since, grace, enqueued_at.unwrap_or(body.created_at));
+    Ok(Some(waiting))
 }
 
 /// What a key is at, by its name.
@@ -147,6 +155,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     SELECT_KEY,
     SELECT_PARTS,
     SELECT_KIND,
+    SELECT_KIND_NAME,
     SELECT_HOLDERS_OF_KIND,
     SELECT_HOLDERS,
 ];

@@ -247,7 +247,7 @@ pub async fn stats_count_each_outcome(s: Stage) {
     server.end(held[2].claim, gone).await;
     server.end(held[3].claim, failure()).await;
     s.lapse().await;
-    let request = portfire_core::RescueRequest { recoveries_max: 0, max: 10 };
+    let request = portfire_core::RescueRequest { recoveries_max: 0, max: 10, ..Default::default() };
     assert_eq!(s.rescue_with(request).await.poisoned, 1);
     assert_eq!(bucket(&s, Bucket::Day, since).await, [[0, 2, 1]]);
 }

@@ -25,8 +25,7 @@ pub async fn waiting_ahead_in_the_queue(s: Stage) {
     let (high, low) = (s.enqueue_ranked(5).await, s.enqueue_ranked(-5).await);
     s.enqueue_in("mail").await;
     for (job, expected) in [(high, 0), (jobs[0], 1), (jobs[3], 4), (low, 5)] {
-        let nothing = WaitingRecord { ahead: expected, limit: None, holders: vec![] };
-        assert_eq!(s.waiting(job).await, Some(nothing));
+        assert_eq!(s.waiting(job).await, Some(WaitingRecord::behind(expected)));
     }
     let server = s.server("a").await;
     server.claim(2).await;

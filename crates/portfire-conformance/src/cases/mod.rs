@@ -20,6 +20,7 @@ pub mod faults;
 pub mod finish;
 pub mod hints;
 pub mod history;
+pub mod kinds;
 pub mod lease;
 pub mod limits;
 pub mod lists;

@@ -5,7 +5,7 @@ use portfire_core::{
     LockAnswer, LogLine, Notes, Progress, RescueRequest, StateName, UniqueScope, Verdict, Window,
 };
 
-use crate::server::{finish, is_gone, retry, success};
+use crate::server::{Server, finish, is_gone, retry, success};
 use crate::stage::{DAY, Stage, cron, every, recurring, secs};
 
 /// Jobs in every state come back as they were, with their histories.
@@ -52,6 +52,38 @@ pub async fn reopen_keeps_pauses(s: Stage) {
     s.enqueue_one().await;
     assert!(server.claim(1).await.is_empty());
     assert!(!s.queue("was").await.expect("listed").paused);
+}
+
+/// What was set aside stands aside after a restart, in its place, and its clock goes on.
+pub async fn reopen_keeps_shelves(s: Stage) {
+    let of = |name: &str, kind| {
+        let mut server = Server::new(s.clone(), name, 365 * DAY);
+        server.new.kinds = vec![crate::stage::kind(kind)];
+        server
+    };
+    let a = of("a", "other");
+    a.announce().await.expect("taken");
+    let mut jobs = s.enqueue(2).await;
+    assert!(a.claim(5).await.is_empty());
+    s.advance(secs(400)).await;
+    let waiting = s.waiting(jobs[0]).await;
+    s.reopen().await;
+    assert_eq!(s.waiting(jobs[0]).await, waiting);
+    assert!(s.delete(jobs[1]).await.is_done());
+    let request = RescueRequest { unknown_kind_grace: secs(600), ..RescueRequest::default() };
+    assert_eq!(s.rescue_with(request).await.unhandled, 0);
+    jobs.extend(s.enqueue(1).await);
+    s.reopen().await;
+    let b = of("b", "probe");
+    b.announce().await.expect("taken");
+    let claimed: Vec<_> = b.claim(5).await.iter().map(|job| job.claim.job).collect();
+    assert_eq!(claimed, [jobs[0], jobs[2]]);
+    jobs.extend(s.enqueue(1).await);
+    b.retire().await;
+    assert!(a.claim(5).await.is_empty());
+    s.advance(secs(600)).await;
+    s.reopen().await;
+    assert_eq!(s.rescue_with(request).await.unhandled, 3);
 }
 
 /// The order of a queue outlives a restart, and new jobs come behind old ones.

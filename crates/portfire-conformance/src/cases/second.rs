@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use portfire_core::{CycleRequest, Dependency, LimitRule, LockAnswer, StateName, Verdict};
 
-use crate::server::{finish, is_gone, success};
+use crate::server::{Server, finish, is_gone, success};
 use crate::stage::{DAY, LEASE, Stage, every, recurring, secs};
 
 /// What one process has stored every other one sees from then on.
@@ -19,6 +19,29 @@ pub async fn second_sees_what_is_committed(s: Stage) {
     assert_eq!(s.counts().await, other.counts().await);
     s.pause("default", true).await;
     assert!(other.queue("default").await.expect("listed").paused);
+}
+
+/// What one process has set aside another claims, and what was aside is no more for the first one.
+pub async fn second_claims_what_the_first_sets_aside(s: Stage) {
+    let other = s.second().await;
+    let of = |stage: &Stage, name: &str, kind| {
+        let mut server = Server::new(stage.clone(), name, DAY);
+        server.new.kinds = vec![crate::stage::kind(kind)];
+        server
+    };
+    let (a, b) = (of(&s, "a", "other"), of(&other, "b", "probe"));
+    a.announce().await.expect("taken");
+    b.announce().await.expect("taken");
+    for _ in 0..3 {
+        let jobs = s.enqueue(2).await;
+        assert!(a.claim(5).await.is_empty());
+        let held = b.claim(5).await;
+        let ids: Vec<_> = held.iter().map(|job| job.claim.job).collect();
+        assert_eq!(ids, jobs);
+        b.finish_all(held.iter().map(|job| finish(job.claim, success())).collect()).await;
+        // It forgets the shelf, which the other must hear of.
+        other.rescue().await;
+    }
 }
 
 /// A job that one process has created can be claimed and finished by another.

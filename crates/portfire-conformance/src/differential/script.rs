@@ -41,6 +41,9 @@ const LONG: [Duration; 6] = [
 const LEASES: [Duration; 3] = [seconds(5), seconds(10), seconds(30)];
 const QUEUES: [&str; 4] = ["default", "mail", "a-1", "zz"];
 const KINDS: [&str; 2] = ["send_welcome", "Report.build"];
+/// How long jobs of a kind without a server wait.
+const GRACES: [Duration; 3] =
+    [Duration::from_secs(20), Duration::from_secs(60), Duration::from_secs(86_400)];
 
 /// One sequence.
 pub(super) struct Script {
@@ -308,9 +311,8 @@ impl Script {
 
     fn announce_new(&mut self) -> Operation {
         let name = format!("web-{}", self.servers.len() + 1);
-        let known = if self.scope.kinds { self.random.below(KINDS.len() + 1) } else { 0 };
         let server = NewServer {
-            kinds: KINDS[..known].iter().map(|kind| KindName::stored(*kind)).collect(),
+            kinds: self.some_kinds(),
             id: ServerId::new(format!("{name}:4711")),
             name,
             queues: QUEUES[..self.random.below(4)].iter().map(|q| QueueName::stored(*q)).collect(),
@@ -319,6 +321,13 @@ impl Script {
         };
         self.servers.push(server.clone());
         Operation::Announce(server)
+    }
+
+    /// Some kinds or none, and none where the counters of kinds are not compared.
+    fn some_kinds(&mut self) -> Vec<KindName> {
+        let mut kinds = KINDS.to_vec();
+        kinds.retain(|_| self.scope.kinds && self.random.chance(50));
+        kinds.into_iter().map(KindName::stored).collect()
     }
 
     fn cycle(&mut self) -> Operation {
@@ -422,7 +431,10 @@ impl Script {
 
     fn rescue(&mut self) -> Operation {
         let recoveries_max = self.random.pick(&[0, 1, 3]);
-        Operation::Rescue(RescueRequest { recoveries_max, max: self.small_max() })
+        // As short as the steps of time, so that it ends now and then.
+        let unknown_kind_grace = self.random.pick(&GRACES);
+        let max = self.small_max();
+        Operation::Rescue(RescueRequest { recoveries_max, max, unknown_kind_grace })
     }
 
     fn move_clock(&mut self) -> Operation {

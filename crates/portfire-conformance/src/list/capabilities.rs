@@ -28,6 +28,7 @@ macro_rules! __cases_of {
                 reopen_keeps_counters,
                 reopen_keeps_pauses,
                 reopen_keeps_order,
+                reopen_keeps_shelves,
                 storage_restart_workers_continue,
                 reopen_keeps_the_dead_dead,
                 reopen_goes_on_with_a_rescue,
@@ -50,6 +51,7 @@ macro_rules! __cases_of {
         $crate::$then! { $($context)*
             second {
                 second_sees_what_is_committed,
+                second_claims_what_the_first_sets_aside,
                 second_works_what_the_first_creates,
                 second_never_claims_the_same_job,
                 second_creates_at_once,

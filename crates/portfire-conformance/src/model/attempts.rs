@@ -6,23 +6,32 @@ use super::entries::Facts;
 use super::jobs::Number;
 use super::{Data, cut};
 use portfire_core::engine::attempts::{Relation, lost};
+use portfire_core::engine::kinds;
 use portfire_core::error::StorageError;
-use portfire_core::job::QueueName;
+use portfire_core::job::{KindName, QueueName};
 use portfire_core::notes::Annotation;
 use portfire_core::state::{ErrorRecord, ServerId, StateName};
 use portfire_core::storage::{
-    Claim, ClaimRequest, ClaimedJob, Cycle, CycleRequest, Finish, Lost, RELEASE_MAX, RescueRequest,
-    Rescued, Verdict,
+    Claim, ClaimRequest, ClaimedJob, Cycle, CycleRequest, Finish, Lost, NewServer, RELEASE_MAX,
+    RescueRequest, Rescued, Verdict,
 };
 use portfire_core::suspects::Allowance;
 use portfire_core::transition::Event;
 
 impl Data {
+    pub(super) fn announce(&mut self, server: NewServer) -> Result<(), StorageError> {
+        self.servers.check_new(&server.id)?;
+        self.resume_clocks();
+        self.servers.announce(server, self.now)
+    }
+
     pub(super) fn heartbeat(
         &mut self,
         server: &ServerId,
         held: &[Claim],
     ) -> Result<Vec<Lost>, StorageError> {
+        self.servers.alive(server)?;
+        self.resume_clocks();
         self.servers.alive(server)?.renew(self.now);
         Ok(self.lost(server, held))
     }
@@ -65,8 +74,8 @@ impl Data {
         let finished = request.finished.into_iter();
         let verdicts = finished.map(|finish| self.finish(&request.server, finish)).collect();
         self.settle();
-        let claimed = match request.claim {
-            None => Vec::new(),
+        let (claimed, more) = match request.claim {
+            None => (Vec::new(), false),
             Some(wish) => {
                 let again = if request.repeated {
                     self.claimed_before(&request.server, request.key)
@@ -76,11 +85,11 @@ impl Data {
                 if again.is_empty() {
                     self.claim(&request.server, request.key, &wish)
                 } else {
-                    again
+                    (again, false)
                 }
             }
         };
-        Ok(Cycle { verdicts, claimed })
+        Ok(Cycle { verdicts, claimed, more })
     }
 
     fn annotate(&mut self, server: &ServerId, annotation: Annotation) {
@@ -122,16 +131,23 @@ impl Data {
         claims.into_iter().map(|(_, number)| self.jobs.claimed(number)).collect()
     }
 
-    fn claim(&mut self, server: &ServerId, key: u64, wish: &ClaimRequest) -> Vec<ClaimedJob> {
-        let mut claimed = Vec::new();
-        match self.allowance(server, wish) {
-            Allowance::Nothing => return claimed,
+    /// The jobs that a server is given, and whether it is to claim again.
+    fn claim(
+        &mut self,
+        server: &ServerId,
+        key: u64,
+        wish: &ClaimRequest,
+    ) -> (Vec<ClaimedJob>, bool) {
+        let (mut claimed, mut more) = (Vec::new(), false);
+        let stated = self.servers.kinds(server).to_vec();
+        match self.allowance(server, wish, &stated) {
+            Allowance::Nothing => return (claimed, false),
             Allowance::Empty => {
                 self.servers.empty(server, self.now);
-                return claimed;
+                return (claimed, false);
             }
             Allowance::Suspect if wish.max > 0 => {
-                if let Some(number) = self.admissible_suspect(&wish.queues) {
+                if let Some(number) = self.admissible_suspect(&wish.queues, &stated) {
                     self.servers.stop_emptying(server);
                     self.hold(number, server, key);
                     claimed.push(self.jobs.claimed(number));
@@ -140,16 +156,16 @@ impl Data {
             _ => {}
         }
         if claimed.is_empty() {
-            self.claim_others(server, key, wish, &mut claimed);
+            more = self.claim_others((server, &stated), key, wish, &mut claimed);
         }
         self.put_off();
         self.wake_waiters();
-        claimed
+        (claimed, more)
     }
 
     /// Whether a claim is given a suspect.
-    fn allowance(&self, server: &ServerId, wish: &ClaimRequest) -> Allowance {
-        let first = self.suspects(&wish.queues).next();
+    fn allowance(&self, server: &ServerId, wish: &ClaimRequest, stated: &[KindName]) -> Allowance {
+        let first = self.suspects(&wish.queues, stated).next();
         if first.is_none() && !self.servers.has_trials() {
             return Allowance::Others;
         }
@@ -157,14 +173,17 @@ impl Data {
         self.servers.suspicion(server, waited, self.now).allowance()
     }
 
-    /// The suspects that wait in these queues, those that were held last first.
-    fn suspects(&self, queues: &[QueueName]) -> impl Iterator<Item = Number> {
+    /// The suspects of these kinds that wait in these queues, those that were held last first.
+    fn suspects(&self, queues: &[QueueName], stated: &[KindName]) -> impl Iterator<Item = Number> {
         let queues = queues.iter().filter_map(|name| self.jobs.queues.get(name));
         let queues: Vec<_> = queues.filter(|queue| !queue.paused).collect();
         let mut turn = None;
         std::iter::from_fn(move || {
             let before = turn.unwrap_or(u64::MAX);
-            let next = queues.iter().filter_map(|queue| queue.apart.range(..before).next_back());
+            let own = |number: &Number| kinds::has(stated, &self.jobs[*number].record.kind);
+            let next = queues.iter().filter_map(|queue| {
+                queue.apart.range(..before).rev().find(|(_, number)| own(number))
+            });
             let (&last, &number) = next.max()?;
             turn = Some(last);
             Some(number)
@@ -172,8 +191,8 @@ impl Data {
     }
 
     /// The first suspect that nothing but its suspicion keeps from being claimed.
-    fn admissible_suspect(&mut self, queues: &[QueueName]) -> Option<Number> {
-        let suspects: Vec<Number> = self.suspects(queues).take(RELEASE_MAX).collect();
+    fn admissible_suspect(&mut self, queues: &[QueueName], stated: &[KindName]) -> Option<Number> {
+        let suspects: Vec<Number> = self.suspects(queues, stated).take(RELEASE_MAX).collect();
         suspects.into_iter().find(|&number| {
             if let Some(reason) =
                 self.batch_of(number).and_then(|batch| self.cancelled_above(batch))
@@ -188,16 +207,17 @@ impl Data {
         })
     }
 
-    /// Claims jobs that are no suspects, until so many are claimed as are wished for.
+    /// Claims jobs that are no suspects, until so many are claimed as are wished for. Says whether there may be more
+    /// behind those that it moved.
     fn claim_others(
         &mut self,
-        server: &ServerId,
+        (server, stated): (&ServerId, &[KindName]),
         key: u64,
         wish: &ClaimRequest,
         claimed: &mut Vec<ClaimedJob>,
-    ) {
+    ) -> bool {
         let horizon = wish.aging.map(|aging| self.now.saturating_sub(aging));
-        // Jobs that were moved into lines or deleted instead of claimed.
+        // Jobs that were set aside, moved into lines or deleted instead of claimed.
         let mut passed = 0;
         for name in &wish.queues {
             if horizon.is_some() {
@@ -207,8 +227,9 @@ impl Data {
             let before = claimed.len();
             while room > 0 && passed < RELEASE_MAX {
                 let queue = self.jobs.queues.get(name).filter(|queue| !queue.paused);
-                let Some(number) = queue.and_then(|queue| queue.first(horizon)) else { break };
-                if self.pass_over(number) {
+                let first = queue.and_then(|queue| queue.first(horizon, stated));
+                let Some(number) = first else { break };
+                if self.pass_over(number, stated) {
                     passed += 1;
                     continue;
                 }
@@ -222,6 +243,7 @@ impl Data {
             }
         }
         self.jobs.hints.work |= passed == RELEASE_MAX;
+        passed == RELEASE_MAX
     }
 
     fn room_in(&self, name: &QueueName) -> usize {
@@ -231,14 +253,19 @@ impl Data {
     }
 
     /// Takes a job out of the way of a claim that may not have it: it is deleted because its batch was
-    /// cancelled, or goes into the line of a limit that is used up.
-    fn pass_over(&mut self, number: Number) -> bool {
-        if self.jobs.concerns_itself_alone(number) {
-            return false;
-        }
+    /// cancelled, is set aside because its server has no handler of its kind, or goes into the line of a limit that is
+    /// used up.
+    fn pass_over(&mut self, number: Number, stated: &[KindName]) -> bool {
         if let Some(reason) = self.batch_of(number).and_then(|batch| self.cancelled_above(batch)) {
             self.must(number, Event::Delete, Facts::reason(reason));
             return true;
+        }
+        if !kinds::has(stated, &self.jobs[number].record.kind) {
+            self.delete_or_set_aside(number);
+            return true;
+        }
+        if self.jobs.concerns_itself_alone(number) {
+            return false;
         }
         let record = &self.jobs[number].record;
         let full = self.jobs.limits.full_at_claim(record, self.now);
@@ -269,7 +296,10 @@ impl Data {
                 _ => rescued.returned += 1,
             }
         }
-        rescued.more = self.servers.has_orphans();
+        let unhandled = self.fail_unhandled(&request);
+        rescued.unhandled = unhandled as u32;
+        let may_be_more = unhandled > 0 && unhandled == cut(request.max);
+        rescued.more = self.servers.has_orphans() || may_be_more;
         self.settle();
         rescued
     }

@@ -35,6 +35,8 @@ pub(super) struct Job {
     pub(super) parents: Vec<(usize, ParentOutcome)>,
     /// The key in whose line it waits.
     pub(super) line: Option<String>,
+    /// Whether it was set aside, on the shelf of its kind.
+    aside: bool,
     /// Where it stands, or last stood, in its queue.
     rank: Rank,
     /// When it last entered its queue.
@@ -45,6 +47,8 @@ pub(super) struct Job {
 pub(super) enum Lane<'a> {
     /// Among those that can be claimed.
     Ready,
+    /// Among those that were set aside.
+    Aside,
     /// Among the suspects, under this turn.
     Apart(u64),
     /// In the line of a key.
@@ -105,6 +109,7 @@ impl Job {
         match &self.line {
             Some(key) => Lane::Line(key),
             None if self.standing().is_suspect() => Lane::Apart(self.rank.1),
+            None if self.aside => Lane::Aside,
             None => Lane::Ready,
         }
     }
@@ -221,6 +226,7 @@ impl Jobs {
             when: new.when,
             parents: Vec::new(),
             line,
+            aside: false,
             enqueued_at: now,
         };
         self.numbers.insert(new.id, number);
@@ -259,6 +265,7 @@ impl Jobs {
             job.hold = None;
             job.rank.1 = turn.unwrap_or(job.rank.1);
             job.line = line;
+            job.aside = false;
             job.record.revision = made.to.revision;
             job.record.attempt = made.to.attempt;
             job.record.failures = made.to.failures;
@@ -318,8 +325,17 @@ impl Jobs {
             return;
         };
         let jobs = &self.jobs;
-        let ready: Vec<_> = queue.ready.values().map(|n| jobs[n].placed(*n)).collect();
-        queue.keep_ages(ready.into_iter());
+        queue.keep_ages(|number| jobs[&number].placed(number));
+    }
+
+    /// Sets a job that can be claimed aside, on the shelf of its kind, which is there. That is no transition, and it
+    /// keeps its place.
+    pub(super) fn set_aside(&mut self, number: Number) {
+        self.leave(number);
+        if let Some(job) = self.jobs.get_mut(&number) {
+            job.aside = true;
+        }
+        self.enter(number);
     }
 
     /// Moves a job that can be claimed into the line of one of its keys, or out of a line to the end of
@@ -330,6 +346,7 @@ impl Jobs {
         if let Some(job) = self.jobs.get_mut(&number) {
             job.rank.1 = turn;
             job.line = line;
+            job.aside = false;
         }
         self.enter(number);
     }
@@ -392,7 +409,7 @@ impl Jobs {
         let Some(queue) = self.queues.get_mut(name) else { return };
         queue.paused = paused;
         self.hints.control = true;
-        self.hints.work |= !paused && !queue.ready.is_empty();
+        self.hints.work |= !paused && !queue.has_none_to_claim();
     }
 
     /// All jobs by the order of creation.
@@ -426,8 +443,13 @@ impl Jobs {
             match job.lane() {
                 _ if state != StateName::Enqueued => {}
                 Lane::Ready => {
-                    queue.add(job.placed(number));
+                    queue.ready.add(job.placed(number));
                     self.hints.work = true;
+                }
+                Lane::Aside => {
+                    if let Some(shelf) = queue.shelves.get_mut(&job.record.kind) {
+                        shelf.jobs.add(job.placed(number));
+                    }
                 }
                 Lane::Apart(turn) => {
                     queue.apart.insert(turn, number);
@@ -463,7 +485,12 @@ impl Jobs {
             queue.states.left(state);
             match job.lane() {
                 _ if state != StateName::Enqueued => {}
-                Lane::Ready => queue.remove(job.placed(number)),
+                Lane::Ready => queue.ready.remove(job.placed(number)),
+                Lane::Aside => {
+                    if let Some(shelf) = queue.shelves.get_mut(&job.record.kind) {
+                        shelf.jobs.remove(job.placed(number));
+                    }
+                }
                 Lane::Apart(turn) => {
                     queue.apart.remove(&turn);
                 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::DEAD_SHOWN;
 use super::jobs::Number;
 use portfire_core::clock::Timestamp;
+use portfire_core::engine::kinds::Handlers;
 use portfire_core::error::StorageError;
+use portfire_core::job::KindName;
 use portfire_core::monitor::ServerRecord;
 use portfire_core::state::ServerId;
 use portfire_core::storage::NewServer;
@@ -112,10 +114,32 @@ impl Servers {
         Ok(())
     }
 
+    /// Refuses an id that is dead.
+    pub(super) fn check_new(&mut self, server: &ServerId) -> Result<(), StorageError> {
+        if self.servers.contains_key(server) || self.gone.contains(server) {
+            self.alive(server)?;
+        }
+        Ok(())
+    }
+
     /// The server, when it is known and not dead.
     pub(super) fn alive(&mut self, server: &ServerId) -> Result<&mut Server, StorageError> {
         let found = self.servers.get_mut(server).filter(|found| found.died_at.is_none());
         found.ok_or_else(|| StorageError::ServerGone { server: server.clone() })
+    }
+
+    /// The kinds that a server states.
+    pub(super) fn kinds(&self, server: &ServerId) -> &[KindName] {
+        self.servers.get(server).map_or(&[], |server| &server.announced.kinds)
+    }
+
+    /// All that are remembered, as far as kinds go.
+    pub(super) fn handlers(&self) -> Vec<Handlers> {
+        let handlers = |server: &Server| {
+            let kinds = server.announced.kinds.clone();
+            Handlers::new(kinds, server.lease_until(), server.died_at)
+        };
+        self.servers.values().map(handlers).collect()
     }
 
     /// What a server holds, in the order in which it was claimed.

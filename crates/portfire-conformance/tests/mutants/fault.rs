@@ -46,6 +46,10 @@ faults! {
     HeartbeatRevivesDead,
     /// Asking what is lost renews the lease.
     VerifyRenews,
+    /// Servers are given jobs of every kind.
+    KindsIgnored,
+    /// A job whose kind is missing is never failed.
+    UnhandledWait,
     /// A rescue counts no recovery.
     RescueCountsNoRecovery,
     /// A rescue never gives a job up.

@@ -12,9 +12,9 @@ use portfire_core::{
     Changed, Claim, Cleaned, Clock, Counts, Created, Cursor, Cycle, CycleRequest, Finish, Fire,
     Fired, HistoryEntry, JobFilter, JobId, JobPage, JobRecord, JobState, Json, Layer, LimitRule,
     LimitTarget, LockAnswer, LockRequest, Lost, ManualClock, MemoryStorage, Monitor, NewBatch,
-    NewJob, Outcome, Promoted, QueueRecord, RecurringChange, RecurringChanged, RescueRequest,
-    Rescued, ServerId, StateName, StatisticsRecord, Storage, StorageError, Timestamp, Verdict,
-    WakeupHub, Wakeups,
+    NewJob, NewServer, Outcome, Promoted, QueueRecord, RecurringChange, RecurringChanged,
+    RescueRequest, Rescued, ServerId, StateName, StatisticsRecord, Storage, StorageError,
+    Timestamp, Verdict, WakeupHub, Wakeups,
 };
 
 pub(crate) use fault::Fault;
@@ -223,6 +223,13 @@ impl Layer for FaultyStorage {
         Box::pin(self.twisted_lock(request))
     }
 
+    fn announce(&self, mut server: NewServer) -> Answer<'_, ()> {
+        if self.is(Fault::KindsIgnored) {
+            server.kinds.clear();
+        }
+        self.inner.announce(server)
+    }
+
     fn heartbeat(&self, server: ServerId, held: Vec<Claim>) -> Answer<'_, Vec<Lost>> {
         Box::pin(async move {
             match self.inner.heartbeat(server, held).await {
@@ -304,6 +311,9 @@ impl Layer for FaultyStorage {
         Box::pin(async move {
             if self.is(Fault::RescueNeverPoisons) || self.is(Fault::RescueCountsNoRecovery) {
                 request.recoveries_max = u32::MAX;
+            }
+            if self.is(Fault::UnhandledWait) {
+                request.unknown_kind_grace = Duration::MAX;
             }
             if self.is(Fault::RescueKillsLive) {
                 for server in self.inner.servers().await? {

@@ -1,5 +1,7 @@
 //! Attempts: what becomes of a finish, who is heard, and what a server has lost.
 
+use crate::clock::Timestamp;
+use crate::job::JobOptions;
 use crate::state::StateName;
 use crate::storage::{LostReason, Verdict};
 
@@ -41,6 +43,20 @@ pub fn lost(state: Option<StateName>, holds: bool) -> Option<LostReason> {
         Some(_) if holds => None,
         Some(StateName::Deleted) => Some(LostReason::Deleted),
         Some(_) => Some(LostReason::Taken),
+    }
+}
+
+/// Why a job that came to its queue then is not to start any more, if it is not.
+pub fn too_late(options: &JobOptions, enqueued_at: Timestamp, now: Timestamp) -> Option<String> {
+    let waited = now.since(enqueued_at);
+    match (options.start_deadline, options.expires_at) {
+        (Some(deadline), _) if waited > deadline => Some(format!(
+            "it was to start within {deadline:?} of being enqueued, and was claimed after {waited:?}"
+        )),
+        (_, Some(expires_at)) if now > expires_at => {
+            Some(format!("it was to start by {expires_at}, and was claimed at {now}"))
+        }
+        _ => None,
     }
 }
 

@@ -127,6 +127,13 @@ pub enum StateRow {
         /// When it came there; `None` when that was at its creation.
         enqueued_at: Option<Timestamp>,
     },
+    /// It is enqueued, and was set aside, because a claim met it whose server has no handler of its [kind](super::kinds).
+    Aside {
+        /// Its place in its queue, behind its rank, which it keeps.
+        place: i64,
+        /// When it came to its queue; `None` when that was at its creation.
+        enqueued_at: Option<Timestamp>,
+    },
     /// It is enqueued, and waits in the line of a limit.
     InLine {
         /// The key whose line that is.

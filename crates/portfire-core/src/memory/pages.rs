@@ -148,8 +148,8 @@ fn spots(queue: &Queue, behind: Option<Spot>) -> impl Iterator<Item = (Spot, Num
         Some(Spot::Waiting(number)) => (None, Some(Excluded(number)), Unbounded),
         Some(Spot::Apart(turn)) => (None, None, Excluded(turn)),
     };
-    let ready = ready.into_iter().flat_map(|from| queue.ready.range((from, Unbounded)));
-    let ready = ready.map(|(&rank, &number)| (Spot::Ready(rank), number));
+    let ready = ready.into_iter().flat_map(|from| queue.claimable(from));
+    let ready = ready.map(|(rank, number)| (Spot::Ready(rank), number));
     let waiting =
         waiting.into_iter().flat_map(|from| queue.waiting.range((from, Unbounded)).copied());
     let waiting = waiting.map(|number| (Spot::Waiting(number), number));

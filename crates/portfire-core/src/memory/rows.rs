@@ -71,6 +71,7 @@ impl Data {
             }
             JobState::Enqueued { .. } => match job.lane() {
                 Lane::Ready => StateRow::Ready { place: job.rank.1, enqueued_at },
+                Lane::Aside => StateRow::Aside { place: job.rank.1, enqueued_at },
                 Lane::Apart(turn) => StateRow::Apart { turn, enqueued_at },
                 Lane::Line(key) => {
                     let key = self.names.keys.number(&key.to_owned());
@@ -495,7 +496,11 @@ impl Rows for Data {
 
     fn leave_limits(&mut self, job: &Job, from: &StateRow) -> Result<(), StorageError> {
         // Who leaves its queue without being claimed may have had a turn, which is the next one's then.
-        if let StateRow::Running { .. } | StateRow::Ready { .. } | StateRow::Apart { .. } = from {
+        if let StateRow::Running { .. }
+        | StateRow::Ready { .. }
+        | StateRow::Aside { .. }
+        | StateRow::Apart { .. } = from
+        {
             let freed = self.jobs.limits.freed_by(&self.jobs[job.seq].record);
             self.freed.extend(freed);
         }

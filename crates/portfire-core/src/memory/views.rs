@@ -5,6 +5,7 @@ use super::jobs::Lane;
 use super::queues::Placed;
 use crate::batch::{BatchId, BatchRecord};
 use crate::continuation::{Antecedent, Continuation};
+use crate::engine::kinds;
 use crate::error::StorageError;
 use crate::job::JobId;
 use crate::limit::{LimitRule, LimitTarget};
@@ -25,24 +26,35 @@ impl Data {
             return None;
         }
         let queue = self.jobs.queues.get(&job.record.queue)?;
-        let behind = |ahead| WaitingRecord { ahead, limit: None, holders: Vec::new() };
-        let key = match job.lane() {
-            Lane::Ready => {
+        let shelf = queue.shelves.get(&job.record.kind);
+        let mut waiting = match job.lane() {
+            Lane::Ready | Lane::Aside => {
                 let Placed { rank, .. } = job.placed(number);
-                return Some(behind(queue.ready.range(..rank).take(AHEAD_MAX).count() as u64));
+                let own = shelf.into_iter().flat_map(|shelf| shelf.jobs.jobs.range(..rank));
+                let before = queue.ready.jobs.range(..rank).chain(own);
+                WaitingRecord::behind(before.take(AHEAD_MAX).count() as u64)
             }
             Lane::Apart(turn) => {
-                return Some(behind(queue.apart.range(turn + 1..).take(AHEAD_MAX).count() as u64));
+                let before = queue.apart.range(turn + 1..);
+                WaitingRecord::behind(before.take(AHEAD_MAX).count() as u64)
             }
-            Lane::Line(key) => key,
+            Lane::Line(key) => {
+                let (limit, before, running) =
+                    self.jobs.limits.line_of(key, number, &job.record, self.now)?;
+                let holders = running.take(HOLDERS_MAX);
+                WaitingRecord {
+                    limit: Some(limit),
+                    holders: holders.map(|holder| self.jobs[holder].record.id).collect(),
+                    ..WaitingRecord::behind(before.take(AHEAD_MAX).count() as u64)
+                }
+            }
         };
-        let (limit, before, running) =
-            self.jobs.limits.line_of(key, number, &job.record, self.now)?;
-        Some(WaitingRecord {
-            ahead: before.take(AHEAD_MAX).count() as u64,
-            limit: Some(limit),
-            holders: running.take(HOLDERS_MAX).map(|holder| self.jobs[holder].record.id).collect(),
-        })
+        if let Some(shelf) = shelf {
+            let had = kinds::had_until(&self.servers.handlers(), &job.record.kind);
+            let since = kinds::missing_since(shelf.missing_since, had, self.now);
+            waiting.miss_handler(since, shelf.grace, job.enqueued_at());
+        }
+        Some(waiting)
     }
 
     pub(super) fn continuations(&self, on: Antecedent, max: u32) -> Vec<Continuation> {

@@ -70,6 +70,8 @@ struct Plan {
     garbled: Option<String>,
     /// Whether listeners hear nothing, as those of another process may.
     deaf: bool,
+    /// Whether servers state no kinds.
+    hides_kinds: bool,
     calls: Vec<(Op, Duration)>,
     cycles: Vec<CycleRequest>,
 }
@@ -112,6 +114,11 @@ impl Faulty {
     /// Lets those who listen from now on hear no wake-up.
     pub(crate) fn deafen(&self) {
         self.plan.lock().unwrap().deaf = true;
+    }
+
+    /// Lets servers that are announced from now on state no kinds.
+    pub(crate) fn hide_kinds(&self) {
+        self.plan.lock().unwrap().hides_kinds = true;
     }
 
     /// Makes the schedule of a recurring job one that this program cannot read.
@@ -213,7 +220,10 @@ impl Layer for Faulty {
         self.call(Op::Fire, async move { self.inner.fire(plans).await })
     }
 
-    fn announce(&self, server: NewServer) -> Answer<'_, ()> {
+    fn announce(&self, mut server: NewServer) -> Answer<'_, ()> {
+        if self.plan.lock().unwrap().hides_kinds {
+            server.kinds.clear();
+        }
         self.call(Op::Announce, async { self.inner.announce(server).await })
     }
 

@@ -182,7 +182,7 @@ fn a_continuation_on_failure_gets_the_error() {
         stage.until_state(child, StateName::Succeeded).await;
         // The parent may be requeued and succeed still.
         stage.until_state(never, StateName::Awaiting).await;
-        stage.client.delete(parent).await.unwrap();
+        assert!(stage.client.delete(parent).await.unwrap().is_done());
         stage.until_state(never, StateName::Deleted).await;
         assert_eq!(stage.notes.all(), ["no paper"]);
     });

@@ -6,7 +6,7 @@ use portfire_core::{
     Backoff, CancelReason, Cancelled, Cause, Exceeded, JobError, JobState, Json, RetryPolicy,
     StateName,
 };
-use portfire_server::{Handler, HandlerDefaults, JobDescriptor};
+use portfire_server::{Handler, HandlerDefaults, JobDescriptor, Runtime};
 
 use crate::stage::{DONE, SECOND, describe, ms, play, play_async};
 
@@ -231,16 +231,15 @@ fn a_kind_without_a_handler_waits_at_no_cost_and_runs_when_there_is_one() {
         stage.on("known", |_| async { DONE });
         let old = stage.start().await;
         let id = stage.enqueue("new").await;
-        let job = stage.until_state(id, StateName::Scheduled).await;
-        assert_eq!(job.failures, 0);
         stage.world.pass(300 * SECOND).await;
+        assert_eq!(stage.state(id).await, StateName::Enqueued);
         old.shutdown().await;
 
         stage.on("new", |_| async { DONE });
         let _new = stage.start().await;
         let job = stage.until_state(id, StateName::Succeeded).await;
-        assert_eq!(job.failures, 0);
-        assert!(stage.causes(id).await.contains(&Cause::Parked));
+        assert_eq!((job.failures, job.attempt), (0, 1));
+        assert_eq!(stage.causes(id).await, [Cause::Created, Cause::Claimed, Cause::Succeeded]);
     });
 }
 
@@ -248,11 +247,11 @@ fn a_kind_without_a_handler_waits_at_no_cost_and_runs_when_there_is_one() {
 fn a_kind_without_a_handler_is_failed_after_the_grace() {
     play(|stage| async move {
         stage.on("known", |_| async { DONE });
-        let server = stage.server().unknown_kind_delay(10 * SECOND).unknown_kind_grace(60 * SECOND);
+        let server = stage.server().unknown_kind_grace(60 * SECOND);
         let _server = server.start().await.unwrap();
         let id = stage.enqueue("gone").await;
         stage.world.pass(59 * SECOND).await;
-        assert_eq!(stage.state(id).await, StateName::Scheduled);
+        assert_eq!(stage.state(id).await, StateName::Enqueued);
         stage.world.pass(15 * SECOND).await;
         let job = stage.job(id).await;
         let JobState::Failed { error, .. } = job.state else { panic!("{job:?}") };
@@ -262,7 +261,53 @@ fn a_kind_without_a_handler_is_failed_after_the_grace() {
         // A requeue begins a new run, with a new grace.
         let _ = stage.client.requeue(id).await.unwrap();
         stage.world.pass(30 * SECOND).await;
-        assert_eq!(stage.state(id).await, StateName::Scheduled);
+        assert_eq!(stage.state(id).await, StateName::Enqueued);
+    });
+}
+
+/// Two programs on one storage: the idle one without the handler is as if it were not there.
+#[test]
+fn a_server_without_the_handler_delays_no_job() {
+    play(|stage| async move {
+        stage.on("other", |_| async { DONE });
+        let idle = stage.start().await;
+        let world = stage.world.clone();
+        stage.on("job", move |_| {
+            let world = world.clone();
+            async move {
+                world.pass(ms(5)).await;
+                DONE
+            }
+        });
+        let busy = stage.server().workers(1).start().await.unwrap();
+        let jobs = stage.enqueue_many("job", "default", 40).await;
+        stage.until_count(StateName::Succeeded, 40).await;
+        let took = Runtime::elapsed(&stage.world);
+        assert!(took < SECOND, "{took:?}");
+        for id in jobs {
+            assert_eq!(stage.job(id).await.attempt, 1);
+        }
+        assert_eq!(idle.stats().finished_total, 0);
+        assert_eq!(busy.stats().finished_total, 40);
+    });
+}
+
+/// A flood of jobs for another program is passed in one go, not at the pace of the polls.
+#[test]
+fn a_flood_of_foreign_jobs_holds_nobody_up() {
+    play(|stage| async move {
+        stage.on("own", |_| async { DONE });
+        stage.storage.deafen();
+        stage.enqueue_many("foreign", "default", 5_000).await;
+        let own = stage.enqueue("own").await;
+        let _server = stage.start().await;
+        stage.until_state(own, StateName::Succeeded).await;
+        let took = Runtime::elapsed(&stage.world);
+        assert!(took < SECOND, "{took:?}");
+        stage.enqueue("foreign").await;
+        let next = stage.enqueue("own").await;
+        stage.until_state(next, StateName::Succeeded).await;
+        stage.until_count(StateName::Enqueued, 5_001).await;
     });
 }
 

@@ -31,6 +31,9 @@ impl Truth {
         for job in cycle.claimed.iter().filter(|_| !repeated) {
             let paused = ledger.paused.contains(&job.queue);
             let (claimed, max) = (cycle.claimed.len(), wish.max);
+            let stated = ledger.servers.get(&request.server).map(|known| &known.kinds[..]);
+            let (id, kind) = (job.claim.job, job.kind.as_str());
+            rules::s27_a_server_has_the_kind(id, kind, stated.unwrap_or_default())?;
             rules::s23_a_claim_is_within_its_wish(&job.queue, &wish.queues, paused, claimed, max)?;
         }
         if wish.queues.iter().any(|queue| ledger.paused.contains(queue)) {
@@ -133,9 +136,9 @@ impl Truth {
     pub(super) fn mark(&self, moved: &crate::ledger::Moved, deed: Deed) {
         match moved.cause {
             Cause::Poisoned => self.marks.hit(Mark::Poisoned),
+            Cause::Failed if moved.from == StateName::Enqueued => self.marks.hit(Mark::Unhandled),
             Cause::Failed => self.marks.hit(Mark::RetriesSpent),
             Cause::Snoozed => self.marks.hit(Mark::Snoozed),
-            Cause::Parked => self.marks.hit(Mark::Parked),
             Cause::Deleted if moved.from == StateName::Processing => {
                 self.marks.hit(Mark::DeletedRunning);
             }

@@ -406,7 +406,7 @@ impl Pair {
                 }
             }
             _ => {
-                let request = RescueRequest { recoveries_max: 1, max: 1_000 };
+                let request = RescueRequest { recoveries_max: 1, ..RescueRequest::default() };
                 self.both("rescue".to_owned(), async |storage| storage.rescue(request).await);
             }
         }

@@ -74,7 +74,7 @@ async fn a_continuation_follows_the_end_it_names_and_is_deleted_after_another(pf
     // The parent may be requeued and succeed still.
     assert_eq!(state(&pf, on_success), StateName::Awaiting);
     drained.assert_ran::<notify>(1);
-    client.delete(parent).await.unwrap();
+    assert!(client.delete(parent).await.unwrap().is_done());
     assert_eq!(state(&pf, on_success), StateName::Deleted);
     assert_eq!(state(&pf, after_deleted), StateName::Deleted);
 }

@@ -13,10 +13,26 @@ use crate::AnyError;
 /// The effect log of this process.
 static LOG: OnceLock<File> = OnceLock::new();
 
+/// The file that is there once the cause of failures is repaired.
+static REPAIRED: OnceLock<PathBuf> = OnceLock::new();
+
 /// Opens the effect log of this process.
 pub(crate) fn open(path: &Path) -> Result<(), AnyError> {
     let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let _ = REPAIRED.set(path.with_file_name(REPAIRED_NAME));
     LOG.set(file).map_err(|_| "the effect log is open already".into())
+}
+
+const REPAIRED_NAME: &str = "repaired";
+
+/// Repairs the cause of all failures: from now on no [`step`] fails.
+pub(crate) fn repair(directory: &Path) -> Result<(), AnyError> {
+    File::create(directory.join(REPAIRED_NAME))?;
+    Ok(())
+}
+
+fn is_repaired() -> bool {
+    REPAIRED.get().is_some_and(|file| file.exists())
 }
 
 /// The effect log of the server with this number.
@@ -57,14 +73,14 @@ pub(crate) async fn occur(cx: &JobContext) -> Result<(), JobError> {
     Ok(())
 }
 
-/// A step of something larger: leaves behind when it began and when it ended.
+/// A step of something larger: leaves behind when it began and when it ended. It may fail until the cause is repaired.
 #[job]
 pub(crate) async fn step(millis: u64, fails: bool, cx: &JobContext) -> Result<(), JobError> {
     let (id, attempt) = (cx.id(), cx.attempt());
     leave(&format!("begin {id} {attempt} {}", now()))?;
     tokio::time::sleep(Duration::from_millis(millis)).await;
     leave(&format!("end {id} {attempt} {}", now()))?;
-    match fails {
+    match fails && !is_repaired() {
         true => Err(JobError::permanent("it was to fail")),
         false => Ok(()),
     }

@@ -11,14 +11,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use portfire::{Client, Storage};
+use portfire::{Action, Change, Client, JobFilter, JobRecord, StateName, Storage};
 
-use crate::AnyError;
 use crate::directory::Directory;
 use crate::fleet::{DOOMED, Fleet, at_rest};
 use check::Found;
 use trace::Trace;
 use work::Work;
+
+use crate::{AnyError, effects};
 
 /// Between two looks at the processes and the counters.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -49,7 +50,7 @@ pub(crate) async fn run(plan: &Plan) -> Result<(), AnyError> {
     let storage = portfire::open(&directory.url()).await?;
     let mut fleet = Fleet::start(&directory, plan.servers)?;
     let begin = Instant::now();
-    let work = torture(plan, &mut fleet, &storage).await?;
+    let work = torture(plan, &directory, &mut fleet, &storage).await?;
     let time = begin.elapsed();
     let mut faults = fleet.end()?;
     let kills = fleet.kills();
@@ -63,13 +64,14 @@ pub(crate) async fn run(plan: &Plan) -> Result<(), AnyError> {
     faults.extend(directory.warnings(kills)?);
     println!(
         "torture rules: {} jobs, {} batches, {} orders, {} keys, {} limits, {} servers, {kills} kills, \
-         {} attempts, {} recovered, {:.1} s",
+         {} that failed and were requeued, {} attempts, {} recovered, {:.1} s",
         work.ends.len(),
         work.batches.len(),
         work.orders.len(),
         work.unique.len(),
         work.limits.len(),
         plan.servers,
+        work.repaired,
         trace.attempts(),
         found.counts.recovered_total,
         time.as_secs_f64(),
@@ -80,9 +82,11 @@ pub(crate) async fn run(plan: &Plan) -> Result<(), AnyError> {
     directory.close("rules", &faults)
 }
 
-/// Stores work as fast as it is done, and kills, until the time is over; then waits until all have ended.
+/// Stores work as fast as it is done, and kills, until the time is over. Waits until nothing goes on but that some wait for
+/// what has failed; then repairs the cause, requeues all that has failed, and waits until all have ended.
 async fn torture(
     plan: &Plan,
+    directory: &Directory,
     fleet: &mut Fleet,
     storage: &Arc<dyn Storage>,
 ) -> Result<Work, AnyError> {
@@ -100,17 +104,39 @@ async fn torture(
         }
     }
     let stored = Instant::now();
+    let mut is_repaired = false;
     loop {
         look.tick().await;
         fleet.fail_if_one_died()?;
         let counts = storage.counts().await?;
         // Who waits too long is named by the checker.
-        if at_rest(&counts) || stored.elapsed() > REST_MAX {
+        if is_repaired && at_rest(&counts) || stored.elapsed() > REST_MAX {
             return Ok(work);
+        }
+        if !is_repaired && waiting(&**storage).await? == counts.of(StateName::Awaiting) {
+            effects::repair(directory.path())?;
+            work.repaired = requeue_failed(&**storage).await?;
+            is_repaired = true;
         }
         if waiting(&**storage).await? > BACKLOG_MAX / 10 {
             fleet.kill_the_doomed(DOOMED)?;
         }
+    }
+}
+
+/// Requeues all that has failed, some of it in a commit; says how many jobs that were.
+async fn requeue_failed(storage: &dyn Storage) -> Result<u64, AnyError> {
+    let mut requeued = 0;
+    loop {
+        let failed = JobFilter { max: 100, ..JobFilter::state(StateName::Failed) };
+        let page = storage.jobs(failed).await?.jobs;
+        if page.is_empty() {
+            return Ok(requeued);
+        }
+        let requeue =
+            |job: &JobRecord| Change { job: job.id, action: Action::Requeue, expect: None };
+        let changed = storage.change(page.iter().map(requeue).collect()).await?;
+        requeued += changed.iter().filter(|changed| changed.is_done()).count() as u64;
     }
 }
 

@@ -85,6 +85,12 @@ fn counters(work: &Work, found: &Found) -> Vec<String> {
     let counts = &found.counts;
     let wanted = |state| work.ends.values().filter(|end| **end == state).count() as u64;
     let mut faults = Vec::new();
+    if work.repaired != work.failing {
+        let (repaired, failing) = (work.repaired, work.failing);
+        faults.push(format!(
+            "{repaired} jobs had failed and were requeued, and {failing} were to be"
+        ));
+    }
     for state in StateName::ALL {
         let wanted = if state.is_final() { wanted(state) } else { 0 };
         if counts.of(state) != wanted {
@@ -94,7 +100,7 @@ fn counters(work: &Work, found: &Found) -> Vec<String> {
     let totals = [
         ("created", counts.created_total, work.ends.len() as u64),
         ("succeeded", counts.succeeded_total, wanted(StateName::Succeeded)),
-        ("failed", counts.failed_total, wanted(StateName::Failed)),
+        ("failed", counts.failed_total, work.failing),
         ("deleted", counts.deleted_total, wanted(StateName::Deleted)),
         ("retried", counts.retried_total, 0),
     ];

@@ -32,6 +32,10 @@ pub(super) struct Work {
     pub(super) limits: BTreeMap<String, (usize, Vec<JobId>)>,
     /// The jobs that held a key, one after another.
     pub(super) unique: BTreeMap<String, Vec<JobId>>,
+    /// How many jobs fail until the cause is repaired.
+    pub(super) failing: u64,
+    /// How many have failed and were requeued.
+    pub(super) repaired: u64,
     /// How each batch must end.
     pub(super) batches: BTreeMap<BatchId, (BatchState, Progression)>,
 }
@@ -52,8 +56,19 @@ impl Work {
     fn job(&mut self, client: &Client, end: StateName) -> (JobId, Call<step>) {
         let id = client.next_id();
         self.ends.insert(id, end);
-        let millis = self.ends.len() as u64 * 7 % 9;
-        (id, step(millis, end == StateName::Failed).id(id))
+        (id, step(self.millis(), false).id(id))
+    }
+
+    fn millis(&self) -> u64 {
+        self.ends.len() as u64 * 7 % 9
+    }
+
+    /// A job that fails until the cause is repaired, and succeeds then.
+    fn failing(&mut self, client: &Client) -> (JobId, Call<step>) {
+        self.failing += 1;
+        let id = client.next_id();
+        self.ends.insert(id, StateName::Succeeded);
+        (id, step(self.millis(), true).id(id))
     }
 
     fn good(&mut self, client: &Client) -> (JobId, Call<step>) {
@@ -100,46 +115,56 @@ impl Work {
         Ok(())
     }
 
-    /// One that fails, with what runs then, what runs in any case, and what can never run.
+    /// One that fails, with what runs then, what runs in any case, what runs after its repair, and what can never run.
     async fn fork(&mut self, client: &Client) -> Result<(), AnyError> {
-        let (parent, call) = self.job(client, StateName::Failed);
+        let (parent, call) = self.failing(client);
         let mut calls = vec![call];
         for (after, end) in [
             (After::Failure, StateName::Succeeded),
             (After::End, StateName::Succeeded),
-            (After::Success, StateName::Deleted),
+            (After::Success, StateName::Succeeded),
             (After::Deletion, StateName::Deleted),
         ] {
             let (id, call) = self.job(client, end);
-            self.orders.push((parent, id));
             calls.push(call.after_on(parent, after));
-            if after == After::Success {
-                // What waits for what can never run is decided in turn.
-                let (never, call) = self.job(client, StateName::Deleted);
-                let (relieved, last) = self.job(client, StateName::Succeeded);
-                calls.extend([call.after(id), last.after_on(id, After::Deletion)]);
-                self.orders.extend([(parent, never), (parent, relieved)]);
+            match after {
+                After::Success => {
+                    let (next, call) = self.good(client);
+                    calls.push(call.after(id));
+                    self.orders.extend([(parent, id), (id, next)]);
+                }
+                After::Deletion => {
+                    // What waits for what can never run is decided in turn.
+                    let (never, call) = self.job(client, StateName::Deleted);
+                    let (relieved, last) = self.good(client);
+                    calls.extend([call.after(id), last.after_on(id, After::Deletion)]);
+                    self.orders.push((parent, relieved));
+                    self.orders.push((parent, never));
+                }
+                // They ran after the failure, and so before the last attempt.
+                After::Failure | After::End => {}
             }
         }
         client.enqueue_many(calls).await?;
         Ok(())
     }
 
-    /// A batch with another in it and its callbacks; every third has a member that fails.
+    /// A batch with another in it and its callbacks; every third has a member that fails, and is repaired.
     async fn batch(&mut self, client: &Client) -> Result<(), AnyError> {
         let fails = self.sets.is_multiple_of(3);
         let end = |of: bool| if of { StateName::Succeeded } else { StateName::Deleted };
-        let (on_success, success) = self.job(client, end(!fails));
+        let (on_success, success) = self.good(client);
         let (on_failure, failure) = self.job(client, end(fails));
         let (on_finish, finish) = self.good(client);
         let mut members = Vec::new();
         let mut nested = Vec::new();
         for number in 0..MEMBERS + NESTED {
-            let failed = fails && number == MEMBERS;
-            let state = if failed { StateName::Failed } else { StateName::Succeeded };
-            let (id, call) = self.job(client, state);
-            let callbacks = [on_success, on_failure, on_finish];
-            self.orders.extend(callbacks.map(|callback| (id, callback)));
+            let failing = fails && number == MEMBERS;
+            let (id, call) = if failing { self.failing(client) } else { self.good(client) };
+            self.orders.push((id, on_success));
+            if !failing {
+                self.orders.extend([(id, on_failure), (id, on_finish)]);
+            }
             if number < MEMBERS { members.push(call) } else { nested.push(call) }
         }
         let inner = BatchId::new(client.next_id());
@@ -152,13 +177,9 @@ impl Work {
             .on_finish(finish)
             .enqueue()
             .await?;
-        let state = if fails { BatchState::Failed } else { BatchState::Succeeded };
-        let counts = |total: u64| {
-            let failed = u64::from(fails);
-            Progression { total, succeeded: total - failed, failed, ..Progression::default() }
-        };
-        self.batches.insert(inner, (state, counts(NESTED)));
-        self.batches.insert(outer, (state, counts(MEMBERS + 1)));
+        let counts = |total: u64| Progression { total, succeeded: total, ..Progression::default() };
+        self.batches.insert(inner, (BatchState::Succeeded, counts(NESTED)));
+        self.batches.insert(outer, (BatchState::Succeeded, counts(MEMBERS + 1)));
         Ok(())
     }
 

@@ -287,8 +287,8 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     fn change(&self, changes: Vec<Change>) -> Answer<'_, Vec<Changed>>;
 
     /// Removes up to `max` final jobs whose retention has ended, with their history and all else that belongs
-    /// to them; nothing else. A failed job for whose success someone waits counts among these `max`: those who wait are
-    /// told, up to [`RELEASE_MAX`] in a call, and a later call removes the job. Also forgets dead servers without jobs after a day, and statistics after their
+    /// to them; nothing else. Of a failed job for whose success someone waits those who wait are told first, up to
+    /// [`RELEASE_MAX`] in a call; while some are left the job stays. Also forgets dead servers without jobs after a day, and statistics after their
     /// time (hours after 2 days, days after 400), up to `max` ended batches whose retention has passed and of
     /// which no member is stored, unique keys and locks whose time is over. Cancels batches that stand open
     /// longer than [`BATCH_OPEN_MAX`](crate::batch::BATCH_OPEN_MAX).

@@ -7,7 +7,7 @@ use portfire_core::storage::BATCH_MAX;
 use portfire_core::{Bucket, Cleaned};
 
 use crate::error::Failure;
-use crate::row::{self, At};
+use crate::row::{self, At, Body, Stand};
 use crate::servers::processes;
 use crate::write::{Write, bucket_code};
 use crate::{batches, expiry, keys, locks, notes, outbox, ties, unique};
@@ -27,35 +27,48 @@ pub(crate) fn clean(write: &mut Write<'_>, max: u32) -> Result<Cleaned, Failure>
     // Others of this commit may have ended jobs that are not kept at all.
     write.flush_expiry()?;
     let kept = outbox::ended(write.conn)?;
-    let mut expired = Vec::new();
+    let (mut removed, mut waited_for) = (Vec::new(), Vec::new());
     for seq in expiry::take(write.conn, write.now, max, &kept)? {
         let body = row::body(write.conn, seq)?;
         let stand = row::stand(write.conn, &body)?;
-        let state = stand.standing.state;
-        if !engine::expire(write, &body, state)? {
-            // Its run may be gone, for it promised nothing but what was taken.
-            if let At::Finished { expires_at: Some(at), .. } = stand.row {
-                write.note_expiry(seq, state, at);
-            }
-            continue;
+        if engine::expire(write, &body, stand.standing.state)? {
+            remove(write, &body, &stand)?;
+            removed.push(seq);
+        } else {
+            waited_for.push((body, stand));
         }
-        expired.push(seq);
-        row::remove(write, &body, &stand)?;
-        if stand.written > 0 {
-            write.statement(DELETE_HISTORY)?.execute([seq])?;
-        }
-        write.statement(DELETE_JOB)?.execute([seq])?;
-        ties::cleaned(write, &body, state)?;
-        write.count_cleaned(body.queue, body.kind, state);
     }
-    notes::remove(write.conn, &expired)?;
     engine::settle(write)?;
+    for (body, stand) in waited_for {
+        if !outbox::has(write, body.seq)? {
+            remove(write, &body, &stand)?;
+            removed.push(body.seq);
+        } else if let At::Finished { expires_at: Some(at), .. } = stand.row {
+            // Its run may be gone, for it promised nothing but what was taken.
+            write.note_expiry(body.seq, stand.standing.state, at);
+        }
+    }
+    engine::put_off(write)?;
+    notes::remove(write.conn, &removed)?;
     write.flush_expiry()?;
     let kept = outbox::ended(write.conn)?;
     let mut more = expiry::has_more(write.conn, write.now, &kept)?;
     more |= batches::clean(write, max)?;
     forget_old(write)?;
-    Ok(Cleaned { jobs: expired.len() as u32, more })
+    Ok(Cleaned { jobs: removed.len() as u32, more })
+}
+
+/// Removes a job, with its history and all else that belongs to it but its notes.
+fn remove(write: &mut Write<'_>, body: &Body, stand: &Stand) -> Result<(), Failure> {
+    let state = stand.standing.state;
+    row::remove(write, body, stand)?;
+    if stand.written > 0 {
+        write.statement(DELETE_HISTORY)?.execute([body.seq])?;
+    }
+    write.statement(DELETE_JOB)?.execute([body.seq])?;
+    ties::cleaned(write, body, state)?;
+    write.count_cleaned(body.queue, body.kind, state);
+    Ok(())
 }
 
 fn forget_old(write: &mut Write<'_>) -> Result<(), Failure> {

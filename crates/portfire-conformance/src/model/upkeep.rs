@@ -55,17 +55,25 @@ impl Data {
         let expired = self.jobs.expired(self.now);
         let expired = expired.filter(|&number| !self.releases.is_in_outbox(number));
         let expired: Vec<Number> = expired.take(cut(max)).collect();
-        let mut jobs = 0;
+        let (mut jobs, mut waited_for) = (0, Vec::new());
         for number in expired {
             if self.links.first_open(number).is_some() {
                 // It has failed. To those who wait for its success the end of its retention is its deletion.
                 self.push_end(number, Release::Ended(number, StateName::Deleted));
+                waited_for.push(number);
             } else {
                 self.remove_job(number);
                 jobs += 1;
             }
         }
         self.settle();
+        for number in waited_for {
+            if !self.releases.is_in_outbox(number) {
+                self.remove_job(number);
+                jobs += 1;
+            }
+        }
+        self.put_off();
         let mut batches = 0;
         while batches < cut(max)
             && let Some(number) = self.first_expired_batch()

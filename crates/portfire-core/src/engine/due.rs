@@ -48,7 +48,7 @@ pub(super) fn push<R: Rows>(rows: &mut R, due: Due) -> Result<(), R::Error> {
 }
 
 /// Sees to those who wait for a final job whose retention has ended: to them that is its deletion. Answers whether the job
-/// can be removed now; when not, [`settle`] is to follow, and a later call removes it.
+/// can be removed now. When not, [`settle`] is to follow: then it can be unless its end is in the outbox.
 ///
 /// # Errors
 /// Those of the storage.

@@ -55,15 +55,24 @@ impl Data {
         let expired = self.jobs.expired(self.now);
         let expired = expired.filter(|&number| !self.outbox.concerns(number));
         let expired: Vec<Number> = expired.take(cut(max)).collect();
-        let mut jobs = 0;
+        let (mut jobs, mut waited_for) = (0, Vec::new());
         for number in expired {
             let (job, state) = (self.row(number), self.jobs[number].standing().state);
             if sound(engine::expire(self, &job, state)) {
                 self.remove_job(number, state);
                 jobs += 1;
+            } else {
+                waited_for.push((number, state));
             }
         }
         self.settle();
+        for (number, state) in waited_for {
+            if !self.outbox.concerns(number) {
+                self.remove_job(number, state);
+                jobs += 1;
+            }
+        }
+        sound(engine::put_off(self));
         let mut batches = 0;
         while batches < cut(max)
             && let Some(number) = self.first_expired_batch()

@@ -5,7 +5,7 @@ use portfire_core::{
     LockAnswer, LogLine, Notes, Progress, RescueRequest, StateName, UniqueScope, Verdict, Window,
 };
 
-use crate::server::{Server, finish, is_gone, retry, success};
+use crate::server::{Server, failure, finish, is_gone, retry, success};
 use crate::stage::{DAY, Stage, cron, every, recurring, secs};
 
 /// Jobs in every state come back as they were, with their histories.
@@ -205,6 +205,44 @@ pub async fn reopen_keeps_continuations(s: Stage) {
     let last = claimed.iter().find(|job| job.claim.job == bottom).expect("released");
     assert_eq!(last.parents[0].result, Some(crate::stage::json("[1]")));
     assert_eq!(s.record(many[1_499]).await.revision, 3);
+}
+
+/// Who waits for what has failed waits on after a restart, and a batch that has failed for good stays so.
+pub async fn reopen_keeps_who_waits_for_what_has_failed(s: Stage) {
+    let server = s.server_with_lease("a", DAY).await;
+    let parent = s.enqueue_one().await;
+    let child = s.continue_with(parent).await;
+    server.run(parent, failure()).await;
+    let (outer, mut inner) = (s.new_batch(), s.new_batch());
+    inner.parent = Some(outer.id);
+    let jobs = s.new_members(inner.id, 2);
+    let members: Vec<_> = jobs.iter().map(|job| job.id).collect();
+    s.store(vec![outer.clone(), inner.clone()], jobs).await;
+    for &member in &members {
+        server.run(member, failure()).await;
+    }
+    let good = s.continue_with(outer.id).await;
+    s.reopen().await;
+    assert_eq!((s.state(child).await, s.state(good).await), {
+        (StateName::Awaiting, StateName::Awaiting)
+    });
+    let _ = s.requeue(parent).await;
+    server.run(parent, success()).await;
+    server.run(child, success()).await;
+    let _ = s.delete(members[0]).await;
+    s.reopen().await;
+    let unmet = Dependency::on(outer.id).unmet_for_good();
+    let late = s.continue_with(outer.id).await;
+    assert_eq!((s.reason(good).await, s.reason(late).await), (unmet.clone(), unmet));
+    let _ = s.requeue(members[0]).await;
+    assert_eq!(s.members(outer.id).await, [1, 1, 0, 0, 0]);
+    server.run(members[0], success()).await;
+    s.reopen().await;
+    let _ = s.requeue(members[1]).await;
+    server.run(members[1], success()).await;
+    for batch in [inner.id, outer.id] {
+        assert_eq!(s.batch_state(batch).await, BatchState::Succeeded);
+    }
 }
 
 /// Batches outlive a restart in every state, with their numbers.

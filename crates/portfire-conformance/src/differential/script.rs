@@ -72,6 +72,8 @@ pub(super) struct Script {
     held: Vec<(ServerId, Claim)>,
     /// Claims that were finished.
     ended: Vec<(ServerId, Claim)>,
+    /// Jobs that were to fail, for whose success others may wait.
+    failed: Vec<JobId>,
     /// Cycles that were sent.
     cycles: Vec<CycleRequest>,
     keys: u64,
@@ -110,6 +112,7 @@ impl Script {
             alive: Vec::new(),
             held: Vec::new(),
             ended: Vec::new(),
+            failed: Vec::new(),
             cycles: Vec::new(),
             keys: 0,
             late: false,
@@ -380,6 +383,9 @@ impl Script {
             claim.attempt = self.random.pick(&[0, claim.attempt + 1, u32::MAX]);
         }
         let outcome = self.outcome();
+        if matches!(outcome, Outcome::Failed { .. }) {
+            self.failed.push(claim.job);
+        }
         Finish { claim, outcome, duration: self.wait() }
     }
 
@@ -422,6 +428,14 @@ impl Script {
                 }
             };
             changes.push(Change { job: self.job(), action, expect });
+        }
+        if !self.failed.is_empty() && self.random.chance(40) {
+            // As an operator does who has repaired the cause, or gives it up.
+            let job = self.random.pick(&self.failed);
+            let give_up = Action::Delete { reason: "not to be repaired".to_owned() };
+            let action = if self.random.chance(75) { Action::Requeue } else { give_up };
+            let expect = Some(Expect::States(vec![StateName::Failed]));
+            changes.push(Change { job, action, expect });
         }
         if self.random.chance(4) {
             changes[0].action = Action::Reschedule(When::In(Duration::MAX));

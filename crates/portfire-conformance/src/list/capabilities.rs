@@ -37,6 +37,7 @@ macro_rules! __cases_of {
                 reopen_keeps_the_fence,
                 reopen_keeps_cursors,
                 reopen_keeps_continuations,
+                reopen_keeps_who_waits_for_what_has_failed,
                 reopen_keeps_batches,
                 reopen_keeps_unique_keys,
                 reopen_keeps_limits,

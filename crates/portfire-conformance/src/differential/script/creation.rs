@@ -55,7 +55,11 @@ impl Script {
         // One fault in a call at most: which of two is told is the storage's choice.
         if self.random.chance(6) {
             let place = self.random.below(call.jobs.len());
-            self.spoil(&mut call.jobs[place]);
+            let id = call.jobs[place].id;
+            // So is whether a repeat is looked at when the first of its id is rejected for its key.
+            if call.jobs.iter().filter(|job| job.id == id).count() == 1 {
+                self.spoil(&mut call.jobs[place]);
+            }
         }
         Operation::Create(call.batches, call.jobs)
     }

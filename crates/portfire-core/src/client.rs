@@ -13,6 +13,7 @@ mod lock;
 mod queue;
 mod recurring;
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub use error::ClientError;
 pub use lock::{Lock, LockGuard};
 pub use recurring::{Recurring, RecurringJob, Upserted};
 
+use builder::Repeats;
 use ids::IdSource;
 
 /// Creates jobs and steers them. Cheap to clone; all clones share the storage.
@@ -54,6 +56,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     ids: IdSource,
     traceparent: Option<TraceSource>,
+    repeats: Option<Repeats>,
 }
 
 /// Tells the W3C trace context of the caller.
@@ -109,8 +112,9 @@ impl Client {
     /// # Errors
     /// [`ClientError::Invalid`] for a mistake in the call, also when it is to run
     /// [after](Call::after) something that is not stored: nothing is stored.
-    /// [`ClientError::Storage`] when the write failed; when the connection broke after the commit the
-    /// job may be stored. To repeat safely give the call an [id](Call::id).
+    /// [`ClientError::Storage`] when the write failed; [`ClientError::Unanswered`] when the job may be stored, because the
+    /// connection broke, say. That names the id: give it to the [call](Call::id) to repeat it safely, or have the client
+    /// [repeat](ClientBuilder::repeat) by itself.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the job either stored or not; never half.
@@ -316,15 +320,37 @@ impl Client {
     ) -> Result<Vec<Created>, ClientError> {
         self.complete(&mut jobs)?;
         let heard = (!self.inner.filters.is_empty()).then(|| jobs.clone());
-        let storage = &self.inner.storage;
-        let created = match batches.is_empty() {
-            true => storage.create(jobs).await?,
-            false => storage.create_batches(batches, jobs).await?,
-        };
+        let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+        let created = self.store(batches, jobs).await;
+        let created = created.map_err(|error| ClientError::of_create(error, ids))?;
         for (job, &created) in heard.iter().flatten().zip(&created) {
             self.inner.filters.iter().for_each(|filter| filter.created(job, created));
         }
         Ok(created)
+    }
+
+    /// Stores jobs and batches, and repeats that as the builder says.
+    async fn store(
+        &self,
+        batches: Vec<NewBatch>,
+        jobs: Vec<NewJob>,
+    ) -> Result<Vec<Created>, StorageError> {
+        let storage = &self.inner.storage;
+        let create = |batches: Vec<NewBatch>, jobs| match batches.is_empty() {
+            true => storage.create(jobs),
+            false => storage.create_batches(batches, jobs),
+        };
+        let Some(repeats) = &self.inner.repeats else { return create(batches, jobs).await };
+        for attempt in 1..repeats.attempts {
+            match create(batches.clone(), jobs.clone()).await {
+                Err(StorageError::Unavailable(_)) => {
+                    let wait = repeats.wait(attempt, self.random());
+                    (repeats.sleep)(wait).await;
+                }
+                answer => return answer,
+            }
+        }
+        create(batches, jobs).await
     }
 
     /// Makes the job that a call would store, through the filters, without storing it: for storages
@@ -341,14 +367,15 @@ impl Client {
 
     /// Stores a call in a transaction of the user's own, on the same database: the job exists when
     /// that transaction commits, and never when it does not. The transaction type comes from the
-    /// storage's crate, for instance `rusqlite::Transaction` from `portfire-sqlite`.
+    /// storage's crate, for instance `rusqlite::Transaction` from `portfire-sqlite`. The settings of this client's storage
+    /// (retention, largest args, clock) hold there, too.
     ///
     /// # Errors
     /// As [`enqueue`](Self::enqueue); the user's transaction stays open.
     ///
     /// # Cancel safety
     /// As the transaction's.
-    pub async fn enqueue_in<S, T: CreateIn<S> + ?Sized>(
+    pub async fn enqueue_in<S: 'static, T: CreateIn<S> + ?Sized>(
         &self,
         transaction: &mut T,
         call: impl Enqueue,
@@ -357,7 +384,8 @@ impl Client {
         self.jobs_of(call, None, &mut jobs)?;
         self.complete(&mut jobs)?;
         let Some(last) = jobs.last().map(|job| job.id) else { return Err(nothing()) };
-        let created = transaction.create_in(jobs).await?;
+        let storage: &dyn Any = &*self.inner.storage;
+        let created = transaction.create_in(storage.downcast_ref::<S>(), jobs).await?;
         Ok(created.last().map_or(last, |created| created.id))
     }
 
@@ -544,12 +572,14 @@ impl fmt::Debug for Client {
 
 /// A transaction of the user's own that takes jobs. Implemented by the SQL storages' crates.
 ///
-/// `S` is a type of the storage's crate. It makes the implementation belong to that crate although the
+/// `S` is the storage of that crate. It makes the implementation belong to that crate although the
 /// transaction's type comes from a driver; the compiler finds it, callers never name it.
 pub trait CreateIn<S> {
-    /// Writes the jobs as [`Storage::create`] does, in this transaction.
+    /// Writes the jobs as [`Storage::create`] does, in this transaction. `storage` is that of the client, whose settings
+    /// hold; with another storage, or one that another storage stands before, it is `None`, and defaults hold.
     fn create_in(
         &mut self,
+        storage: Option<&S>,
         jobs: Vec<NewJob>,
     ) -> impl Future<Output = Result<Vec<Created>, StorageError>>;
 }

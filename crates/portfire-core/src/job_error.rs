@@ -48,6 +48,8 @@ pub enum Steer {
     RetryAfter(Duration),
     /// Another run after this wait, at no cost.
     Snooze(Duration),
+    /// Another program has to run the job: it is parked for this wait, at no cost, until the grace of the server is over.
+    Elsewhere(Duration),
     /// The job is deleted, with this reason.
     Discard(String),
     /// The attempt noticed its cancellation.
@@ -69,6 +71,13 @@ impl JobError {
     /// An error that says itself when to try again. It is retried no more often than the policy allows.
     pub fn retry_after<E: Into<BoxError>>(wait: Duration, error: E) -> JobError {
         JobError::steered(Steer::RetryAfter(wait), error)
+    }
+
+    /// An error that lies in this program and not in the job: an older program cannot read what a newer one has stored, say.
+    /// The job is parked for this wait, so that another program can take it. That costs no retry, whatever the policy
+    /// says. Once it has been so for the server's `unknown_kind_grace` the job is failed with this error.
+    pub fn elsewhere<E: Into<BoxError>>(wait: Duration, error: E) -> JobError {
+        JobError::steered(Steer::Elsewhere(wait), error)
     }
 
     /// No error: run again after this wait. Costs no retry.

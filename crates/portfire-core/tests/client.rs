@@ -1,12 +1,14 @@
 //! The client against the reference storage.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portfire_core::client::{ClientFilter, block_on};
 use portfire_core::{
-    Action, Call, Changed, Client, ClientError, Created, InvalidJob, JobFn, JobState, ManualClock,
-    MemoryStorage, NewJob, RetryPolicy, StateName, Storage,
+    Action, Answer, BoxFuture, Call, Changed, Client, ClientError, Created, InvalidJob, JobFn,
+    JobState, Layer, ManualClock, MemoryStorage, Monitor, NewBatch, NewJob, RetryPolicy, StateName,
+    Storage, StorageError,
 };
 
 /// A job function as `#[job]` would write it.
@@ -168,4 +170,74 @@ fn filters_see_refuse_and_hear_of_jobs() {
         let heard = doorman.stored.lock().unwrap().clone();
         assert_eq!(heard, [Created { id, existing: false }]);
     });
+}
+
+/// A storage that does what it is asked and loses its answers to creates, so many of them.
+#[derive(Debug)]
+struct Forgetful {
+    memory: MemoryStorage,
+    lost: AtomicU32,
+}
+
+impl Layer for Forgetful {
+    fn inner(&self) -> &dyn Storage {
+        &self.memory
+    }
+
+    fn create_batches(
+        &self,
+        batches: Vec<NewBatch>,
+        jobs: Vec<NewJob>,
+    ) -> Answer<'_, Vec<Created>> {
+        Box::pin(async move {
+            let created = self.memory.create_batches(batches, jobs).await?;
+            let left = self.lost.load(Ordering::Relaxed);
+            if left == 0 {
+                return Ok(created);
+            }
+            self.lost.store(left - 1, Ordering::Relaxed);
+            Err(StorageError::unavailable("the answer is lost"))
+        })
+    }
+}
+
+fn forgetful(lost: u32) -> Arc<Forgetful> {
+    Arc::new(Forgetful { memory: MemoryStorage::new(), lost: AtomicU32::new(lost) })
+}
+
+#[test]
+fn an_unanswered_enqueue_names_its_job_and_is_repeated_with_that() {
+    let storage = forgetful(1);
+    let client = Client::new(storage.clone());
+    let error = block_on(client.enqueue(greet("a"))).unwrap_err();
+    let &[id] = error.unanswered() else { panic!("{error:?}") };
+    assert!(error.to_string().contains(&format!("job {id} may be stored")), "{error}");
+    let again = block_on(client.enqueue_unique(greet("a").id(id))).unwrap();
+    assert_eq!(again, Created { id, existing: true });
+    assert_eq!(block_on(storage.memory.counts()).unwrap().created_total, 1);
+}
+
+#[test]
+fn a_client_that_repeats_stores_once_and_gives_up_in_the_end() {
+    let waits = Arc::new(Mutex::new(Vec::new()));
+    let client = |storage: Arc<Forgetful>| {
+        let waits = Arc::clone(&waits);
+        let sleep = move |wait| -> BoxFuture<'static, ()> {
+            waits.lock().unwrap().push(wait);
+            Box::pin(std::future::ready(()))
+        };
+        Client::builder(storage).repeat(4, sleep).build()
+    };
+    let storage = forgetful(3);
+    block_on(client(storage.clone()).enqueue_many((0..10).map(|n| greet(&n.to_string())))).unwrap();
+    assert_eq!(block_on(storage.memory.counts()).unwrap().created_total, 10);
+    let waited = std::mem::take(&mut *waits.lock().unwrap());
+    assert_eq!(waited.len(), 3);
+    for (wait, most) in waited.into_iter().zip([100, 200, 400]) {
+        assert!(wait <= Duration::from_millis(most), "{wait:?} of {most} ms");
+    }
+
+    let error = block_on(client(forgetful(9)).enqueue(greet("b"))).unwrap_err();
+    assert_eq!(error.unanswered().len(), 1);
+    assert_eq!(waits.lock().unwrap().len(), 3);
 }

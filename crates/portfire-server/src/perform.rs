@@ -212,7 +212,7 @@ impl Performer {
         // All code of the user's runs in here, also what is dropped and what is put into words.
         let decided = caught_in(async {
             let ended = self.run(entry, &context, &thread).await;
-            self.outcome(entry, &context, ended)
+            self.outcome(entry, &context, ended).await
         });
         let decided = decided.instrument(span.clone()).await;
         let duration = self.runtime.elapsed().saturating_sub(started);
@@ -302,7 +302,7 @@ impl Performer {
     }
 
     /// Decides how an attempt ended.
-    fn outcome(&self, entry: &Registered, job: &JobContext, ended: Ended) -> Outcome {
+    async fn outcome(&self, entry: &Registered, job: &JobContext, ended: Ended) -> Outcome {
         // Whatever came after that changes nothing any more.
         if let Some(result) = job.completed() {
             return Outcome::Succeeded { result: result.clone() };
@@ -318,6 +318,7 @@ impl Performer {
             Steer::Snooze(delay) => Outcome::Snoozed { delay: *delay },
             Steer::Discard(reason) => Outcome::Discarded { reason: reason.clone(), error: None },
             Steer::RetryAfter(wait) => self.failure(entry, job, error.record(), Some(*wait)),
+            Steer::Elsewhere(wait) => self.elsewhere(job, *wait, error.record()).await,
             // A token that has not fired cannot have been noticed: that is an error like others,
             // and releasing the job would run it for ever.
             Steer::Cancelled(_) if stopped.is_some() => self.stopped(entry, job, stopped),
@@ -364,33 +365,41 @@ impl Performer {
         }
     }
 
-    /// A job without a handler waits, at no cost, for a server that has one; after the grace it is
-    /// failed, so that it does not wait unseen for ever. A server that states its kinds is not given such jobs.
+    /// A job without a handler waits for a server that has one. A server that states its kinds is not given such jobs.
     async fn unknown_kind(&self, job: &JobContext) -> Outcome {
-        let parked = Outcome::Parked { delay: self.unknown_kind_delay };
-        let kind = job.kind();
+        let (kind, delay) = (job.kind(), self.unknown_kind_delay);
+        let error = ErrorRecord::unknown_kind(kind, self.unknown_kind_grace);
+        let outcome = self.elsewhere(job, delay, error).await;
+        if let Outcome::Parked { .. } = outcome {
+            tracing::warn!(job_id = %job.id(), %kind, ?delay, "no handler of this kind here; the job waits for a server that has one");
+        }
+        outcome
+    }
+
+    /// A job that this program cannot run waits, at no cost, for one that can; after the grace it is failed with this
+    /// error, so that it does not wait unseen for ever.
+    async fn elsewhere(&self, job: &JobContext, delay: Duration, error: ErrorRecord) -> Outcome {
+        let parked = Outcome::Parked { delay };
         // The first claim cannot have been parked before.
-        if job.attempt() > 1 {
-            let history = tokio::select! {
-                biased;
-                history = caught_in(self.client.storage().history(job.id())) => Some(history),
-                // A storage that does not answer must not keep the worker.
-                () = self.runtime.sleep(HISTORY_WAIT_MAX) => None,
-            };
-            let waited = match history {
-                Some(Ok(Ok(history))) => waited_for_handler(&history, job.claimed_at()),
-                unread => {
-                    tracing::debug!(job_id = %job.id(), ?unread, "history not read; parked again");
-                    return parked;
-                }
-            };
-            if waited.is_some_and(|waited| waited >= self.unknown_kind_grace) {
-                let error = ErrorRecord::unknown_kind(kind, self.unknown_kind_grace);
-                return Outcome::Failed { error };
+        if job.attempt() == 1 {
+            return parked;
+        }
+        let history = tokio::select! {
+            biased;
+            history = caught_in(self.client.storage().history(job.id())) => Some(history),
+            // A storage that does not answer must not keep the worker.
+            () = self.runtime.sleep(HISTORY_WAIT_MAX) => None,
+        };
+        match history {
+            Some(Ok(Ok(history))) => match waited_elsewhere(&history, job.claimed_at()) {
+                Some(waited) if waited >= self.unknown_kind_grace => Outcome::Failed { error },
+                _ => parked,
+            },
+            unread => {
+                tracing::debug!(job_id = %job.id(), ?unread, "history not read; parked again");
+                parked
             }
         }
-        tracing::warn!(job_id = %job.id(), %kind, delay = ?self.unknown_kind_delay, "no handler of this kind here; the job waits for a server that has one");
-        parked
     }
 
     fn elected(&self, job: &JobContext, mut outcome: Outcome) -> Outcome {
@@ -470,7 +479,7 @@ fn job_span(job: &JobContext) -> tracing::Span {
 }
 
 /// Time since the job was first parked in its present run; a requeue or a new instant begins anew.
-fn waited_for_handler(history: &[HistoryEntry], now: Timestamp) -> Option<Duration> {
+fn waited_elsewhere(history: &[HistoryEntry], now: Timestamp) -> Option<Duration> {
     let anew = |entry: &HistoryEntry| matches!(entry.cause, Cause::Requeued | Cause::Rescheduled);
     let since = history.iter().rposition(anew).unwrap_or(0);
     let first = history[since..].iter().find(|entry| entry.cause == Cause::Parked)?;

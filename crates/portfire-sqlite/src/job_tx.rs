@@ -236,7 +236,11 @@ impl fmt::Debug for JobTransaction {
 
 /// Follow-ups: they exist when the job is completed, and never when it is not.
 impl CreateIn<SqliteStorage> for JobTransaction {
-    async fn create_in(&mut self, jobs: Vec<NewJob>) -> Result<Vec<Created>, StorageError> {
+    async fn create_in(
+        &mut self,
+        _storage: Option<&SqliteStorage>,
+        jobs: Vec<NewJob>,
+    ) -> Result<Vec<Created>, StorageError> {
         self.create(jobs).await
     }
 }

@@ -105,12 +105,12 @@ use portfire_core::{
     Answer, Antecedent, BatchChange, BatchChanged, BatchFilter, BatchId, BatchPage, BatchRecord,
     Bucket, Capabilities, Change, Changed, Claim, Cleaned, Continuation, Counts, Created, Cursor,
     Cycle, CycleRequest, DueRecurring, Fire, Fired, HistoryEntry, JobFilter, JobId, JobPage,
-    JobRecord, KeyRecord, KindRecord, LimitName, LimitRecord, LimitRule, LimitTarget, LockAnswer,
-    LockRecord, LockRequest, LogPage, Lost, Monitor, NewBatch, NewJob, NewServer, NotesRecord,
-    Promoted, QueueName, QueueRecord, RecurringChange, RecurringChanged, RecurringFilter,
-    RecurringId, RecurringPage, RecurringRecord, RescueRequest, Rescued, RunRecord, ServerId,
-    ServerRecord, StatisticsRecord, Storage, StorageError, StorageInfo, Timestamp, WaitingRecord,
-    WakeupHub, Wakeups,
+    JobRecord, KeyRecord, KindRecord, LimitName, LimitRecord, LimitRule, LimitTarget, Limits,
+    LockAnswer, LockRecord, LockRequest, LogPage, Lost, Monitor, NewBatch, NewJob, NewServer,
+    NotesRecord, Promoted, QueueName, QueueRecord, RecurringChange, RecurringChanged,
+    RecurringFilter, RecurringId, RecurringPage, RecurringRecord, RescueRequest, Rescued,
+    Retention, RunRecord, ServerId, ServerRecord, StatisticsRecord, Storage, StorageError,
+    StorageInfo, Timestamp, WaitingRecord, WakeupHub, Wakeups,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -126,6 +126,7 @@ use inbox::{Inbox, Line};
 use job_tx::Hands;
 use options::StorageClock;
 use reader::Readers;
+use transaction::Settings;
 use turns::Turns;
 use write::Write;
 use writer::Writer;
@@ -147,6 +148,8 @@ struct Inner {
     turns: Arc<Turns>,
     hub: Arc<WakeupHub>,
     clock: Arc<StorageClock>,
+    retention: Retention,
+    limits: Limits,
     info: StorageInfo,
     trust: Arc<Trust>,
     writer: ThreadId,
@@ -207,6 +210,7 @@ impl SqliteStorage {
             args_bytes_max: options.limits.args_bytes_max,
             capabilities: capabilities(),
         };
+        let (retention, limits) = (options.retention, options.limits);
         let path = connect::absolute(&options.path)?;
         let options = SqliteOptions { path: path.clone(), ..options };
         let readers = Readers::new(path.clone(), options.busy_timeout);
@@ -236,9 +240,28 @@ impl SqliteStorage {
         let trust = ready.await.unwrap_or(Err(StorageError::Closed))?;
         let hands = Hands::new(of_hands, Arc::clone(&hub), Arc::clone(&clock), Arc::clone(&trust));
         let writer = writer.thread().id();
-        let inner =
-            Inner { path, inbox, readers, hands, turns, hub, clock, info, trust, writer, running };
+        let inner = Inner {
+            path,
+            inbox,
+            readers,
+            hands,
+            turns,
+            hub,
+            clock,
+            retention,
+            limits,
+            info,
+            trust,
+            writer,
+            running,
+        };
         Ok(SqliteStorage { inner: Arc::new(inner) })
+    }
+
+    /// What holds for jobs that are created in a transaction of the caller's.
+    fn settings(&self) -> Settings {
+        let Inner { clock, retention, limits, .. } = &*self.inner;
+        Settings { clock: Arc::clone(clock), retention: *retention, limits: *limits }
     }
 
     /// Writes with others in one commit.

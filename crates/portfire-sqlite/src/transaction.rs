@@ -14,8 +14,8 @@ use crate::migrate;
 use crate::options::StorageClock;
 use crate::write::{Book, Write};
 
-/// Jobs are created as [`Storage::create`](portfire_core::Storage::create) does, with the default
-/// [`Limits`], and start when the transaction commits: at once or, when another process or no server
+/// Jobs are created as [`Storage::create`](portfire_core::Storage::create) does, with the retention, the limits and the
+/// clock of the client's storage, and start when the transaction commits: at once or, when another process or no server
 /// of this storage sees them first, with its next look.
 ///
 /// Begin the transaction with
@@ -25,15 +25,38 @@ use crate::write::{Book, Write};
 ///
 /// The future is ready at once: the work is done when it is first polled, on this thread.
 impl CreateIn<SqliteStorage> for Transaction<'_> {
-    async fn create_in(&mut self, jobs: Vec<NewJob>) -> Result<Vec<Created>, StorageError> {
-        create_in(self, &jobs).map_err(|failure| explain(failure, self))
+    async fn create_in(
+        &mut self,
+        storage: Option<&SqliteStorage>,
+        jobs: Vec<NewJob>,
+    ) -> Result<Vec<Created>, StorageError> {
+        let settings = storage.map_or_else(Settings::default, SqliteStorage::settings);
+        create_in(self, &settings, &jobs).map_err(|failure| explain(failure, self))
     }
 }
 
 /// Changes nothing, and makes the transaction one that writes.
 const LOCK: &str = "UPDATE portfire_tally SET work = work WHERE queue = 0";
 
-fn create_in(conn: &Connection, jobs: &[NewJob]) -> Result<Vec<Created>, Failure> {
+/// What holds for jobs that are created.
+pub(crate) struct Settings {
+    pub(crate) clock: Arc<StorageClock>,
+    pub(crate) retention: Retention,
+    pub(crate) limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        let clock = Arc::new(StorageClock::new(Arc::new(SystemClock)));
+        Settings { clock, retention: Retention::default(), limits: Limits::default() }
+    }
+}
+
+fn create_in(
+    conn: &Connection,
+    settings: &Settings,
+    jobs: &[NewJob],
+) -> Result<Vec<Created>, Failure> {
     if !migrate::is_ours(conn)? {
         let text =
             "this database has no tables of Portfire's; open it once with `SqliteStorage::open`";
@@ -42,9 +65,8 @@ fn create_in(conn: &Connection, jobs: &[NewJob]) -> Result<Vec<Created>, Failure
     let mut book = Book::default();
     // The first write takes the lock, before the row of totals is read.
     conn.prepare_cached(LOCK)?.execute([])?;
-    let clock = StorageClock::new(Arc::new(SystemClock));
-    let retention = Retention::default();
-    let mut write = Write::begin(conn, &mut book, true, &clock, retention, Limits::default())?;
+    let Settings { clock, retention, limits } = settings;
+    let mut write = Write::begin(conn, &mut book, true, clock, *retention, *limits)?;
     write.all_or_nothing(|write| {
         let created = create(write, &[], jobs)?;
         engine::settle(write)?;

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use portfire_core::client::block_on;
 use portfire_core::{
-    Call, ClaimRequest, Client, ClientError, CycleRequest, JobFn, JobId, Monitor, NewServer,
-    QueueName, ServerId, StateName, Storage, StorageError,
+    Call, ClaimRequest, Client, ClientError, Clock, CycleRequest, InvalidJob, JobFn, JobId,
+    JobState, Limits, ManualClock, Monitor, NewServer, QueueName, Retention, ServerId, StateName,
+    Storage, StorageError,
 };
-use portfire_sqlite::SqliteStorage;
 use portfire_sqlite::rusqlite::{Connection, TransactionBehavior};
+use portfire_sqlite::{SqliteOptions, SqliteStorage};
 
 struct Noop;
 
@@ -171,4 +172,40 @@ fn a_database_without_portfires_tables_is_told_apart() {
     let lost = block_on(s.client.enqueue_in(&mut tx, call("lost"))).unwrap_err();
     assert!(matches!(lost, ClientError::Storage(StorageError::Unsupported(_))), "{lost:?}");
     assert!(lost.to_string().contains("SqliteStorage::open"), "{lost}");
+}
+
+/// The settings of the storage hold for what is enqueued in a transaction, too: retention, largest args, clock.
+#[test]
+fn enqueue_in_keeps_the_settings_of_the_storage() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let clock = Arc::new(ManualClock::default());
+    let hour = Duration::from_secs(3_600);
+    let options = SqliteOptions::new(&path)
+        .clock(clock.clone())
+        .retention(Retention { deleted: Some(hour), ..Retention::default() })
+        .limits(Limits { args_bytes_max: 40 });
+    let storage = Arc::new(block_on(options.open()).unwrap());
+    let client = Client::new(storage.clone());
+    let mut app = Connection::open(&path).unwrap();
+
+    let mut tx = app.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    let refused = block_on(client.enqueue_in(&mut tx, call(&"x".repeat(40))));
+    assert!(
+        matches!(refused, Err(ClientError::Invalid(InvalidJob::ArgsTooLarge { .. }))),
+        "{refused:?}"
+    );
+    let parent = block_on(client.enqueue_in(&mut tx, call("a"))).unwrap();
+    let created_at = clock.now();
+    tx.commit().unwrap();
+    assert_eq!(block_on(storage.job(parent)).unwrap().unwrap().created_at, created_at);
+
+    // What is deleted in the transaction itself is kept as long as the storage keeps it.
+    assert!(block_on(client.delete(parent)).unwrap().is_done());
+    let mut tx = app.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    let child = block_on(client.enqueue_in(&mut tx, call("b").after(parent))).unwrap();
+    tx.commit().unwrap();
+    let child = block_on(storage.job(child)).unwrap().unwrap();
+    let JobState::Deleted { deleted_at, expires_at, .. } = child.state else { panic!("{child:?}") };
+    assert_eq!(expires_at, Some(deleted_at.saturating_add(hour)));
 }

@@ -350,7 +350,7 @@ fn newer(from: u32, version: u32) -> JobError {
     let message = format!(
         "the stored arguments are of version {from}, and this program knows versions up to {version}: a newer program has to run the job"
     );
-    JobError::retry_after(NEWER_WAIT, message).with_class("newer_args")
+    JobError::elsewhere(NEWER_WAIT, message).with_class("newer_args")
 }
 
 fn upgrade(args: &Json, from: u32, to: u32, migrate: Migrate) -> Result<Json, JobError> {
@@ -457,7 +457,7 @@ mod tests {
     #[test]
     fn newer_arguments_wait_for_a_newer_program() {
         let error = read(r#"{"$version":9}"#).unwrap_err();
-        assert_eq!(*error.steer(), portfire_core::job_error::Steer::RetryAfter(NEWER_WAIT));
+        assert_eq!(*error.steer(), portfire_core::job_error::Steer::Elsewhere(NEWER_WAIT));
         assert!(error.to_string().contains("version 9"), "{error}");
     }
 }

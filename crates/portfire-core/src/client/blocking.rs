@@ -163,7 +163,7 @@ impl BlockingClient<'_> {
     ///
     /// # Errors
     /// As there.
-    pub fn enqueue_in<S, T: CreateIn<S> + ?Sized>(
+    pub fn enqueue_in<S: 'static, T: CreateIn<S> + ?Sized>(
         &self,
         transaction: &mut T,
         call: impl Enqueue,

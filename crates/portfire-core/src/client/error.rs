@@ -1,7 +1,7 @@
 //! Why a client did not do what it was asked: [`ClientError`].
 
 use crate::error::{BoxError, StorageError};
-use crate::job::InvalidJob;
+use crate::job::{InvalidJob, JobId};
 use crate::recurring::RecurringId;
 
 /// A client call that did not do what it was asked.
@@ -20,6 +20,18 @@ pub enum ClientError {
     /// The storage did not do it; [`StorageError::is_definite`] tells whether it may have after all.
     #[error(transparent)]
     Storage(StorageError),
+    /// The storage gave no answer to a create: what it was to store may be stored, or not.
+    #[error(
+        "{error}; {} may be stored: repeat the call with the same id (`.id(..)`), which stores it once",
+        said(jobs)
+    )]
+    Unanswered {
+        /// The jobs, in the order in which they were to be stored.
+        jobs: Vec<JobId>,
+        /// Why there was no answer.
+        #[source]
+        error: StorageError,
+    },
     /// An iterator that a batch was made from failed. Nothing of the batch runs.
     #[error("the batch was not created, because what it was made from failed: {0}")]
     Source(#[source] BoxError),
@@ -60,6 +72,33 @@ pub enum ClientError {
     /// No global client was set.
     #[error("no global client: call `portfire::set_global(client)` when the program starts")]
     NoGlobal,
+}
+
+impl ClientError {
+    /// What failed for the create of these jobs.
+    pub(super) fn of_create(error: StorageError, jobs: Vec<JobId>) -> ClientError {
+        match error {
+            StorageError::Unavailable(_) => ClientError::Unanswered { jobs, error },
+            error => error.into(),
+        }
+    }
+
+    /// The jobs that may be stored although there was no answer, in their order; otherwise none.
+    pub fn unanswered(&self) -> &[JobId] {
+        match self {
+            ClientError::Unanswered { jobs, .. } => jobs,
+            _ => &[],
+        }
+    }
+}
+
+/// Names jobs: the first, and how many more.
+fn said(jobs: &[JobId]) -> String {
+    match jobs {
+        [] => "it".to_owned(),
+        [job] => format!("job {job}"),
+        [first, rest @ ..] => format!("job {first} and {} more", rest.len()),
+    }
 }
 
 /// What a storage refuses because of what it says is [`Invalid`](ClientError::Invalid), whoever finds out.

@@ -265,6 +265,32 @@ fn a_kind_without_a_handler_is_failed_after_the_grace() {
     });
 }
 
+/// What another program has to run is parked, whatever the retry policy says, and failed after the grace.
+#[test]
+fn a_job_for_another_program_costs_no_retry() {
+    play(|stage| async move {
+        stage.on("newer", |_| async {
+            Err(JobError::elsewhere(10 * SECOND, "version 2 is not known here")
+                .with_class("newer_args"))
+        });
+        let old = stage.server().unknown_kind_grace(60 * SECOND).start().await.unwrap();
+        let id = stage
+            .enqueue_with("newer", |mut job| {
+                job.options.retry = Some(RetryPolicy::none());
+                job
+            })
+            .await;
+        stage.world.pass(55 * SECOND).await;
+        let job = stage.job(id).await;
+        assert!(!job.state.name().is_final() && job.failures == 0, "{job:?}");
+        stage.world.pass(30 * SECOND).await;
+        let job = stage.job(id).await;
+        let JobState::Failed { error, .. } = job.state else { panic!("{job:?}") };
+        assert_eq!(error.class, "newer_args");
+        old.shutdown().await;
+    });
+}
+
 /// Two programs on one storage: the idle one without the handler is as if it were not there.
 #[test]
 fn a_server_without_the_handler_delays_no_job() {

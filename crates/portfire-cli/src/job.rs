@@ -101,7 +101,11 @@ fn show_history(history: &[HistoryEntry], out: &mut dyn Write) -> Result<(), Fai
         let server = entry.server.as_ref().map(|server| format!("on {server}"));
         let run_at = entry.run_at.map(|at| format!("for {}", seconds(at)));
         let error = entry.error.as_ref().map(ToString::to_string);
-        let words = [server, run_at, error, entry.reason.clone()];
+        let times = |folded: portfire::Folded| {
+            format!("{} times since {}", folded.count, seconds(folded.since))
+        };
+        let folded = entry.folded.map(times);
+        let words = [server, run_at, error, entry.reason.clone(), folded];
         let words: Vec<String> = words.into_iter().flatten().collect();
         table.row([
             entry.revision.to_string(),

@@ -232,25 +232,38 @@ async fn servers(stage: &Stage, jobs: &[JobRecord]) {
 /// where the job stands.
 pub fn check_history(job: &JobRecord, history: &[HistoryEntry]) {
     let id = job.id;
-    assert_eq!(history.len() as u32, job.revision, "audit: {id} has one entry for each revision");
-    for (index, entry) in history.iter().enumerate() {
-        assert_eq!(entry.revision, index as u32 + 1, "audit: {id}: {history:?}");
+    let mut revision = 0;
+    for entry in history {
+        let between = match entry.cause {
+            Cause::Snoozed | Cause::Parked => 2,
+            _ => 0,
+        };
+        revision += 1 + (entry.count() - 1) * (1 + between);
+        assert_eq!(entry.revision, revision, "audit: {id}: {history:?}");
+        assert!(entry.since() <= entry.at, "audit: {id}: {entry:?}");
     }
+    assert_eq!(revision, job.revision, "audit: {id} has each revision in its history");
     let (Some(first), Some(last)) = (history.first(), history.last()) else {
         panic!("audit: {id} is stored and has no history");
     };
     assert_eq!((first.cause, first.at), (Cause::Created, job.created_at), "audit: {id}");
     assert_eq!(last.state, job.state.name(), "audit: {id}: {history:?}");
     for pair in history.windows(2) {
-        assert!(pair[0].at <= pair[1].at, "audit: {id}: time goes back in {history:?}");
+        assert!(pair[0].at <= pair[1].since(), "audit: {id}: time goes back in {history:?}");
         assert!(is_edge(pair[0].state, pair[1].state), "audit: {id}: no such edge in {history:?}");
     }
-    let claims: Vec<_> = history.iter().filter(|entry| entry.cause == Cause::Claimed).collect();
-    assert_eq!(claims.len() as u32, job.attempt, "audit: {id}: {history:?}");
-    for (index, claim) in claims.iter().enumerate() {
-        assert_eq!(claim.attempt, Some(index as u32 + 1), "audit: {id}: {history:?}");
-        assert!(claim.server.is_some(), "audit: {id}: {history:?}");
+    let mut attempt = 0;
+    for entry in history {
+        match entry.cause {
+            Cause::Claimed => attempt += 1,
+            Cause::Snoozed | Cause::Parked => attempt += entry.count() - 1,
+            _ => continue,
+        }
+        assert_eq!(entry.attempt, Some(attempt), "audit: {id}: {history:?}");
+        let says_who = entry.cause == Cause::Claimed || entry.folded.is_some();
+        assert_eq!(entry.server.is_some(), says_who, "audit: {id}: {history:?}");
     }
+    assert_eq!(attempt, job.attempt, "audit: {id}: {history:?}");
     for entry in history {
         let waits = entry.state == StateName::Scheduled;
         assert_eq!(entry.run_at.is_some(), waits, "audit: {id}: {entry:?}");

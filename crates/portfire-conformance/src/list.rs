@@ -219,7 +219,9 @@ macro_rules! __cases {
                 every_listener_hears,
             }
             history {
-                history_starts_at_1,
+                history_starts_at_1, history_folds_moves_of_the_instant,
+                history_folds_snoozes_and_parks, history_keeps_what_differs,
+                history_knows_a_folded_finish,
                 history_contiguous,
                 history_matches_current,
                 history_times_are_those_of_the_transitions,

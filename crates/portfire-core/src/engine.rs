@@ -20,6 +20,7 @@
 //! | `due` | how much of all that one call does, and what is left to promotions |
 //! | [`changes`] | in which order an explicit change of a job is judged |
 //! | [`attempts`] | what a finish, or a note, of an attempt is worth, and why a claim is lost |
+//! | [`history`] | which entries of a history are folded into one |
 //! | [`kinds`] | which jobs a server is given, and since when no server has a kind |
 //! | [`limits`] | which keys a job is under, whether they have room, and when that changes |
 //! | [`unique`] | what a new job meets whose key is held, and how long a key is held |
@@ -48,6 +49,7 @@ pub mod changes;
 mod create;
 mod cycles;
 mod due;
+pub mod history;
 mod intents;
 pub mod kinds;
 mod layer;

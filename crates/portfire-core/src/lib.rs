@@ -77,7 +77,9 @@ pub use recurring::{
     Schedule,
 };
 pub use retry::{AfterFailure, Backoff, Exceeded, RetryPolicy};
-pub use state::{Cause, ErrorRecord, HistoryEntry, JobRecord, JobState, ServerId, StateName};
+pub use state::{
+    Cause, ErrorRecord, Folded, HistoryEntry, JobRecord, JobState, ServerId, StateName,
+};
 pub use storage::{
     Action, Answer, BoxFuture, Capabilities, Change, Changed, Claim, ClaimRequest, ClaimedJob,
     Cleaned, Created, Cycle, CycleRequest, Expect, Finish, Lost, LostReason, NewServer, Outcome,

@@ -42,8 +42,9 @@ pub trait Monitor: Send + Sync {
     /// Everything about a job; `None` when it is not stored.
     fn job(&self, id: JobId) -> Answer<'_, Option<JobRecord>>;
 
-    /// The history of a job from its creation: revisions 1, 2, 3, … without a gap, times never
-    /// falling, the last entry the state it is in. Empty when the job is not stored.
+    /// The history of a job from its creation: revisions rise from 1 without a gap but for what is
+    /// [folded](HistoryEntry::folded), times never fall, the last entry is the state it is in. Empty when the job is not
+    /// stored.
     fn history(&self, id: JobId) -> Answer<'_, Vec<HistoryEntry>>;
 
     /// A page of jobs.

@@ -352,18 +352,28 @@ impl JobState {
     }
 }
 
+/// Entries of a history that said the same one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Folded {
+    /// How many they are, the last included; at least 2.
+    pub count: u32,
+    /// When the first of them was made.
+    pub since: Timestamp,
+}
+
 /// One line of a job's history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryEntry {
-    /// Its place: 1 for the creation, then without a gap.
+    /// Its place: 1 for the creation, then rising by one; by more only where entries were folded. The entry stands
+    /// then for all revisions since the one before it.
     pub revision: u32,
     /// The state that was entered.
     pub state: StateName,
-    /// When; never before the entry above.
+    /// When; never before the entry above. Of a folded entry, when the last was made.
     pub at: Timestamp,
     /// What moved the job.
     pub cause: Cause,
-    /// The server that took or held the job, for `claimed`, `rescued`, `poisoned`.
+    /// The server that took or held the job, for `claimed`, `rescued`, `poisoned`, and for folded `snoozed` and `parked`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerId>,
     /// The number of the attempt, for `claimed` and what ends it by the attempt's own finish.
@@ -378,6 +388,22 @@ pub struct HistoryEntry {
     /// The reason in words, for `deleted`, `discarded`; how the server was lost, for `rescued`, `poisoned`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Set when it stands for several that said the same: moves of the instant with nothing between them; snoozes, or
+    /// parks, with nothing but a promotion and a claim between them, for which it stands as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folded: Option<Folded>,
+}
+
+impl HistoryEntry {
+    /// How many entries it stands for, apart from what lay between them.
+    pub fn count(&self) -> u32 {
+        self.folded.map_or(1, |folded| folded.count)
+    }
+
+    /// When the first was made of those that it stands for.
+    pub fn since(&self) -> Timestamp {
+        self.folded.map_or(self.at, |folded| folded.since)
+    }
 }
 
 /// Everything a storage knows about a job.

@@ -483,7 +483,7 @@ fn waited_elsewhere(history: &[HistoryEntry], now: Timestamp) -> Option<Duration
     let anew = |entry: &HistoryEntry| matches!(entry.cause, Cause::Requeued | Cause::Rescheduled);
     let since = history.iter().rposition(anew).unwrap_or(0);
     let first = history[since..].iter().find(|entry| entry.cause == Cause::Parked)?;
-    Some(now.since(first.at))
+    Some(now.since(first.since()))
 }
 
 fn log_outcome(job: &JobContext, outcome: &Outcome) {

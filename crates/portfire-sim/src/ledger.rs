@@ -320,8 +320,8 @@ impl Ledger {
             }
             (Some(entry), Some(record)) => {
                 if entry.standing.revision != record.revision {
-                    let seen = entry.standing.revision as usize;
-                    for line in history().iter().skip(seen) {
+                    let seen = entry.standing.revision;
+                    for line in history().iter().filter(|line| line.revision > seen) {
                         self.follow(job, line, record, look)?;
                     }
                 }

@@ -136,6 +136,10 @@ CREATE TABLE portfire_trial (
 -- How many jobs it held when it crashed; NULL when it has not.
 ALTER TABLE portfire_server ADD COLUMN crashed_with INTEGER;
 
+-- Of an entry that stands for several that said the same: how many they are, and when the first was made.
+ALTER TABLE portfire_history ADD COLUMN count INTEGER;
+ALTER TABLE portfire_history ADD COLUMN since INTEGER;
+
 -- Where jobs stand aside that a claim has met whose server has no handler of their kind: in portfire_ready under the
 -- negated number of kind * 2^32 + queue, with their rank and place as they were. A shelf is forgotten by the first
 -- rescue that finds it empty.

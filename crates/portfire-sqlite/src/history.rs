@@ -2,8 +2,9 @@
 //! succeeded) is derived from the instants that the narrow rows keep anyway, and written down only
 //! when something unusual follows.
 
+use portfire_core::engine::history::folds_over;
 use portfire_core::transition::Transition;
-use portfire_core::{Cause, ErrorRecord, HistoryEntry, ServerId, StateName, Timestamp};
+use portfire_core::{Cause, ErrorRecord, Folded, HistoryEntry, ServerId, StateName, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::codes;
@@ -14,11 +15,14 @@ use crate::write::code;
 const INSERT: &str = "INSERT INTO portfire_history (seq, revision, state, at, cause, server, \
     attempt, run_at, error_class, error_message, reason) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+const FOLD: &str = "UPDATE portfire_history SET revision = ?3, at = ?4, server = ?5, attempt = ?6, \
+    run_at = ?7, count = coalesce(count, 1) + 1, since = coalesce(since, at) \
+    WHERE seq = ?1 AND revision = ?2 AND cause = ?8";
 const SELECT: &str = "SELECT h.revision, h.state, h.at, h.cause, s.id, h.attempt, h.run_at, \
-    h.error_class, h.error_message, h.reason FROM portfire_history h \
+    h.error_class, h.error_message, h.reason, h.count, h.since FROM portfire_history h \
     LEFT JOIN portfire_server_id s ON s.server = h.server WHERE h.seq = ?1 ORDER BY h.revision";
 const SELECT_ONE: &str = "SELECT h.revision, h.state, h.at, h.cause, s.id, h.attempt, h.run_at, \
-    h.error_class, h.error_message, h.reason FROM portfire_history h \
+    h.error_class, h.error_message, h.reason, h.count, h.since FROM portfire_history h \
     LEFT JOIN portfire_server_id s ON s.server = h.server WHERE h.seq = ?1 AND h.revision = ?2";
 const SELECT_SERVER_ID: &str = "SELECT id FROM portfire_server_id WHERE server = ?1";
 
@@ -60,6 +64,37 @@ pub(crate) fn insert(
     Ok(())
 }
 
+/// Folds the entry of a transition with the last one that is written, when that says the same and nothing else lies
+/// between them than may. Says whether it did.
+pub(crate) fn fold(
+    conn: &Connection,
+    body: &Body,
+    from: &Stand,
+    made: &Transition,
+    now: Timestamp,
+    facts: &Facts<'_>,
+) -> rusqlite::Result<bool> {
+    let Some(between) = folds_over(made.cause).filter(|_| from.written > 0) else {
+        return Ok(false);
+    };
+    let derived: Vec<Derived> = derive(body, from).collect();
+    if !derived.iter().map(|entry| &entry.cause).eq(between) {
+        return Ok(false);
+    }
+    let server = derived.iter().find_map(|entry| entry.server);
+    let folded = conn.prepare_cached(FOLD)?.execute(rusqlite::params![
+        body.seq,
+        from.written,
+        made.to.revision,
+        now.as_micros(),
+        server,
+        facts.attempt,
+        made.run_at.map(Timestamp::as_micros),
+        codes::cause_code(made.cause)
+    ])?;
+    Ok(folded > 0)
+}
+
 /// Writes the entries that were derived so far, so that an unusual one may follow.
 pub(crate) fn write_down(conn: &Connection, body: &Body, stand: &Stand) -> rusqlite::Result<()> {
     for entry in derive(body, stand) {
@@ -86,7 +121,7 @@ pub(crate) fn read(
     body: &Body,
     stand: &Stand,
 ) -> Result<Vec<HistoryEntry>, Failure> {
-    let mut entries = Vec::with_capacity(stand.standing.revision as usize);
+    let mut entries = Vec::with_capacity(stand.standing.revision.min(64) as usize);
     if stand.written > 0 {
         let mut select = conn.prepare_cached(SELECT)?;
         let mut rows = select.query([body.seq])?;
@@ -119,6 +154,10 @@ pub(crate) fn stands_where_finished(
     let end = last(conn, body, stand)?;
     if end.cause == Cause::Claimed || end.attempt != Some(attempt) {
         return Ok(false);
+    }
+    // The claim of a folded end is folded into it.
+    if end.folded.is_some() {
+        return Ok(end.server.as_ref() == Some(server));
     }
     let claim = at_revision(conn, body, stand, stand.standing.revision - 1)?;
     Ok(claim.server.as_ref() == Some(server))
@@ -158,6 +197,10 @@ fn entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<HistoryEntry> {
         run_at: maybe_instant(row, 6)?,
         error: class.zip(message).map(|(class, message)| ErrorRecord { class, message }),
         reason: row.get(9)?,
+        folded: match (row.get(10)?, maybe_instant(row, 11)?) {
+            (Some(count), Some(since)) => Some(Folded { count, since }),
+            _ => None,
+        },
     })
 }
 
@@ -176,6 +219,7 @@ fn with_server(conn: &Connection, derived: Derived) -> rusqlite::Result<HistoryE
         run_at: derived.run_at,
         error: None,
         reason: None,
+        folded: None,
     })
 }
 
@@ -262,4 +306,4 @@ fn derive(body: &Body, stand: &Stand) -> impl Iterator<Item = Derived> + use<> {
 
 /// For the test that each of them finds its rows by an index.
 #[cfg(test)]
-pub(crate) const STATEMENTS: &[&str] = &[INSERT, SELECT, SELECT_ONE, SELECT_SERVER_ID];
+pub(crate) const STATEMENTS: &[&str] = &[INSERT, FOLD, SELECT, SELECT_ONE, SELECT_SERVER_ID];

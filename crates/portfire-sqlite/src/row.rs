@@ -286,7 +286,9 @@ pub(crate) fn place(
 /// Moves a job from row to row, with its history and the counters.
 pub(crate) fn move_job(write: &mut Write<'_>, moved: Move<'_>) -> Result<(), Failure> {
     let Move { job, from, to, made, facts } = moved;
-    if to.written == to.standing.revision {
+    if to.written == to.standing.revision
+        && !history::fold(write.conn, job, from, made, write.now, facts)?
+    {
         history::write_down(write.conn, job, from)?;
         history::insert(write.conn, job.seq, made, write.now, facts)?;
     }

@@ -2,6 +2,7 @@
 
 use portfire_core::{
     Cause, HistoryEntry, JobId, Loss, Outcome, RescueRequest, ServerId, StateName, Timestamp,
+    Verdict,
 };
 
 use crate::server::{error, failure, retry, success};
@@ -317,5 +318,101 @@ pub async fn history_of_reschedules(s: Stage) {
     let _ = s.reschedule(id, secs(90)).await;
     let moved = |wait| line(StateName::Scheduled, Cause::Rescheduled).waits(wait);
     let gone = line(StateName::Deleted, Cause::Deleted).reason("not wanted");
-    expect(&s, id, &[created(), moved(60), moved(30), gone, moved(90)]).await;
+    // The second takes the place of the first: see below.
+    expect(&s, id, &[created(), moved(30), gone, moved(90)]).await;
+}
+
+/// Moves of the instant in a row are one line, which tells how many they are, and of when the first and the last.
+pub async fn history_folds_moves_of_the_instant(s: Stage) {
+    let id = s.enqueue_one().await;
+    s.advance(secs(1)).await;
+    let first = s.now().await;
+    for _ in 0..50 {
+        let _ = s.reschedule(id, secs(60)).await;
+        s.advance(secs(1)).await;
+    }
+    let history = s.history(id).await;
+    assert_eq!(history.len(), 2, "{history:?}");
+    let moved = &history[1];
+    assert_eq!((moved.revision, moved.count(), moved.since()), (51, 50, first));
+    assert_eq!(moved.at, first.saturating_add(secs(49)));
+    assert_eq!(moved.run_at, Some(moved.at.saturating_add(secs(60))));
+    assert_eq!(s.record(id).await.revision, 51);
+}
+
+/// Snoozes in a row, and parks, are one line each, which stands for the promotions and claims between them, too.
+pub async fn history_folds_snoozes_and_parks(s: Stage) {
+    let server = s.server_with_lease("a", DAY).await;
+    let id = s.enqueue_one().await;
+    let first = s.now().await;
+    for _ in 0..20 {
+        let held = server.claim_one().await;
+        server.end(held.claim, Outcome::Snoozed { delay: secs(1) }).await;
+        s.advance(secs(1)).await;
+        s.promote().await;
+    }
+    for _ in 0..3 {
+        let held = server.claim_one().await;
+        server.end(held.claim, Outcome::Parked { delay: secs(1) }).await;
+        s.advance(secs(1)).await;
+        s.promote().await;
+    }
+    let snoozed = line(StateName::Scheduled, Cause::Snoozed).of(20).waits(1).by(&server.id());
+    let parked = line(StateName::Scheduled, Cause::Parked).of(23).waits(1).by(&server.id());
+    let promoted = || line(StateName::Enqueued, Cause::Promoted);
+    let expected = [
+        created(),
+        claimed(&server.id(), 1),
+        snoozed,
+        promoted(),
+        claimed(&server.id(), 21),
+        parked,
+        promoted(),
+    ];
+    expect(&s, id, &expected).await;
+    let history = s.history(id).await;
+    let told: Vec<_> = history.iter().map(|entry| (entry.revision, entry.count())).collect();
+    assert_eq!(told, [(1, 1), (2, 1), (60, 20), (61, 1), (62, 1), (69, 3), (70, 1)]);
+    assert_eq!(history[2].since(), first);
+    assert_eq!(history[2].at, first.saturating_add(secs(19)));
+}
+
+/// What differs, or has something else between it, is not folded.
+pub async fn history_keeps_what_differs(s: Stage) {
+    let server = s.server_with_lease("a", DAY).await;
+    let id = s.enqueue_one().await;
+    let snooze = || Outcome::Snoozed { delay: secs(1) };
+    for release in [false, true] {
+        if release {
+            server.end(server.claim_one().await.claim, Outcome::Released).await;
+        }
+        server.end(server.claim_one().await.claim, snooze()).await;
+        s.advance(secs(1)).await;
+        s.promote().await;
+    }
+    for _ in 0..2 {
+        server.end(server.claim_one().await.claim, retry(1)).await;
+        s.advance(secs(1)).await;
+        s.promote().await;
+    }
+    let history = s.history(id).await;
+    assert!(history.iter().all(|entry| entry.folded.is_none()), "{history:?}");
+    assert_eq!(history.len() as u32, s.record(id).await.revision);
+}
+
+/// A finish whose line was folded is known when it is repeated, to the server that made it and to no other.
+pub async fn history_knows_a_folded_finish(s: Stage) {
+    let servers = [s.server_with_lease("a", DAY).await, s.server_with_lease("b", DAY).await];
+    let id = s.enqueue_one().await;
+    let snooze = || Outcome::Snoozed { delay: secs(1) };
+    for server in &servers {
+        let held = server.claim_job(id).await;
+        server.end(held.claim, snooze()).await;
+        assert_eq!(server.finish(held.claim, snooze()).await, Verdict::Already);
+        for other in servers.iter().filter(|other| other.id() != server.id()) {
+            assert_eq!(other.finish(held.claim, snooze()).await, Verdict::Fenced);
+        }
+        s.advance(secs(1)).await;
+        s.promote().await;
+    }
 }

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use portfire_core::clock::Timestamp;
+use portfire_core::engine::history::folds_over;
 use portfire_core::job::Json;
-use portfire_core::state::{Cause, ErrorRecord, HistoryEntry, JobState, ServerId, StateName};
+use portfire_core::state::{
+    Cause, ErrorRecord, Folded, HistoryEntry, JobState, ServerId, StateName,
+};
 use portfire_core::storage::Outcome;
 use portfire_core::transition::Transition;
 
@@ -56,6 +59,7 @@ pub(super) fn created(state: &JobState, now: Timestamp) -> HistoryEntry {
         run_at,
         error: None,
         reason: None,
+        folded: None,
     }
 }
 
@@ -73,7 +77,23 @@ pub(super) fn entry(made: &Transition, facts: &Facts, now: Timestamp) -> History
         run_at: made.run_at,
         error,
         reason: facts.reason.clone(),
+        folded: None,
     }
+}
+
+/// Adds an entry to a history, or folds it with the one before it that says the same.
+pub(super) fn push(history: &mut Vec<HistoryEntry>, mut entry: HistoryEntry) {
+    if let Some(between) = folds_over(entry.cause)
+        && let Some(place) = history.len().checked_sub(between.len() + 1)
+        && history[place].cause == entry.cause
+        && history[place + 1..].iter().map(|entry| &entry.cause).eq(between)
+    {
+        let before = &history[place];
+        entry.folded = Some(Folded { count: before.count() + 1, since: before.since() });
+        entry.server = history[place + 1..].iter().find_map(|between| between.server.clone());
+        history.truncate(place);
+    }
+    history.push(entry);
 }
 
 /// The state that a transition leads to, with its data.

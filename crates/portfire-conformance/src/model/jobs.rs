@@ -84,10 +84,12 @@ impl Job {
 
     /// Whether the finish of this attempt, by this server, was the last that happened to the job.
     fn stands_where_finished(&self, server: &ServerId, attempt: u32) -> bool {
-        let [.., claim, end] = &self.history[..] else { return false };
+        let [rest @ .., end] = &self.history[..] else { return false };
+        // The claim of a folded end is folded into it.
+        let claim = if end.folded.is_some() { Some(end) } else { rest.last() };
         end.cause != Cause::Claimed
             && end.attempt == Some(attempt)
-            && claim.server.as_ref() == Some(server)
+            && claim.is_some_and(|claim| claim.server.as_ref() == Some(server))
     }
 
     /// How an attempt of this server is related to it.
@@ -261,7 +263,7 @@ impl Jobs {
             line = self.limits.full_at_entry(&self[number].record, now);
         }
         if let Some(job) = self.jobs.get_mut(&number) {
-            job.history.push(entries::entry(&made, &facts, now));
+            entries::push(&mut job.history, entries::entry(&made, &facts, now));
             job.hold = None;
             job.rank.1 = turn.unwrap_or(job.rank.1);
             job.line = line;

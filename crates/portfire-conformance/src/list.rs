@@ -461,6 +461,11 @@ macro_rules! __cases {
                 continue_on_a_discard_with_an_error,
                 continue_absurd_delay_is_cut,
             }
+            moved {
+                moved_of_a_life,
+                moved_by_what_follows,
+                moved_by_other_calls,
+            }
             failed_parents {
                 failed_parent_keeps_those_who_wait_for_success,
                 failed_parent_of_a_new_job_is_waited_for,

@@ -7,12 +7,14 @@ use std::any::Any;
 use std::fmt;
 
 use crate::monitor::Monitor;
+use crate::moved::Transitions;
 use crate::storage::{Answer, Storage, StorageInfo};
 use crate::wakeup::Wakeups;
 
 /// Hands all calls of [`Storage`] (`writes`) or of [`Monitor`] (`reads`) to a macro, as `name(argument: Type) -> Answer;`.
 ///
-/// Of the reads `now` and `skew` are not among them, nor are `wakeups` and `info`, which ask for nothing that is stored.
+/// Of the reads `now` and `skew` are not among them, nor are `wakeups`, `transitions` and `info`, which ask for
+/// nothing that is stored.
 ///
 /// ```
 /// macro_rules! names {
@@ -127,6 +129,11 @@ macro_rules! layer {
                 self.inner().wakeups()
             }
 
+            /// See [`Storage::transitions`].
+            fn transitions(&self) -> Transitions {
+                self.inner().transitions()
+            }
+
             /// See [`Storage::info`].
             fn info(&self) -> StorageInfo {
                 self.inner().info()
@@ -159,6 +166,10 @@ impl<L: Layer> Storage for L {
 
     fn wakeups(&self) -> Wakeups {
         Layer::wakeups(self)
+    }
+
+    fn transitions(&self) -> Transitions {
+        Layer::transitions(self)
     }
 
     fn info(&self) -> StorageInfo {

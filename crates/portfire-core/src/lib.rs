@@ -29,6 +29,7 @@ pub mod limit;
 pub mod lock;
 pub mod memory;
 pub mod monitor;
+pub mod moved;
 pub mod notes;
 pub mod problems;
 pub mod recurring;
@@ -70,6 +71,7 @@ pub use monitor::{
     Bucket, Counts, Cursor, JobFilter, JobPage, KindRecord, Monitor, QueueRecord, ServerRecord,
     StatisticsRecord, WaitingRecord,
 };
+pub use moved::{Heard, Moved, TransitionHub, Transitions};
 pub use notes::{Annotation, Level, LogLine, LogPage, Notes, NotesRecord, Progress};
 pub use recurring::{
     DueRecurring, Fire, FireAction, Fired, Misfire, NewRecurring, Overlap, RecurringChange,

@@ -68,6 +68,7 @@ use crate::monitor::{
     Bucket, Counts, Cursor, JobFilter, JobPage, KindRecord, Monitor, QueueRecord, ServerRecord,
     StatisticsRecord, WaitingRecord,
 };
+use crate::moved::{TransitionHub, Transitions};
 use crate::notes::{LogPage, NotesRecord};
 use crate::recurring::{
     DueRecurring, Fire, Fired, RecurringChange, RecurringChanged, RecurringFilter, RecurringId,
@@ -112,6 +113,7 @@ pub struct MemoryStorage {
     time: StorageTime,
     limits: Limits,
     hub: WakeupHub,
+    transitions: TransitionHub,
 }
 
 impl MemoryStorage {
@@ -140,9 +142,12 @@ impl MemoryStorage {
         // Nothing in here panics half-way on anyone's input, so a poisoned lock still holds whole data.
         let mut data = self.data.lock().unwrap_or_else(PoisonError::into_inner);
         data.now = self.time.now(data.now);
+        data.jobs.told = self.transitions.is_heard().then(Vec::new);
         let answer = act(&mut data);
         data.names.keys.clear();
         let Hints { work, control } = std::mem::take(&mut data.jobs.hints);
+        // Within the lock, so that they come in the order of the calls.
+        self.transitions.tell(data.jobs.told.take().unwrap_or_default());
         drop(data);
         if work {
             self.hub.work();
@@ -203,6 +208,7 @@ impl MemoryStorageBuilder {
             time,
             limits: self.limits,
             hub: WakeupHub::default(),
+            transitions: TransitionHub::default(),
         }
     }
 }
@@ -346,13 +352,17 @@ impl Storage for MemoryStorage {
         self.hub.subscribe()
     }
 
+    fn transitions(&self) -> Transitions {
+        self.transitions.subscribe()
+    }
+
     fn info(&self) -> StorageInfo {
         StorageInfo {
             name: "memory",
             location: "this process".to_owned(),
             durability: "nothing: the jobs live as long as this process",
             args_bytes_max: self.limits.args_bytes_max,
-            capabilities: Capabilities::default(),
+            capabilities: Capabilities { tells_transitions: true, ..Capabilities::default() },
         }
     }
 }

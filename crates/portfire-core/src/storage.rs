@@ -40,6 +40,7 @@ use crate::job::{JobId, JobOptions, Json, KindName, NewJob, QueueName, When};
 use crate::limit::{LimitRule, LimitTarget};
 use crate::lock::{LockAnswer, LockRequest};
 use crate::monitor::Monitor;
+use crate::moved::Transitions;
 use crate::notes::Annotation;
 use crate::recurring::{DueRecurring, Fire, Fired, RecurringChange, RecurringChanged};
 use crate::state::{ErrorRecord, ServerId, StateName};
@@ -302,6 +303,15 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     /// Listens to hints of this storage, also those of other processes as far as it can hear them.
     fn wakeups(&self) -> Wakeups;
 
+    /// Listens to the transitions of jobs that are made by this process on this storage, whatever call they come from: each is
+    /// told once, after its commit, in the order of the commits. What other processes do is not heard, nor what is
+    /// enqueued in a [transaction of the caller's](Capabilities::caller_transactions).
+    ///
+    /// Default: a listener that hears nothing ([`Capabilities::tells_transitions`] says so).
+    fn transitions(&self) -> Transitions {
+        Transitions::none()
+    }
+
     /// What this storage is and promises.
     fn info(&self) -> StorageInfo;
 }
@@ -337,6 +347,8 @@ pub struct Capabilities {
     pub caller_transactions: bool,
     /// A handler can commit its own writes and the success of its job together (`cx.tx()`).
     pub job_transactions: bool,
+    /// It tells of the transitions that this process makes ([`Storage::transitions`]).
+    pub tells_transitions: bool,
 }
 
 impl Capabilities {
@@ -355,6 +367,7 @@ impl Capabilities {
             (self.sees_processes, "see a dead process before its lease lapses"),
             (self.caller_transactions, "store jobs in a transaction of yours"),
             (self.job_transactions, "complete a job in a transaction of its handler"),
+            (self.tells_transitions, "tell of transitions"),
         ];
         all.into_iter().filter(|(can, _)| !can).map(|(_, what)| what).collect()
     }

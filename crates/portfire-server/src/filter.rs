@@ -1,5 +1,5 @@
 //! The rules around performing a job: [`ServerFilter`] runs around the handler, [`ElectFilter`] may
-//! replace how an attempt ends, [`AppliedFilter`] hears how it ended once that is stored.
+//! replace how an attempt ends, [`AppliedFilter`] hears how it ended once that is stored, and of every other transition.
 //!
 //! The fourth kind, before and after a job is stored, is
 //! [`ClientFilter`](portfire_core::client::ClientFilter).
@@ -14,7 +14,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use portfire_core::{BoxFuture, Finish, Outcome};
+use portfire_core::{BoxFuture, Finish, Moved, Outcome};
 
 use crate::context::JobContext;
 use crate::handler::HandlerResult;
@@ -39,13 +39,31 @@ pub trait ElectFilter: Send + Sync + 'static {
     fn elect(&self, job: &JobContext, candidate: &mut Outcome);
 }
 
-/// Hears of an outcome once it is stored.
+/// Hears of an outcome once it is stored, and of every other transition that this process makes.
 ///
-/// At most once for each attempt: not for what the storage refused, not for jobs that the server gives
+/// An outcome is told at most once for each attempt: not for what the storage refused, not for jobs that the server gives
 /// back unstarted, and not when the process ends between the commit and the call. Called where the next jobs are fetched, so it must be quick.
 pub trait AppliedFilter: Send + Sync + 'static {
     /// The attempt has ended so. A panic is logged.
-    fn applied(&self, job: &JobContext, finish: &Finish);
+    ///
+    /// Default: nothing.
+    fn applied(&self, job: &JobContext, finish: &Finish) {
+        let _ = (job, finish);
+    }
+
+    /// A job has moved by what this process has done on the server's storage: created, claimed, promoted, released,
+    /// requeued, deleted, rescued, failed as poison, or ended by an attempt of its own (of which [`applied`](Self::applied)
+    /// hears as well). Hangfire calls `IApplyStateFilter` so. Alerts on failures belong here: a job that is failed as poison, or
+    /// because no server has its kind, has no attempt that ends so.
+    ///
+    /// Told after the commit, in the order of the commits, by a task of its own: a slow filter holds up no job. One that
+    /// is more than 1,024 commits behind misses some, which is logged. It does not hear of what other processes do, nor
+    /// of what this one does after the server's end. A panic is logged.
+    ///
+    /// Default: nothing.
+    fn moved(&self, moved: &Moved) {
+        let _ = moved;
+    }
 }
 
 /// What comes inside of a filter: the next filter, or the handler.

@@ -60,6 +60,7 @@ mod in_hand;
 mod innermost;
 mod lane;
 mod lease;
+mod listener;
 mod meters;
 mod notebook;
 mod panics;

@@ -18,6 +18,7 @@ use crate::health::{Health, Pulse};
 use crate::heartbeat::Heartbeat;
 use crate::in_hand::InHand;
 use crate::lane::{LaneName, Seat};
+use crate::listener::Listener;
 use crate::meters::Call;
 use crate::problem::StartError;
 use crate::process::{BackgroundProcess, ProcessContext, UserProcess};
@@ -323,6 +324,9 @@ impl Server {
             self.start_service(Scheduler::new(Arc::clone(&core)));
             self.start_service(Rescuer::new(Arc::clone(&core)));
             self.start_service(Cleaner::new(Arc::clone(&core)));
+        }
+        if !core.applied.is_empty() {
+            self.start_service(Listener::new(Arc::clone(&core)));
         }
         if let Some(interval) = core.options.sample_interval {
             self.start_service(Sampler::new(core, interval));

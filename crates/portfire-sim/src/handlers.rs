@@ -409,7 +409,7 @@ async fn parent(run: Invocation) -> HandlerResult {
                 place.was_promised(child.id);
                 break;
             }
-            Err(ClientError::Storage(error)) if error.is_transient() => {
+            Err(error) if error.is_transient() => {
                 let wait = place.sleep_unless_cancelled(&run.context, 200 * MILLI).await;
                 if let Some(stop) = wait {
                     return Err(stop.into());

@@ -185,7 +185,7 @@ impl Workload {
         loop {
             match client.create(jobs.clone()).await {
                 Ok(_) => break,
-                Err(ClientError::Storage(error)) if error.is_transient() => {
+                Err(error) if error.is_transient() => {
                     let wait = rng.heavy_tail(50 * MILLI, world.plan.lease / 2);
                     world.executor.sleep(domain, wait).await;
                 }

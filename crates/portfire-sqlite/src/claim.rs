@@ -18,7 +18,7 @@ use crate::lines::Waiter;
 use crate::names::Queue;
 use crate::row::{self, instant, maybe_instant, options};
 use crate::write::Write;
-use crate::{limits, shelves, suspects, ties};
+use crate::{limits, shelves, suspects, ties, told};
 
 /// The columns of [`Ready::read`], up to the last two of a repeated claim.
 macro_rules! columns {
@@ -410,6 +410,7 @@ impl Claiming {
         job.kind = write.names.kind(conn, from.kind)?;
         ties::complete(write, &mut job, from.batch)?;
         ties::claimed(write, &job)?;
+        told::claimed(write, &job, self.server, &made)?;
         self.claimed.push(job);
         Ok(())
     }

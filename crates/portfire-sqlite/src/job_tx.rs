@@ -15,8 +15,8 @@ use std::time::Duration;
 use portfire_core::client::CreateIn;
 use portfire_core::engine;
 use portfire_core::{
-    Annotation, Claim, Created, Finish, Json, Limits, NewJob, Notes, Outcome, Retention, ServerId,
-    StorageError, Verdict, WakeupHub,
+    Annotation, Claim, Created, Finish, Json, Limits, Moved, NewJob, Notes, Outcome, Retention,
+    ServerId, StorageError, TransitionHub, Verdict, WakeupHub,
 };
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
@@ -257,6 +257,7 @@ struct Hand {
 pub(crate) struct Hands {
     options: SqliteOptions,
     hub: Arc<WakeupHub>,
+    transitions: Arc<TransitionHub>,
     clock: Arc<StorageClock>,
     trust: Arc<Trust>,
     idle: Mutex<Idle>,
@@ -271,11 +272,11 @@ struct Idle {
 impl Hands {
     pub(crate) fn new(
         options: SqliteOptions,
-        hub: Arc<WakeupHub>,
+        (hub, transitions): (Arc<WakeupHub>, Arc<TransitionHub>),
         clock: Arc<StorageClock>,
         trust: Arc<Trust>,
     ) -> Hands {
-        Hands { options, hub, clock, trust, idle: Mutex::default() }
+        Hands { options, hub, transitions, clock, trust, idle: Mutex::default() }
     }
 
     /// An idle thread, or a new one; `running` is subscribed to for as long as it lives.
@@ -290,11 +291,12 @@ impl Hands {
         drop(idle);
         let (commands, asked) = mpsc::channel();
         let (options, keep) = (self.options.clone(), running.subscribe());
-        let (hub, clock) = (Arc::clone(&self.hub), Arc::clone(&self.clock));
+        let hubs = (Arc::clone(&self.hub), Arc::clone(&self.transitions));
+        let clock = Arc::clone(&self.clock);
         let trust = Arc::clone(&self.trust);
         let serve = move || {
             IS_HAND.set(true);
-            serve(&options, &hub, &clock, &trust, &asked);
+            serve(&options, &hubs, &clock, &trust, &asked);
             drop(keep);
         };
         std::thread::Builder::new()
@@ -335,7 +337,7 @@ pub(crate) fn is_hand() -> bool {
 
 fn serve(
     options: &SqliteOptions,
-    hub: &Arc<WakeupHub>,
+    hubs: &(Arc<WakeupHub>, Arc<TransitionHub>),
     clock: &Arc<StorageClock>,
     trust: &Arc<Trust>,
     asked: &mpsc::Receiver<Command>,
@@ -345,7 +347,7 @@ fn serve(
         if open.is_none() {
             // The connection is opened on the thread that uses it.
             match open_hand(options) {
-                Ok(conn) => open = Some(Desk::new(conn, options, hub, clock, trust)),
+                Ok(conn) => open = Some(Desk::new(conn, options, hubs, clock, trust)),
                 Err(error) => {
                     command(Err(error));
                     continue;
@@ -363,6 +365,9 @@ struct Desk {
     conn: Connection,
     path: PathBuf,
     hub: Arc<WakeupHub>,
+    transitions: Arc<TransitionHub>,
+    /// The transitions of the transaction, while somebody listens.
+    told: Vec<Moved>,
     clock: Arc<StorageClock>,
     trust: Arc<Trust>,
     retention: Retention,
@@ -376,7 +381,7 @@ impl Desk {
     fn new(
         conn: Connection,
         options: &SqliteOptions,
-        hub: &Arc<WakeupHub>,
+        (hub, transitions): &(Arc<WakeupHub>, Arc<TransitionHub>),
         clock: &Arc<StorageClock>,
         trust: &Arc<Trust>,
     ) -> Desk {
@@ -384,6 +389,8 @@ impl Desk {
             conn,
             path: options.path.clone(),
             hub: Arc::clone(hub),
+            transitions: Arc::clone(transitions),
+            told: Vec::new(),
             clock: Arc::clone(clock),
             trust: Arc::clone(trust),
             retention: options.retention,
@@ -395,6 +402,7 @@ impl Desk {
 
     fn begin(&mut self) -> Result<(), StorageError> {
         self.hints = (false, false);
+        self.told.clear();
         self.trust.restore(&self.conn).map_err(|lost| lost.to_storage(&self.path))?;
         let begun = self.conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut sql| sql.execute([]));
         begun.map(drop).map_err(|error| storage_error(&error, &self.path))
@@ -469,8 +477,10 @@ impl Desk {
         let Desk { conn, book, clock, retention, limits, .. } = self;
         let begun = Write::begin(conn, book, true, clock, *retention, *limits);
         let mut write = begun.map_err(|error| storage_error(&error, &self.path))?;
+        write.told = self.transitions.is_heard().then(Vec::new);
         let done = act(&mut write);
         if done.is_ok() {
+            self.told.extend(write.told.take().unwrap_or_default());
             let (work, control) = write.finish();
             self.hints = (self.hints.0 || work, self.hints.1 || control);
         }
@@ -486,6 +496,7 @@ impl Desk {
         let (work, control) = std::mem::take(&mut self.hints);
         let files = self.trust.files().check(&self.conn);
         files.map_err(|lost| lost.to_storage(&self.path))?;
+        self.transitions.tell(std::mem::take(&mut self.told));
         if control {
             self.hub.control();
         }

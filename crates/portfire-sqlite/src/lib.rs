@@ -85,6 +85,7 @@ mod servers;
 mod shelves;
 mod suspects;
 mod ties;
+mod told;
 mod transaction;
 mod turns;
 mod unique;
@@ -110,7 +111,7 @@ use portfire_core::{
     NotesRecord, Promoted, QueueName, QueueRecord, RecurringChange, RecurringChanged,
     RecurringFilter, RecurringId, RecurringPage, RecurringRecord, RescueRequest, Rescued,
     Retention, RunRecord, ServerId, ServerRecord, StatisticsRecord, Storage, StorageError,
-    StorageInfo, Timestamp, WaitingRecord, WakeupHub, Wakeups,
+    StorageInfo, Timestamp, TransitionHub, Transitions, WaitingRecord, WakeupHub, Wakeups,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -147,6 +148,7 @@ struct Inner {
     hands: Hands,
     turns: Arc<Turns>,
     hub: Arc<WakeupHub>,
+    transitions: Arc<TransitionHub>,
     clock: Arc<StorageClock>,
     retention: Retention,
     limits: Limits,
@@ -218,7 +220,9 @@ impl SqliteStorage {
         let hub = Arc::new(WakeupHub::default());
         let clock = Arc::new(StorageClock::new(options.clock.clone()));
         let turns = Arc::new(Turns::default());
-        let parts = (Arc::clone(&inbox), Arc::clone(&hub), Arc::clone(&clock));
+        let transitions = Arc::new(TransitionHub::default());
+        let hubs = (Arc::clone(&hub), Arc::clone(&transitions));
+        let parts = (Arc::clone(&inbox), hubs.clone(), Arc::clone(&clock));
         let of_writer = Arc::clone(&turns);
         let of_hands = options.clone();
         // The connection is opened on the thread that uses it, which also keeps the caller's free.
@@ -238,7 +242,7 @@ impl SqliteStorage {
             .spawn(serve)
             .map_err(StorageError::unavailable)?;
         let trust = ready.await.unwrap_or(Err(StorageError::Closed))?;
-        let hands = Hands::new(of_hands, Arc::clone(&hub), Arc::clone(&clock), Arc::clone(&trust));
+        let hands = Hands::new(of_hands, hubs, Arc::clone(&clock), Arc::clone(&trust));
         let writer = writer.thread().id();
         let inner = Inner {
             path,
@@ -247,6 +251,7 @@ impl SqliteStorage {
             hands,
             turns,
             hub,
+            transitions,
             clock,
             retention,
             limits,
@@ -343,6 +348,7 @@ fn capabilities() -> Capabilities {
     capabilities.sees_processes = true;
     capabilities.caller_transactions = true;
     capabilities.job_transactions = true;
+    capabilities.tells_transitions = true;
     capabilities
 }
 
@@ -435,6 +441,10 @@ impl Storage for SqliteStorage {
         let wakeups = self.inner.hub.subscribe();
         self.inner.inbox.nudge();
         wakeups
+    }
+
+    fn transitions(&self) -> Transitions {
+        self.inner.transitions.subscribe()
     }
 
     fn info(&self) -> StorageInfo {

@@ -6,9 +6,9 @@ use portfire_core::engine::{Node, Starter, Sweep};
 use portfire_core::transition::Transition;
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::batches;
 use crate::error::Failure;
 use crate::write::Write;
+use crate::{batches, told};
 
 pub(crate) const SELECT_WAITING: &str = "SELECT j.seq, j.queue, j.kind, \
     j.ties IS NULL AND a.pending = 1 AND a.delay IS NULL AND a.run_at IS NULL \
@@ -81,7 +81,7 @@ pub(crate) fn enqueue_run(
     let (now, revision) = (write.now.as_micros(), i64::from(made.to.revision));
     write.conn.prepare_cached(INSERT_READY)?.execute([first, last, shift, now, revision])?;
     write.conn.prepare_cached(DELETE_AWAITING)?.execute([first, last])?;
-    Ok(())
+    told::run(write, first..=last, made)
 }
 
 /// The first members behind a number.

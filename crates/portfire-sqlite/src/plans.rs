@@ -6,7 +6,7 @@ use crate::migrate::migrations;
 use crate::{
     batch_pages, batches, change, claim, clean, create, cycle, expiry, history, keys, limits,
     lines, links, locks, members, monitor, names, notes, outbox, outcomes, pages, promote,
-    recurring, row, runs, servers, shelves, suspects, transaction, unique, waiting, write,
+    recurring, row, runs, servers, shelves, suspects, told, transaction, unique, waiting, write,
 };
 
 /// Statements that look at a whole table, which is small by its nature.
@@ -67,6 +67,7 @@ fn every_statement_finds_its_rows_by_an_index() {
         servers::STATEMENTS,
         shelves::STATEMENTS,
         suspects::STATEMENTS,
+        told::STATEMENTS,
         transaction::STATEMENTS,
         waiting::STATEMENTS,
         write::STATEMENTS,

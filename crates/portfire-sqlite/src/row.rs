@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow};
 use crate::error::{Failure, corrupt};
 use crate::lines::{self, Waiter};
 use crate::write::Write;
-use crate::{codes, history, shelves, suspects, ties};
+use crate::{codes, history, shelves, suspects, ties, told};
 
 /// The columns of [`read_body`], of the table of bodies under the name `j`.
 macro_rules! body_columns {
@@ -276,6 +276,11 @@ pub(crate) fn place(
             insert_awaiting(write, seq, pending, start, job.when)?
         }
     };
+    let run_at = match row {
+        FirstRow::Scheduled(run_at) => Some(run_at),
+        _ => None,
+    };
+    told::created(write, job, row.state(), run_at);
     write.count_created(queue, kind, row.state());
     if row.state() != StateName::Awaiting {
         write.hint_work();
@@ -310,6 +315,7 @@ pub(crate) fn move_job(write: &mut Write<'_>, moved: Move<'_>) -> Result<(), Fai
     if let Some(expires_at) = made.expires_at {
         write.note_expiry(job.seq, made.to.state, expires_at);
     }
+    told::moved(write, job, from.standing.state, made, facts)?;
     write.count_moved(job.queue, job.kind, from.standing.state, made);
     Ok(())
 }

@@ -5,7 +5,7 @@
 
 use portfire_core::engine::Agenda;
 use portfire_core::transition::Transition;
-use portfire_core::{Bucket, Cause, Limits, Retention, StateName, Timestamp};
+use portfire_core::{Bucket, Cause, Limits, Moved, Retention, StateName, Timestamp};
 use rusqlite::{CachedStatement, Connection};
 
 use crate::batches::Batches;
@@ -172,6 +172,8 @@ pub(crate) struct Write<'a> {
     pub(crate) process: Option<&'a mut Process>,
     /// What the present operation must still do.
     pub(crate) agenda: Agenda,
+    /// The transitions of this transaction, while somebody listens.
+    pub(crate) told: Option<Vec<Moved>>,
     /// Whether nothing is left of earlier operations to tell of, once that was asked.
     pub(crate) outbox_is_empty: Option<bool>,
     pub(crate) batches: Batches,
@@ -190,6 +192,7 @@ struct Mark {
     tally: Tally,
     sums: Sums,
     agenda: Agenda,
+    told: usize,
 }
 
 impl<'a> Write<'a> {
@@ -218,6 +221,7 @@ impl<'a> Write<'a> {
             keys: &mut book.keys,
             process: None,
             agenda: Agenda::default(),
+            told: None,
             outbox_is_empty: None,
             batches: Batches::new(),
             said: None,
@@ -428,8 +432,9 @@ impl<'a> Write<'a> {
         keys::flush(self)?;
         batches::flush(self)?;
         let freed = self.keys.freed.clone();
-        let mark =
-            Mark { freed, tally: self.tally, sums: self.sums.clone(), agenda: self.agenda.clone() };
+        let told = self.told.as_ref().map_or(0, Vec::len);
+        let (sums, agenda) = (self.sums.clone(), self.agenda.clone());
+        let mark = Mark { freed, tally: self.tally, sums, agenda, told };
         self.conn.prepare_cached("SAVEPOINT portfire_operation")?.execute([])?;
         let done = act(self);
         // SQLite may have rolled the whole transaction back by itself.
@@ -438,6 +443,9 @@ impl<'a> Write<'a> {
             self.tally = mark.tally;
             self.sums = mark.sums;
             self.agenda = mark.agenda;
+            if let Some(told) = &mut self.told {
+                told.truncate(mark.told);
+            }
             self.outbox_is_empty = None;
             self.batches.clear();
             self.said = None;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portfire_core::{Limits, Retention, StorageError, WakeupHub};
+use portfire_core::{Limits, Moved, Retention, StorageError, TransitionHub, WakeupHub};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
@@ -29,6 +29,7 @@ pub(crate) struct Writer {
     path: PathBuf,
     inbox: Arc<Inbox>,
     hub: Arc<WakeupHub>,
+    transitions: Arc<TransitionHub>,
     clock: Arc<StorageClock>,
     retention: Retention,
     limits: Limits,
@@ -45,7 +46,7 @@ impl Writer {
     pub(crate) fn open(
         options: &SqliteOptions,
         inbox: Arc<Inbox>,
-        hub: Arc<WakeupHub>,
+        (hub, transitions): (Arc<WakeupHub>, Arc<TransitionHub>),
         clock: Arc<StorageClock>,
         turns: Arc<Turns>,
     ) -> Result<Writer, StorageError> {
@@ -60,6 +61,7 @@ impl Writer {
             path: options.path.clone(),
             inbox,
             hub,
+            transitions,
             clock,
             retention: options.retention,
             limits: options.limits,
@@ -80,7 +82,7 @@ impl Writer {
     pub(crate) fn run(self) {
         let _last_out = LastOut(Arc::clone(&self.inbox));
         let mut at_work =
-            AtWork { book: Book::default(), foreign: Foreign::default(), writer: self };
+            AtWork { book: Book::default(), foreign: Foreign::default(), told: None, writer: self };
         let mut group = Vec::new();
         loop {
             let tick = at_work.foreign.tick(&at_work.writer.hub);
@@ -116,6 +118,8 @@ struct AtWork {
     writer: Writer,
     book: Book,
     foreign: Foreign,
+    /// The transitions of the last commit, until its operations are answered.
+    told: Option<Vec<Moved>>,
 }
 
 impl AtWork {
@@ -167,12 +171,16 @@ impl AtWork {
             Durability::Never => false,
         };
         let waiting: Vec<_> = group.extract_if(.., waits).collect();
-        group.drain(..).for_each(|operation| operation.answer(None));
+        let told = self.told.take().unwrap_or_default();
         if waiting.is_empty() {
+            self.writer.transitions.tell(told);
+            group.drain(..).for_each(|operation| operation.answer(None));
             return;
         }
+        group.drain(..).for_each(|operation| operation.answer(None));
         self.foreign.announce(&self.writer.hub);
         let synced = self.writer.disk.sync(&self.writer.conn);
+        self.writer.transitions.tell(told);
         for operation in waiting {
             operation.answer(synced.as_ref().err().map(|lost| lost.to_storage(&self.writer.path)));
         }
@@ -224,11 +232,12 @@ impl AtWork {
     }
 
     fn apply(&mut self, group: &mut [Box<dyn Operation>]) -> Result<bool, Lost> {
-        let Writer { conn, clock, retention, limits, process, .. } = &mut self.writer;
+        let Writer { conn, clock, retention, limits, process, transitions, .. } = &mut self.writer;
         let stale = self.foreign.has_written(conn)?;
         let before = self.book.tally;
         let mut write = Write::begin(conn, &mut self.book, stale, clock, *retention, *limits)?;
         write.process = Some(process);
+        write.told = transitions.is_heard().then(Vec::new);
         if stale {
             self.foreign.compare(&before, &write.tally);
         }
@@ -236,6 +245,7 @@ impl AtWork {
             operation.apply(&mut write)?;
         }
         let changed = write.flush().map_err(Failure::into_lost)?;
+        self.told = write.told.take();
         let (work, control) = write.finish();
         self.foreign.owe(work, control);
         Ok(changed)

@@ -25,6 +25,7 @@ pub mod lease;
 pub mod limits;
 pub mod lists;
 pub mod locks;
+pub mod moved;
 pub mod notes;
 pub mod occurrences;
 pub mod open_batches;

@@ -83,6 +83,14 @@ impl ClientError {
         }
     }
 
+    /// Whether the same call may succeed later without a change; with the same ids nothing is stored twice.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            ClientError::Storage(error) | ClientError::Unanswered { error, .. } => error.is_transient(),
+            _ => false,
+        }
+    }
+
     /// The jobs that may be stored although there was no answer, in their order; otherwise none.
     pub fn unanswered(&self) -> &[JobId] {
         match self {

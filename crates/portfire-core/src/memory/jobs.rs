@@ -15,6 +15,7 @@ use crate::continuation::ParentOutcome;
 use crate::engine::Seq;
 use crate::engine::attempts::Relation;
 use crate::job::{JobId, KindName, NewJob, QueueName, When};
+use crate::moved::Moved;
 use crate::state::{Cause, HistoryEntry, JobRecord, JobState, ServerId, StateName};
 use crate::storage::{Claim, ClaimedJob};
 use crate::ties::Ties;
@@ -92,6 +93,11 @@ pub(super) struct Hold {
 }
 
 impl Job {
+    fn moved(&self, from: Option<StateName>, entry: HistoryEntry) -> Moved {
+        let JobRecord { id, kind, queue, .. } = &self.record;
+        Moved::new(*id, kind.clone(), queue.clone(), from, entry)
+    }
+
     pub(super) fn standing(&self) -> Standing {
         let JobRecord { revision, attempt, failures, recoveries, crashes, .. } = self.record;
         let state = self.record.state.name();
@@ -163,6 +169,8 @@ impl Job {
 pub(super) struct Jobs {
     pub(super) tally: Tally,
     pub(super) hints: Hints,
+    /// The transitions of this call, when somebody listens.
+    pub(super) told: Option<Vec<Moved>>,
     pub(super) limits: Limits,
     pub(super) queues: Queues,
     pub(super) retention: Retention,
@@ -192,6 +200,7 @@ impl Jobs {
         Jobs {
             tally: Tally::default(),
             hints: Hints::default(),
+            told: None,
             limits: Limits::default(),
             queues: Queues::default(),
             retention,
@@ -268,6 +277,9 @@ impl Jobs {
             aside: false,
             enqueued_at: now,
         };
+        if let Some(told) = &mut self.told {
+            told.push(job.moved(None, job.history[0].clone()));
+        }
         self.numbers.insert(new.id, number);
         self.jobs.insert(number, Box::new(job));
         self.tally.created();
@@ -306,7 +318,11 @@ impl Jobs {
     ) {
         self.leave(number);
         if let Some(job) = self.jobs.get_mut(&number) {
-            entries::push(&mut job.history, entries::entry(made, &facts, now));
+            let entry = entries::entry(made, &facts, now);
+            if let Some(told) = &mut self.told {
+                told.push(job.moved(Some(job.record.state.name()), entry.clone()));
+            }
+            entries::push(&mut job.history, entry);
             job.hold = None;
             job.start = false;
             job.rank.1 = place.unwrap_or(job.rank.1);

@@ -110,6 +110,9 @@ impl Data {
         }
         self.jobs.tally.restore(journal.totals);
         self.freed.clear();
+        if let Some(told) = &mut self.jobs.told {
+            told.clear();
+        }
         self.agenda = crate::engine::Agenda::default();
         self.jobs.hints = super::Hints::default();
     }

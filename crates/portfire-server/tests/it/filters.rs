@@ -1,6 +1,11 @@
 //! Filters: around handlers, before an outcome is stored, and after it.
 
-use portfire_core::{BoxFuture, Finish, JobError, JobState, Json, Outcome, RetryPolicy, StateName};
+use std::sync::{Arc, Mutex};
+
+use portfire_core::{
+    BoxFuture, Cause, Finish, JobError, JobId, JobState, Json, Moved, NewJob, Outcome, RetryPolicy,
+    StateName, When,
+};
 use portfire_server::{
     AppliedFilter, ElectFilter, HandlerResult, JobContext, Next, ServerFilter, filter_fn,
     filter_with,
@@ -188,5 +193,52 @@ fn applied_filters_hear_once_and_only_what_was_stored() {
         let _ = stage.client.delete(deleted).await.unwrap();
         stage.world.until("it is fenced", || server.stats().fenced_total == 1).await;
         assert_eq!(heard.all(), ["good succeeded", "bad failed"]);
+    });
+}
+
+/// Notes every transition that it hears of.
+struct Noted(Arc<Mutex<Vec<(JobId, Cause)>>>);
+
+impl AppliedFilter for Noted {
+    fn moved(&self, moved: &Moved) {
+        let count = {
+            let mut noted = self.0.lock().unwrap();
+            noted.push((moved.job, moved.entry.cause));
+            noted.len()
+        };
+        assert!(count % 3 > 0, "a panic loses nothing of what others hear");
+    }
+}
+
+#[test]
+fn applied_filters_hear_of_every_transition() {
+    play(|stage| async move {
+        stage.on("fails", |_| async { Err(JobError::permanent("no disk")) });
+        stage.on("works", |_| async { DONE });
+        let noted = Arc::new(Mutex::new(Vec::new()));
+        let (first, second) = (Noted(noted.clone()), Arc::new(Mutex::new(Vec::new())));
+        let server = stage.server().applied(first).applied(Noted(second.clone()));
+        let server = server.start().await.unwrap();
+        let failed = stage.enqueue("fails").await;
+        stage.until_state(failed, StateName::Failed).await;
+        assert!(stage.client.requeue(failed).await.unwrap().is_done());
+        let in_five = |mut job: NewJob| {
+            job.when = When::In(5 * SECOND);
+            job
+        };
+        let later = stage.enqueue_with("works", in_five).await;
+        stage.until_state(later, StateName::Succeeded).await;
+        stage.until_state(failed, StateName::Failed).await;
+        assert!(stage.client.delete(failed).await.unwrap().is_done());
+        server.shutdown().await;
+
+        for heard in [noted, second] {
+            let heard = heard.lock().unwrap().clone();
+            for id in [failed, later] {
+                let causes: Vec<Cause> =
+                    heard.iter().filter(|(job, _)| *job == id).map(|(_, cause)| *cause).collect();
+                assert_eq!(causes, stage.causes(id).await);
+            }
+        }
     });
 }

@@ -107,6 +107,7 @@ found! {
     a_member_of_an_ended_batch_is_found = BatchAddAfterDone;
     a_limit_that_forgets_its_own_claim_is_found = LimitWithoutOwn;
     a_unique_key_that_is_free_early_is_found = UniqueFreedEarly;
+    kinds_that_are_ignored_are_found = KindsIgnored;
     a_plan_that_is_not_compared_is_found = FireWithoutCompare;
     a_firing_in_two_steps_is_found = FireInTwoSteps;
 }

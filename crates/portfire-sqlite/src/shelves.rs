@@ -199,12 +199,9 @@ pub(crate) fn fail_unhandled(
     let mut failed = 0;
     let mut kept = Vec::with_capacity(shelves.len());
     for &(queue, kind) in shelves.iter() {
-        if !write.conn.prepare_cached(SELECT_ANY)?.exists([key(queue, kind)])? {
-            write.conn.prepare_cached(DELETE)?.execute([queue, kind])?;
-            write.touch();
+        if forget_empty(write, queue, kind)? {
             continue;
         }
-        kept.push((queue, kind));
         let name = write.names.kind(write.conn, kind)?;
         let before = clock(write.conn, queue, kind)?.unwrap_or_default();
         let since = kinds::missing_since(before.0, kinds::had_until(&handlers, &name), write.now);
@@ -215,11 +212,25 @@ pub(crate) fn fail_unhandled(
             let error = ErrorRecord::unknown_kind(&name, grace);
             failed += fail(write, (queue, kind), grace, room - failed, &error)?;
         }
+        // Also one that was emptied just now: how many calls it takes must not matter.
+        if !forget_empty(write, queue, kind)? {
+            kept.push((queue, kind));
+        }
     }
     if kept.len() < shelves.len() {
         put(write, kept);
     }
     Ok(failed)
+}
+
+/// Forgets a shelf when it is empty. Says whether it was.
+fn forget_empty(write: &mut Write<'_>, queue: i64, kind: i64) -> rusqlite::Result<bool> {
+    if write.conn.prepare_cached(SELECT_ANY)?.exists([key(queue, kind)])? {
+        return Ok(false);
+    }
+    write.conn.prepare_cached(DELETE)?.execute([queue, kind])?;
+    write.touch();
+    Ok(true)
 }
 
 /// Fails those of a shelf that have waited for the grace themselves, up to `max`.

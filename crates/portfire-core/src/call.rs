@@ -149,7 +149,8 @@ impl<J: JobFn> Call<J> {
         self
     }
 
-    /// Stops an attempt that runs longer; that counts as a failure of class `timeout`.
+    /// Stops an attempt that runs longer; that counts as a failure of class `timeout`. For the thread of a blocking
+    /// handler see [`JobOptions::timeout`](crate::JobOptions::timeout).
     pub fn timeout(mut self, timeout: Duration) -> Call<J> {
         self.call.options.timeout = Some(timeout);
         self

@@ -353,6 +353,10 @@ pub struct JobOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetryPolicy>,
     /// Longest run of one attempt; afterwards it fails with class `timeout`. Default: none.
+    ///
+    /// An async handler is dropped then. The thread of a blocking one cannot be ended: when it ignores its token it
+    /// runs on. A plain job is failed or retried meanwhile. One that [bars others](crate::Ties::bar_others) stays
+    /// `processing` until the thread returns or its process is dead, so that a retry waits for that, too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
     /// How long the job is kept once it is final. Default: the storage's.

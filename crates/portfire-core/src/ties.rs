@@ -58,6 +58,17 @@ impl Ties {
             && self.occurrence.is_none()
     }
 
+    /// Whether something else may not start, or not be stored, before the job's handler has ended: the job is
+    /// under a limit, holds a unique key until its end, or is a run of a recurring job.
+    ///
+    /// A server reports the end of such an attempt only when the handler runs no more, also after a timeout.
+    pub fn bar_others(&self) -> bool {
+        let holds_key = |unique: &UniqueKey| matches!(unique.scope, UniqueScope::UntilFinished);
+        !self.limits.is_empty()
+            || self.unique.as_ref().is_some_and(holds_key)
+            || self.occurrence.is_some()
+    }
+
     /// Checks every bound.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use portfire_core::engine::attempts::too_late;
 use portfire_core::job_error::Steer;
 use portfire_core::{
     AfterFailure, Annotation, BoxFuture, CancelReason, Cause, ClaimedJob, Client, ErrorRecord,
-    Finish, HistoryEntry, Notes, Outcome, RetryPolicy, Timestamp,
+    Finish, HistoryEntry, Level, Notes, Outcome, RetryPolicy, Timestamp,
 };
 use tokio::sync::{Notify, oneshot};
 use tracing::Instrument;
@@ -36,6 +36,9 @@ use crate::services::Services;
 /// How long an async handler may go on after its job was deleted. Its result counts for nothing by
 /// then; the time is there to put things in order.
 pub const DELETED_GRACE: Duration = Duration::from_secs(5);
+
+/// How long a thread may run on after its attempt before the job's log tells that it is waited for.
+const OVERTIME_TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a worker waits for the history of a job that has no handler here.
 const HISTORY_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -163,7 +166,8 @@ impl Performer {
     /// When the token fires for a timeout or a lost lease, an async handler is polled once more and
     /// then dropped; for a deleted job it has [`DELETED_GRACE`]; for a shutdown it runs on. A handler
     /// on a blocking thread cannot be dropped: at its timeout the attempt ends and the thread is
-    /// left to itself, otherwise this waits for it.
+    /// left to itself, otherwise this waits for it. When the job [bars others](portfire_core::Ties::bar_others)
+    /// this waits for the thread after the timeout, too.
     ///
     /// # Cancel safety
     /// Dropping the future drops an async handler at the await where it stands; a blocking one runs
@@ -215,6 +219,7 @@ impl Performer {
             self.outcome(entry, &context, ended).await
         });
         let decided = decided.instrument(span.clone()).await;
+        let thread = self.until_returned(&context, thread.into_inner()).await;
         let duration = self.runtime.elapsed().saturating_sub(started);
         let outcome = span.in_scope(|| {
             let panicked = |message| ErrorRecord::new("panic", message);
@@ -226,7 +231,31 @@ impl Performer {
         });
         let finish = Finish { claim: context.claim(), outcome, duration };
         let notes = context.close().map(Box::new);
-        Attempt { finish, notes, context, thread: thread.into_inner() }
+        Attempt { finish, notes, context, thread }
+    }
+
+    /// Waits for the thread of a handler beside which no other may run. What its job occupies is free when the
+    /// attempt is reported: a thread that ignored its timeout must have returned by then.
+    async fn until_returned(
+        &self,
+        job: &JobContext,
+        thread: Option<oneshot::Receiver<()>>,
+    ) -> Option<oneshot::Receiver<()>> {
+        if !job.ties().bar_others() {
+            return thread;
+        }
+        let mut thread = thread?;
+        tokio::select! {
+            biased;
+            _ = &mut thread => return None,
+            () = self.runtime.sleep(OVERTIME_TOLD_AFTER) => {}
+        }
+        let text = "the attempt is over, but its thread still runs: until it returns the job stays \
+            `processing` and keeps its limits, its unique key and its place among the runs of a recurring job";
+        tracing::warn!(job_id = %job.id(), kind = %job.kind(), attempt = job.attempt(), "{text}");
+        job.log_at(Level::Warn, text);
+        let _ = thread.await;
+        None
     }
 
     /// Runs the handler inside the filters until it has ended, or must be dropped.
@@ -438,7 +467,7 @@ pub(crate) struct Attempt {
     pub(crate) notes: Option<Box<Notes>>,
     pub(crate) context: JobContext,
     /// Ends when the thread of a blocking handler has returned. Only an attempt that timed out ends
-    /// before its thread.
+    /// before its thread, and only when its job bars no others.
     pub(crate) thread: Option<oneshot::Receiver<()>>,
 }
 

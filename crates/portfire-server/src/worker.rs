@@ -77,7 +77,7 @@ impl Worker {
         let done = Done { finish, incarnation, label: Some(label), notes, context };
         let Some(thread) = thread else { return Some(done) };
         // The attempt has ended, but its thread may not have: when the handler ignored its timeout.
-        // The job is not held up by that. The slot is: threads must not grow without a bound.
+        // The job is not held up by that: it bars no others. The slot is: threads must not grow without a bound.
         self.in_hand.linger(self.seat, done);
         let _ = thread.await;
         self.in_hand.stop_lingering(self.seat);

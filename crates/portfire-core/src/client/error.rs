@@ -86,7 +86,9 @@ impl ClientError {
     /// Whether the same call may succeed later without a change; with the same ids nothing is stored twice.
     pub fn is_transient(&self) -> bool {
         match self {
-            ClientError::Storage(error) | ClientError::Unanswered { error, .. } => error.is_transient(),
+            ClientError::Storage(error) | ClientError::Unanswered { error, .. } => {
+                error.is_transient()
+            }
             _ => false,
         }
     }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::mpsc;
 
-use portfire_core::{CancelReason, JobState, RetryPolicy, StateName};
+use portfire_core::{
+    CancelReason, Conflict, JobState, LimitName, LimitRule, LimitUse, NewJob, RetryPolicy,
+    StateName, Storage, UniqueKey, UniqueScope,
+};
 use portfire_server::{HandlerResult, JobContext, Runtime};
 
 use crate::stage::{DONE, Notes, SECOND, Stage, ms, play};
@@ -142,6 +145,88 @@ fn a_blocking_handler_that_ignores_its_timeout_has_failed_but_keeps_its_slot() {
         go.send(()).unwrap();
         stage.until_state(second, StateName::Succeeded).await;
         assert_eq!(stage.state(first).await, StateName::Failed);
+        assert_eq!(server.stats().fenced_total, 0);
+    });
+}
+
+/// Under a limit of one at a time.
+fn alone(mut job: NewJob) -> NewJob {
+    let limit = LimitName::new("alone").unwrap();
+    let declared = Some(LimitRule::concurrency(1));
+    job.ties.limits = vec![LimitUse { limit, partition: String::new(), declared }];
+    job
+}
+
+#[test]
+fn a_blocking_handler_past_its_timeout_keeps_the_slot_of_its_limit() {
+    play(|stage| async move {
+        let go = on_stubborn(&stage, "stubborn");
+        let policy = RetryPolicy::none();
+        let server = stage.server().retry(policy).blocking_workers(4).start().await.unwrap();
+        let first = stage.enqueue_with("stubborn", |mut job| {
+            job.options.timeout = Some(2 * SECOND);
+            alone(job)
+        });
+        let first = first.await;
+        stage.world.until("it has started", || stage.notes.count("thread started") == 1).await;
+        let second = stage.enqueue_with("stubborn", alone).await;
+        stage.world.pass(30 * SECOND).await;
+        assert_eq!(stage.notes.all(), ["thread started"], "a second one beside it");
+        assert_eq!(stage.state(first).await, StateName::Processing);
+        assert_eq!(stage.state(second).await, StateName::Enqueued);
+        let log = stage.log(first).await;
+        assert!(log.iter().any(|line| line.contains("its thread still runs")), "{log:?}");
+
+        // The end of the thread is the end of the attempt, which has failed by its timeout.
+        go.send(()).unwrap();
+        let job = stage.until_state(first, StateName::Failed).await;
+        let JobState::Failed { error, .. } = job.state else { panic!() };
+        assert_eq!(error.class, "timeout");
+        go.send(()).unwrap();
+        stage.until_state(second, StateName::Succeeded).await;
+        let turns = ["thread started", "thread returned", "thread started", "thread returned"];
+        assert_eq!(stage.notes.all(), turns);
+        assert_eq!(server.stats().fenced_total, 0);
+    });
+}
+
+#[test]
+fn a_blocking_handler_past_its_timeout_keeps_its_unique_key() {
+    play(|stage| async move {
+        let go = on_stubborn(&stage, "stubborn");
+        let unique = |mut job: NewJob| {
+            job.options.timeout = Some(2 * SECOND);
+            let (scope, conflict) = (UniqueScope::UntilFinished, Conflict::Reject);
+            job.ties.unique = Some(UniqueKey { key: "one".to_owned(), scope, conflict });
+            job
+        };
+        let policy = RetryPolicy::none();
+        let server = stage.server().retry(policy).blocking_workers(4).start().await.unwrap();
+        let first = stage.enqueue_with("stubborn", unique).await;
+        stage.world.until("it has started", || stage.notes.count("thread started") == 1).await;
+        stage.world.pass(10 * SECOND).await;
+        let kind = portfire_core::KindName::stored("stubborn");
+        let again = NewJob::new(stage.client.next_id(), kind, portfire_core::Json::empty());
+        let created = stage.storage.create(vec![unique(again)]).await.unwrap();
+        assert_eq!((created[0].id, created[0].existing), (first, true));
+
+        go.send(()).unwrap();
+        let job = stage.until_state(first, StateName::Failed).await;
+        let JobState::Failed { error, .. } = job.state else { panic!() };
+        assert_eq!(error.class, "timeout");
+        // Without a timeout: virtual time goes on while its thread wakes up.
+        let second = stage.enqueue_with("stubborn", |job| {
+            let mut job = unique(job);
+            job.options.timeout = None;
+            job
+        });
+        let second = second.await;
+        stage
+            .world
+            .until("the next has started", || stage.notes.count("thread started") == 2)
+            .await;
+        go.send(()).unwrap();
+        stage.until_state(second, StateName::Succeeded).await;
         assert_eq!(server.stats().fenced_total, 0);
     });
 }

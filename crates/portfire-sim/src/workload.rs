@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use portfire_core::client::ClientError;
 use portfire_core::{
     Action, Change, Client, Expect, JobId, NewJob, QueueName, StateName, Storage, When,
 };

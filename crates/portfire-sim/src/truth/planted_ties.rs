@@ -135,12 +135,14 @@ impl Truth {
         }
     }
 
-    /// Hides failed jobs whose retention has ended and for which others wait, as if they were removed.
-    pub(super) fn forget_parents(&self) {
+    /// Hides failed jobs whose retention has ended and for which others wait, as if they were removed, and nobody told. Says
+    /// whether there are any.
+    pub(super) fn forget_parents(&self) -> bool {
         let expired = self.expired();
         let waited_for = expired.into_iter().filter(|job| !self.open_children(*job).is_empty());
         let waited_for: Vec<JobId> = waited_for.collect();
         lock(&self.planted).removed.extend(&waited_for);
+        !waited_for.is_empty()
     }
 
     /// The jobs that wait for the success of a job that has failed.

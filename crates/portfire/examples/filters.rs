@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use portfire::prelude::*;
-use portfire::{AppliedFilter, ClientFilter, ElectFilter, Finish, NewJob, Outcome};
+use portfire::{
+    AppliedFilter, ClientFilter, ElectFilter, Finish, Moved, NewJob, Outcome, StateName,
+};
 
 #[job]
 async fn work(n: u32) -> Result<u32, JobError> {
@@ -32,12 +34,19 @@ impl ElectFilter for NoSecondChance {
     }
 }
 
-/// After an outcome is stored.
+/// After an outcome, or any other transition, is stored.
 struct Printed;
 
 impl AppliedFilter for Printed {
     fn applied(&self, job: &JobContext, finish: &Finish) {
         println!("{} {} ended: {:?}", job.kind(), job.id(), finish.outcome);
+    }
+
+    // Also of jobs that failed without an attempt of theirs: as poison, say.
+    fn moved(&self, moved: &Moved) {
+        if moved.entry.state == StateName::Failed {
+            println!("alert: {} {} has failed", moved.kind, moved.job);
+        }
     }
 }
 

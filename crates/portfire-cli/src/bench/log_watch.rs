@@ -30,7 +30,7 @@ impl LogWatch {
             while !ended.load(Ordering::Relaxed) {
                 let length = std::fs::metadata(&log).map_or(0, |about| about.len());
                 seen.fetch_max(length, Ordering::Relaxed);
-                thread::sleep(LOOK_INTERVAL);
+                thread::park_timeout(LOOK_INTERVAL);
             }
         });
         LogWatch { longest, over }

@@ -12,14 +12,17 @@ use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{Ident, LitFloat, LitInt, LitStr, Path, Token, parenthesized};
+use syn::spanned::Spanned;
+use syn::{Expr, Ident, LitFloat, LitInt, LitStr, Path, Token, parenthesized};
 
 use crate::duration;
 use crate::mistakes::Mistakes;
 use crate::parameter::{Parameters, Passed};
 use crate::root;
 
-const KEYS: &str = "name, aliases, queue, priority, retry, timeout, start_within, retention, unique, limit, cron, every, tz, misfire, overlap, jitter, version, migrate, crate";
+const KEYS: &str = "name, aliases, queue, priority, retry, timeout, start_within, retention, unique, limit, filter, elect, applied, cron, every, tz, misfire, overlap, jitter, version, migrate, crate";
+/// Keys that may be given more than once.
+const SEVERAL: [&str; 4] = ["limit", "filter", "elect", "applied"];
 const RETRY_KEYS: &str = "max, backoff, jitter, only, except, exceeded";
 const RETENTION_KEYS: &str = "succeeded, failed, deleted";
 
@@ -42,6 +45,8 @@ pub(crate) struct JobAttribute {
     retention: Option<Retention>,
     unique: Option<unique::Unique>,
     limits: Vec<limit::Limit>,
+    /// Each with the method that takes it.
+    filters: Vec<(Ident, Expr)>,
     recurring: recurring::Recurring,
     pub(crate) version: Option<(u32, Span)>,
     pub(crate) migrate: Option<Path>,
@@ -104,6 +109,7 @@ impl JobAttribute {
             "start_within" => self.start_within = Some(start_within(input)?),
             "unique" => self.unique = Some(unique::Unique::parse(input)?),
             "limit" => self.limit(key, input)?,
+            "filter" | "elect" | "applied" => self.filters.push((key.clone(), value(input)?)),
             "retention" => self.retention = Some(Retention::parse(input)?),
             "version" => self.version = Some(version(input)?),
             "migrate" => self.migrate = Some(value(input)?),
@@ -176,6 +182,15 @@ impl JobAttribute {
             #timeout
             defaults
         }}
+    }
+
+    /// The expression of the filters, in the order in which they are given.
+    pub(crate) fn filters(&self, private: &TokenStream) -> TokenStream {
+        let added = self.filters.iter().map(|(method, filter)| {
+            let method = Ident::new(&method.to_string(), filter.span());
+            quote_spanned!(filter.span()=> .#method(#filter))
+        });
+        quote!(#private::KindFilters::default() #(#added)*)
     }
 
     /// The functions that say what is stored with each call of the kind.
@@ -322,8 +337,9 @@ fn keys(
     let mut seen: Vec<Ident> = Vec::new();
     while !input.is_empty() {
         let key = input.call(Ident::parse_any)?;
-        // A job may be under several limits.
-        if seen.contains(&key) && key != "limit" {
+        // A job may be under several limits, and inside of several filters.
+        let is_of_many = SEVERAL.iter().any(|several| key == several);
+        if seen.contains(&key) && !is_of_many {
             mistakes.push(syn::Error::new(key.span(), format!("`{key}` is given twice")));
         }
         if let Err(mistake) = read(&key, input) {

@@ -305,6 +305,7 @@ impl Job<'_> {
         let aliases = &attribute.aliases;
         let version = attribute.version();
         let defaults = attribute.defaults(&self.root);
+        let filters = attribute.filters(&private);
         let shapes = self.parameters.passed().map(|passed| passed.shape(&private));
         let needs = self.needs(&private);
         let recurring = self.recurring();
@@ -315,6 +316,7 @@ impl Job<'_> {
                 version: #version,
                 queue: <#marker as #private::JobFn>::QUEUE,
                 defaults: || #defaults,
+                filters: || #filters,
                 params: || ::std::vec![#(#shapes),*],
                 needs: || #needs,
                 recurring: #recurring,

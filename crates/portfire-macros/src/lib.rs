@@ -60,6 +60,7 @@ use proc_macro::TokenStream;
 /// | `retention(succeeded = "7d", failed = "forever", deleted = "1h")` | how long jobs are kept after their end |
 /// | `unique`, `unique(by = "args", until = started, on_conflict = replace)` | one call at a time holds a key: `by = "args"` (the default), `by("user_id", "lang")` or `key = "invoice:{order_id}"`; `until = finished` (the default), `until = started` or `within = "10m"`; `on_conflict` is `reject` (the default), `replace` or `debounce`; `debounce = "30s", at_most = "5m"` runs it half a minute after the last call, five minutes after the first at the latest |
 /// | `limit(concurrency = 1)`, `limit("tenant:{tenant_id}", concurrency = 2, rate = "10/s")` | how many run at a time and start in a time: of the kind, or of all that name the same limit and partition; `window = fixed` counts a rate in windows one after another; up to four |
+/// | `filter = Timed::new()`, `elect = GiveUpAtNight`, `applied = Alerts` | filters of these jobs alone, inside of the server's: expressions, made once for each server; several of each |
 /// | `cron = "0 3 * * *", tz = "Europe/Amsterdam"`, `every = "90s"` | a recurring job of the same name, stored when a server starts; for jobs without arguments |
 /// | `misfire = skip`, `overlap = skip`, `jitter = "5m"` | its rules: `run_once` (the default), `all`, `skip`; `allow` (the default), `skip`, `queue_one`, `cancel_previous` |
 /// | `version = 2, migrate = f` | arguments of older versions go through `f(from, value)` first |

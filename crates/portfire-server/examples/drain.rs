@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use portfire_core::{Client, Json, KindName, MemoryStorage, NewJob, Storage};
 use portfire_server::{
-    Handler, HandlerDefaults, JobContext, JobDescriptor, Next, Server, filter_fn,
+    Handler, HandlerDefaults, JobContext, JobDescriptor, KindFilters, Next, Server, filter_fn,
 };
 use tokio::sync::Notify;
 
@@ -23,6 +23,7 @@ static NOOP: JobDescriptor = JobDescriptor {
     version: 1,
     queue: "default",
     defaults: HandlerDefaults::default,
+    filters: KindFilters::default,
     params: Vec::new,
     needs: Vec::new,
     recurring: None,

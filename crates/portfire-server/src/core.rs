@@ -18,6 +18,7 @@ use crate::lease::Lease;
 use crate::meters::{Call, Label, Meters};
 use crate::panics::{caught, caught_in};
 use crate::perform::Performer;
+use crate::registry::Registered;
 use crate::runtime::Runtime;
 
 /// One server: its storage, its lease, its handlers, its settings.
@@ -26,7 +27,9 @@ pub(crate) struct Core {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) lease: Arc<Lease>,
     pub(crate) performer: Performer,
-    pub(crate) applied: Vec<Arc<dyn AppliedFilter>>,
+    applied: Vec<Arc<dyn AppliedFilter>>,
+    /// Whether any filter hears of what is stored.
+    pub(crate) is_heard: bool,
     pub(crate) options: Options,
     pub(crate) tallies: Tallies,
     pub(crate) meters: Meters,
@@ -67,12 +70,15 @@ impl Core {
         let meters = Meters::new(performer.registry(), &options.queues);
         let kinds = performer.registry().kinds().map(KindName::stored).collect();
         let now = runtime.elapsed();
+        let has_applied = |entry: &Registered| !entry.filters.applied.is_empty();
+        let is_heard = !applied.is_empty() || performer.registry().iter().any(has_applied);
         Core {
             storage,
             runtime,
             lease,
             performer,
             applied,
+            is_heard,
             options,
             tallies: Tallies::default(),
             meters,
@@ -181,8 +187,15 @@ impl Core {
         }
     }
 
+    /// The filters that hear of jobs of a kind: the server's, then those of the kind.
+    pub(crate) fn applied_to(&self, kind: &KindName) -> impl Iterator<Item = &dyn AppliedFilter> {
+        let of_kind = self.performer.registry().find(kind.as_str());
+        let of_kind = of_kind.into_iter().flat_map(|entry| &entry.filters.applied);
+        self.applied.iter().chain(of_kind).map(|filter| &**filter)
+    }
+
     fn tell(&self, finish: &Finish, context: &JobContext) {
-        for filter in &self.applied {
+        for filter in self.applied_to(context.kind()) {
             if let Err(message) = caught(|| filter.applied(context, finish)) {
                 tracing::error!(job_id = %context.id(), message, "an applied filter panicked");
             }

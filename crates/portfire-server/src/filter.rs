@@ -24,6 +24,10 @@ use crate::innermost::Innermost;
 ///
 /// A filter that does not call [`Next::run`] keeps the handler from running; what it returns is then
 /// the result of the attempt. A panic in a filter is a failure of the attempt.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot run around handlers",
+    note = "implement `ServerFilter` for it, or use `filter_fn` or `filter_with`"
+)]
 pub trait ServerFilter: Send + Sync + 'static {
     /// Performs the job, usually by `next.run(job).await` with something before and after it.
     fn perform<'a>(&'a self, job: &'a JobContext, next: Next<'a>) -> BoxFuture<'a, HandlerResult>;
@@ -33,6 +37,10 @@ pub trait ServerFilter: Send + Sync + 'static {
 ///
 /// Asked for every outcome, also those of jobs without a handler, but not for jobs that the server
 /// gives back at its shutdown without having started them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot replace outcomes",
+    note = "implement `ElectFilter` for it"
+)]
 pub trait ElectFilter: Send + Sync + 'static {
     /// Looks at the outcome and may put another in its place. A panic is logged and leaves the
     /// outcome as it was.
@@ -43,6 +51,10 @@ pub trait ElectFilter: Send + Sync + 'static {
 ///
 /// An outcome is told at most once for each attempt: not for what the storage refused, not for jobs that the server gives
 /// back unstarted, and not when the process ends between the commit and the call. Called where the next jobs are fetched, so it must be quick.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot hear of what is stored",
+    note = "implement `AppliedFilter` for it"
+)]
 pub trait AppliedFilter: Send + Sync + 'static {
     /// The attempt has ended so. A panic is logged.
     ///
@@ -57,7 +69,8 @@ pub trait AppliedFilter: Send + Sync + 'static {
     /// because no server has its kind, has no attempt that ends so.
     ///
     /// Told after the commit, in the order of the commits, by a task of its own: a slow filter holds up no job. One that
-    /// is more than 1,024 commits behind misses some, which is logged. It does not hear of what other processes do, nor
+    /// is more than 1,024 commits behind misses some, which is logged. A server with any applied filter has its storage note
+    /// every transition, which costs SQLite a small read for each. It does not hear of what other processes do, nor
     /// of what this one does after the server's end. A panic is logged.
     ///
     /// Default: nothing.
@@ -66,15 +79,68 @@ pub trait AppliedFilter: Send + Sync + 'static {
     }
 }
 
+/// The filters that belong to one job function: `#[job(filter = …, elect = …, applied = …)]` (Hangfire's attributes on a
+/// job's method).
+///
+/// They come after those of the server, which are further outside, in the order in which they were added. They are made
+/// once for each server, when it is built.
+///
+/// ```
+/// # use portfire_server::{HandlerResult, JobContext, KindFilters, Next, filter_fn};
+/// let timed = filter_fn(async |job: &JobContext, next: Next<'_>| next.run(job).await);
+/// let filters = KindFilters::default().filter(timed);
+/// # let _ = filters;
+/// ```
+#[derive(Clone, Default)]
+pub struct KindFilters {
+    pub(crate) around: Vec<Arc<dyn ServerFilter>>,
+    pub(crate) elect: Vec<Arc<dyn ElectFilter>>,
+    pub(crate) applied: Vec<Arc<dyn AppliedFilter>>,
+}
+
+impl KindFilters {
+    /// Runs this filter around the handler, inside of those before.
+    pub fn filter(mut self, filter: impl ServerFilter) -> KindFilters {
+        self.around.push(Arc::new(filter));
+        self
+    }
+
+    /// Lets this filter replace outcomes, after those before.
+    pub fn elect(mut self, filter: impl ElectFilter) -> KindFilters {
+        self.elect.push(Arc::new(filter));
+        self
+    }
+
+    /// Tells this filter of outcomes and transitions of these jobs once they are stored.
+    pub fn applied(mut self, filter: impl AppliedFilter) -> KindFilters {
+        self.applied.push(Arc::new(filter));
+        self
+    }
+}
+
+impl fmt::Debug for KindFilters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let KindFilters { around, elect, applied } = self;
+        let counts = (around.len(), elect.len(), applied.len());
+        write!(f, "KindFilters({} around, {} elect, {} applied)", counts.0, counts.1, counts.2)
+    }
+}
+
 /// What comes inside of a filter: the next filter, or the handler.
 pub struct Next<'a> {
     rest: &'a [Arc<dyn ServerFilter>],
+    /// Those of the job function, inside of the others.
+    own: &'a [Arc<dyn ServerFilter>],
     innermost: Innermost<'a>,
 }
 
 impl<'a> Next<'a> {
-    pub(crate) fn new(rest: &'a [Arc<dyn ServerFilter>], innermost: Innermost<'a>) -> Next<'a> {
-        Next { rest, innermost }
+    pub(crate) fn new(
+        rest: &'a [Arc<dyn ServerFilter>],
+        own: &'a [Arc<dyn ServerFilter>],
+        innermost: Innermost<'a>,
+    ) -> Next<'a> {
+        Next { rest, own, innermost }
     }
 
     /// Runs it. The handler sees the job as it was claimed.
@@ -86,8 +152,11 @@ impl<'a> Next<'a> {
     where
         'a: 'b,
     {
-        match self.rest.split_first() {
-            Some((filter, rest)) => filter.perform(job, Next { rest, ..self }),
+        if let Some((filter, rest)) = self.rest.split_first() {
+            return filter.perform(job, Next { rest, ..self });
+        }
+        match self.own.split_first() {
+            Some((filter, own)) => filter.perform(job, Next { own, ..self }),
             None => self.innermost.run(),
         }
     }
@@ -95,7 +164,7 @@ impl<'a> Next<'a> {
 
 impl fmt::Debug for Next<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Next({} filters)", self.rest.len())
+        write!(f, "Next({} filters)", self.rest.len() + self.own.len())
     }
 }
 

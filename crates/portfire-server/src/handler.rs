@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::context::JobContext;
+use crate::filter::KindFilters;
 use crate::services::{Need, Scope};
 
 /// What a handler returns: its result as JSON (`None` for `()`), or why there is none.
@@ -68,6 +69,8 @@ pub struct JobDescriptor {
     pub queue: &'static str,
     /// What its attribute says.
     pub defaults: fn() -> HandlerDefaults,
+    /// The filters of its attribute.
+    pub filters: fn() -> KindFilters,
     /// The parameters that callers pass.
     pub params: fn() -> Vec<ParamShape>,
     /// The services it cannot run without.

@@ -89,7 +89,9 @@ pub use cancellation::{CancellationSource, CancellationToken};
 #[cfg(feature = "capture")]
 pub use capture::Capture;
 pub use context::JobContext;
-pub use filter::{AppliedFilter, ElectFilter, Next, ServerFilter, filter_fn, filter_with};
+pub use filter::{
+    AppliedFilter, ElectFilter, KindFilters, Next, ServerFilter, filter_fn, filter_with,
+};
 pub use handler::{
     Handler, HandlerDefaults, HandlerResult, Invocation, JobDescriptor, JobSet, ParamShape,
 };

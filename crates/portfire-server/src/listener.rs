@@ -35,7 +35,7 @@ impl Listener {
             }
         };
         for one in moved.iter() {
-            for filter in &self.core.applied {
+            for filter in self.core.applied_to(&one.kind) {
                 if let Err(message) = caught(|| filter.moved(one)) {
                     tracing::error!(job_id = %one.job, message, "an applied filter panicked");
                 }

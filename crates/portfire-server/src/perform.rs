@@ -265,9 +265,10 @@ impl Performer {
         let invocation = Invocation { args, context: job.clone(), services };
         let handler = entry.descriptor.handler;
         let innermost = Innermost { handler, invocation, runtime: &*self.runtime, thread };
-        let run = match self.filters.is_empty() {
+        let own = &entry.filters.around;
+        let run = match self.filters.is_empty() && own.is_empty() {
             true => innermost.run(),
-            false => Next::new(&self.filters, innermost).run(job),
+            false => Next::new(&self.filters, own, innermost).run(job),
         };
         self.supervise(run, self.timeout(entry, job), handler, job.cancellation()).await
     }
@@ -432,7 +433,8 @@ impl Performer {
     }
 
     fn elected(&self, job: &JobContext, mut outcome: Outcome) -> Outcome {
-        for filter in &self.elect {
+        let of_kind = self.registry.find(job.kind().as_str()).map(|entry| &entry.filters.elect);
+        for filter in self.elect.iter().chain(of_kind.into_iter().flatten()) {
             let mut candidate = outcome.clone();
             match caught(|| filter.elect(job, &mut candidate)) {
                 Ok(()) => outcome = candidate,

@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry as Slot;
 
 use portfire_core::{KindName, QueueName};
 
+use crate::filter::KindFilters;
 use crate::handler::{Handler, HandlerDefaults, JobDescriptor};
 use crate::problem::Problem;
 use crate::services::Services;
@@ -24,6 +25,8 @@ pub struct Registered {
     pub descriptor: &'static JobDescriptor,
     /// What its attribute says.
     pub defaults: HandlerDefaults,
+    /// The filters of its attribute.
+    pub filters: KindFilters,
 }
 
 impl Registry {
@@ -110,7 +113,8 @@ impl Registry {
         let defaults = (descriptor.defaults)();
         check_names(descriptor, &defaults, problems);
         let at = self.entries.len();
-        self.entries.push(Registered { descriptor, defaults });
+        let filters = (descriptor.filters)();
+        self.entries.push(Registered { descriptor, defaults, filters });
         for kind in std::iter::once(&descriptor.kind).chain(descriptor.aliases) {
             match self.by_kind.entry(kind) {
                 Slot::Vacant(slot) => _ = slot.insert(at),

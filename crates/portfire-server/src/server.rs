@@ -325,7 +325,7 @@ impl Server {
             self.start_service(Rescuer::new(Arc::clone(&core)));
             self.start_service(Cleaner::new(Arc::clone(&core)));
         }
-        if !core.applied.is_empty() {
+        if core.is_heard {
             self.start_service(Listener::new(Arc::clone(&core)));
         }
         if let Some(interval) = core.options.sample_interval {

@@ -73,7 +73,7 @@ impl Worker {
         let performer: &Performer = &self.core.performer;
         let attempt = performer.attempt(job, token, &desk, Some(self.seat)).await;
         let Attempt { finish, notes, context, thread } = attempt;
-        let context = (!self.core.applied.is_empty()).then_some(context);
+        let context = self.core.is_heard.then_some(context);
         let done = Done { finish, incarnation, label: Some(label), notes, context };
         let Some(thread) = thread else { return Some(done) };
         // The attempt has ended, but its thread may not have: when the handler ignored its timeout.

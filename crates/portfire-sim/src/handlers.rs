@@ -12,7 +12,7 @@ use portfire_core::{
 };
 use portfire_server::services::Need;
 use portfire_server::{
-    Handler, HandlerDefaults, HandlerResult, Invocation, JobContext, JobDescriptor,
+    Handler, HandlerDefaults, HandlerResult, Invocation, JobContext, JobDescriptor, KindFilters,
 };
 use serde::{Deserialize, Serialize};
 
@@ -198,6 +198,7 @@ macro_rules! descriptors {
             version: 1,
             queue: "default",
             defaults: HandlerDefaults::default,
+            filters: KindFilters::default,
             params: Vec::new,
             needs,
             recurring: None,

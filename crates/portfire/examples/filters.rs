@@ -5,12 +5,24 @@ use std::time::{Duration, Instant};
 
 use portfire::prelude::*;
 use portfire::{
-    AppliedFilter, ClientFilter, ElectFilter, Finish, Moved, NewJob, Outcome, StateName,
+    AppliedFilter, BoxFuture, ClientFilter, ElectFilter, Finish, HandlerResult, Moved, NewJob,
+    Outcome, ServerFilter, StateName,
 };
 
-#[job]
+/// Those of one kind stand in its attribute, and come inside of the server's.
+#[job(filter = Announced("works"))]
 async fn work(n: u32) -> Result<u32, JobError> {
     if n == 3 { Err(JobError::new("three is too much")) } else { Ok(n) }
+}
+
+/// Around the handlers of the kinds that name it.
+struct Announced(&'static str);
+
+impl ServerFilter for Announced {
+    fn perform<'a>(&'a self, job: &'a JobContext, next: Next<'a>) -> BoxFuture<'a, HandlerResult> {
+        println!("{} {}", job.id(), self.0);
+        next.run(job)
+    }
 }
 
 /// Before a job is stored: may change it, or refuse it.

@@ -23,8 +23,8 @@ pub use portfire_core::{
     Misfire, Overlap, Retention, RetryPolicy, Schedule, Takes, Unique,
 };
 pub use portfire_server::{
-    FromServices, Handler, HandlerDefaults, Invocation, JobContext, JobDescriptor, JobSet, Need,
-    ParamShape, Scope as ServiceScope, ServiceError,
+    FromServices, Handler, HandlerDefaults, Invocation, JobContext, JobDescriptor, JobSet,
+    KindFilters, Need, ParamShape, Scope as ServiceScope, ServiceError,
 };
 
 /// What a job function may return, whatever is in it: [`Returned::checked`] looks at that.

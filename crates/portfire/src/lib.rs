@@ -176,8 +176,8 @@ pub use portfire_macros::{FromServices, cron, job, test};
 pub use portfire_server::Capture;
 pub use portfire_server::{
     AppliedFilter, BackgroundProcess, Bar, CancellationToken, ElectFilter, FromServices,
-    HandlerResult, Health, JobContext, JobDescriptor, JobSet, Need, Next, Phase, Pool, Problem,
-    ProcessContext, Scope, Server, ServerBuilder, ServerFilter, ServerStats, ServiceError,
+    HandlerResult, Health, JobContext, JobDescriptor, JobSet, KindFilters, Need, Next, Phase, Pool,
+    Problem, ProcessContext, Scope, Server, ServerBuilder, ServerFilter, ServerStats, ServiceError,
     ServiceHealth, Services, Shutdown, ShutdownReport, StartError, Tick, filter_fn, filter_with,
     process_fn, shutdown_signal,
 };

@@ -7,12 +7,12 @@ use portfire_core::{
     StateName, When,
 };
 use portfire_server::{
-    AppliedFilter, ElectFilter, HandlerResult, JobContext, Next, ServerFilter, filter_fn,
-    filter_with,
+    AppliedFilter, ElectFilter, Handler, HandlerResult, JobContext, JobDescriptor, KindFilters,
+    Next, ServerFilter, filter_fn, filter_with,
 };
 
 use crate::faulty::{Fault, Op};
-use crate::stage::{DONE, Notes, SECOND, Stage, outcome_name, play};
+use crate::stage::{DONE, Notes, SECOND, Stage, describe, outcome_name, play, play_async};
 
 struct Around(&'static str, Notes);
 
@@ -240,5 +240,76 @@ fn applied_filters_hear_of_every_transition() {
                 assert_eq!(causes, stage.causes(id).await);
             }
         }
+    });
+}
+
+/// What the filters of one kind have done, and those of the server around them.
+static AROUND: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+static APPLIED: Mutex<Vec<(String, Option<Cause>)>> = Mutex::new(Vec::new());
+
+/// A filter of every sort that belongs to one kind.
+struct Own;
+
+impl ServerFilter for Own {
+    fn perform<'a>(&'a self, job: &'a JobContext, next: Next<'a>) -> BoxFuture<'a, HandlerResult> {
+        Box::pin(async move {
+            AROUND.lock().unwrap().push("own before");
+            let result = next.run(job).await;
+            AROUND.lock().unwrap().push("own after");
+            result
+        })
+    }
+}
+
+impl ElectFilter for Own {
+    fn elect(&self, _: &JobContext, candidate: &mut Outcome) {
+        AROUND.lock().unwrap().push("own elects");
+        *candidate = Outcome::Discarded { reason: "elected".to_owned(), error: None };
+    }
+}
+
+impl AppliedFilter for Own {
+    fn applied(&self, job: &JobContext, _: &Finish) {
+        APPLIED.lock().unwrap().push((job.kind().to_string(), None));
+    }
+
+    fn moved(&self, moved: &Moved) {
+        APPLIED.lock().unwrap().push((moved.kind.to_string(), Some(moved.entry.cause)));
+    }
+}
+
+fn own() -> KindFilters {
+    KindFilters::default().filter(Own).elect(Own).applied(Own)
+}
+
+#[test]
+fn the_filters_of_a_kind_are_inside_of_the_servers_and_hear_of_that_kind_alone() {
+    play(|stage| async move {
+        let plain = describe("own", Handler::Async(play_async));
+        stage.add(JobDescriptor { filters: own, ..plain }, |_| async { DONE });
+        stage.on("other", |_| async { DONE });
+        let around = filter_fn(async |job: &JobContext, next: Next<'_>| {
+            AROUND.lock().unwrap().push("server before");
+            let result = next.run(job).await;
+            AROUND.lock().unwrap().push("server after");
+            result
+        });
+        let server = stage.server().filter(around).start().await.unwrap();
+        let id = stage.enqueue("own").await;
+        stage.until_state(id, StateName::Deleted).await;
+        let turns = ["server before", "own before", "own after", "server after", "own elects"];
+        assert_eq!(*AROUND.lock().unwrap(), turns);
+
+        AROUND.lock().unwrap().clear();
+        let other = stage.enqueue("other").await;
+        stage.until_state(other, StateName::Succeeded).await;
+        assert_eq!(*AROUND.lock().unwrap(), ["server before", "server after"]);
+        server.shutdown().await;
+
+        let heard = APPLIED.lock().unwrap().clone();
+        assert!(heard.iter().all(|(kind, _)| kind == "own"), "{heard:?}");
+        assert_eq!(heard.iter().filter(|(_, cause)| cause.is_none()).count(), 1, "{heard:?}");
+        let moved: Vec<Cause> = heard.iter().filter_map(|(_, cause)| *cause).collect();
+        assert_eq!(moved, stage.causes(id).await);
     });
 }

@@ -10,8 +10,8 @@ use portfire_core::{
     MemoryStorage, Monitor, NewJob, Outcome, QueueName, StateName, Storage,
 };
 use portfire_server::{
-    Handler, HandlerDefaults, HandlerResult, Invocation, JobContext, JobDescriptor, Server,
-    ServerBuilder, Services,
+    Handler, HandlerDefaults, HandlerResult, Invocation, JobContext, JobDescriptor, KindFilters,
+    Server, ServerBuilder, Services,
 };
 
 use crate::faulty::Faulty;
@@ -253,6 +253,7 @@ pub(crate) fn describe(kind: &str, handler: Handler) -> JobDescriptor {
         version: 1,
         queue: "default",
         defaults: HandlerDefaults::default,
+        filters: KindFilters::default,
         params: Vec::new,
         needs: Vec::new,
         recurring: None,

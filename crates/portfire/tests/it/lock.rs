@@ -2,7 +2,7 @@
 
 use portfire::JobDescriptor;
 use portfire::lock::{Incompatible, check_of, export, export_of};
-use portfire_server::{Handler, HandlerDefaults, ParamShape};
+use portfire_server::{Handler, HandlerDefaults, KindFilters, ParamShape};
 
 /// Stands for the handler of every version of a program.
 fn run(_: portfire_server::Invocation) -> portfire_server::HandlerResult {
@@ -21,6 +21,7 @@ const fn job(
         version,
         queue: "default",
         defaults: HandlerDefaults::default,
+        filters: KindFilters::default,
         params,
         needs: Vec::new,
         recurring: None,

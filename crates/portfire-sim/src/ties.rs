@@ -409,9 +409,10 @@ impl TieLedger {
                 .iter()
                 .find(|moved| moved.job == job && moved.from == StateName::Awaiting);
             if let Some(moved) = left {
-                if look.deed == Deed::Clean && !wait.doomed {
+                if look.deed == Deed::Clean {
+                    // The parent may be gone by the same call, and be known as deleted so.
                     wait.hear(|on| self.lapsed.end_of(on));
-                    if wait.doomed {
+                    if wait.doomed && !wait.failed.is_empty() {
                         look.marks.hit(Mark::FailedParentCleaned);
                     }
                 }

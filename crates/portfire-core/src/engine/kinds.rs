@@ -1,6 +1,6 @@
 //! Kinds: since when no live server has a handler of one, which is what the grace of its jobs counts from.
 //!
-//! A claim gives a server jobs of the kinds that it [has](has). A job of another kind that it meets is set aside, on
+//! A claim gives a server jobs of the kinds that it [has]. A job of another kind that it meets is set aside, on
 //! the shelf of its queue and kind: it keeps its state, place, priority and instants, so a server that has the kind
 //! takes it as if nobody had met it before. That is a place, not a state: no transition, no history, no counter.
 //!

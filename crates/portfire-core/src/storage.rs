@@ -304,7 +304,8 @@ pub trait Storage: Monitor + Any + fmt::Debug + Send + Sync + 'static {
     fn wakeups(&self) -> Wakeups;
 
     /// Listens to the transitions of jobs that are made by this process on this storage, whatever call they come from: each is
-    /// told once, after its commit, in the order of the commits. What other processes do is not heard, nor what is
+    /// told once, after its commit, in the order of the commits; only what a handler commits in a transaction of its own may
+    /// come a moment later than what followed from it. What other processes do is not heard, nor what is
     /// enqueued in a [transaction of the caller's](Capabilities::caller_transactions).
     ///
     /// Default: a listener that hears nothing ([`Capabilities::tells_transitions`] says so).

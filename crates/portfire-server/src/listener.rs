@@ -1,29 +1,39 @@
 //! Tells filters of the transitions that this process makes: [`Listener`].
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use portfire_core::{BoxError, Heard, Transitions};
+use portfire_core::{Heard, Transitions};
+use tokio::sync::oneshot;
 
 use crate::core::Core;
 use crate::panics::caught;
-use crate::service::Service;
 
-/// How long nothing has to happen before it looks without a hint.
-const IDLE: Duration = Duration::from_secs(60);
-
-/// Listens to the storage, from its making on, and tells each filter of each transition.
+/// Listens to the storage, from its making on, and tells each filter of each transition. It outlives the services: the
+/// last transitions of a server are made while it stops.
 pub(crate) struct Listener {
     core: Arc<Core>,
     transitions: Transitions,
-    /// What came with the last hint.
-    heard: Option<Heard>,
 }
 
 impl Listener {
     pub(crate) fn new(core: Arc<Core>) -> Listener {
         let transitions = core.storage.transitions();
-        Listener { core, transitions, heard: None }
+        Listener { core, transitions }
+    }
+
+    /// Runs until the server has retired, or is gone, and everything was told that was stored by then.
+    pub(crate) async fn run(mut self, mut retired: oneshot::Receiver<()>) {
+        loop {
+            let heard = tokio::select! {
+                biased;
+                heard = self.transitions.next() => heard,
+                _ = &mut retired => break,
+            };
+            self.tell(&heard);
+        }
+        while let Some(heard) = self.transitions.try_next() {
+            self.tell(&heard);
+        }
     }
 
     fn tell(&self, heard: &Heard) {
@@ -40,42 +50,6 @@ impl Listener {
                     tracing::error!(job_id = %one.job, message, "an applied filter panicked");
                 }
             }
-        }
-    }
-}
-
-impl Service for Listener {
-    fn name(&self) -> &str {
-        "telling filters of transitions"
-    }
-
-    async fn run_once(&mut self) -> Result<Duration, BoxError> {
-        if let Some(heard) = self.heard.take() {
-            self.tell(&heard);
-        }
-        while let Some(heard) = self.transitions.try_next() {
-            self.tell(&heard);
-        }
-        Ok(IDLE)
-    }
-
-    async fn hint(&mut self) {
-        self.heard = Some(self.transitions.next().await);
-    }
-
-    fn gap(&self) -> Duration {
-        Duration::ZERO
-    }
-}
-
-impl Drop for Listener {
-    /// The last transitions of a server are made while it stops.
-    fn drop(&mut self) {
-        if let Some(heard) = self.heard.take() {
-            self.tell(&heard);
-        }
-        while let Some(heard) = self.transitions.try_next() {
-            self.tell(&heard);
         }
     }
 }

@@ -509,11 +509,16 @@ fn job_span(job: &JobContext) -> tracing::Span {
     make()
 }
 
-/// Time since the job was first parked in its present run; a requeue or a new instant begins anew.
+/// Time since the job was first parked, for want of a program that can run it. A program that could, and a requeue or a new
+/// instant, begin it anew.
 fn waited_elsewhere(history: &[HistoryEntry], now: Timestamp) -> Option<Duration> {
-    let anew = |entry: &HistoryEntry| matches!(entry.cause, Cause::Requeued | Cause::Rescheduled);
-    let since = history.iter().rposition(anew).unwrap_or(0);
-    let first = history[since..].iter().find(|entry| entry.cause == Cause::Parked)?;
+    // A release or a rescue says nothing of who can run it.
+    let waits_still = |entry: &HistoryEntry| {
+        use Cause::{Claimed, Parked, Promoted, Released, Rescued};
+        matches!(entry.cause, Parked | Promoted | Claimed | Released | Rescued)
+    };
+    let anew = history.iter().rposition(|entry| !waits_still(entry)).map_or(0, |at| at + 1);
+    let first = history[anew..].iter().find(|entry| entry.cause == Cause::Parked)?;
     Some(now.since(first.since()))
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use portfire_core::{Client, ServerId, Storage, StorageError};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::auditor::Auditor;
 use crate::builder::{CheckedPool, Parts, ServerBuilder};
@@ -81,6 +81,8 @@ struct Tasks {
     dispatchers: Vec<TaskHandle>,
     services: Vec<TaskHandle>,
     heartbeat: Option<TaskHandle>,
+    /// Tells filters what moves, until it is told that the server has retired.
+    listener: Option<(oneshot::Sender<()>, TaskHandle)>,
 }
 
 impl Server {
@@ -231,6 +233,11 @@ impl Server {
         self.tasks.dispatchers.iter().for_each(TaskHandle::abort);
         let released = self.stats().released_total - before.released_total;
         let retired = self.retire().await;
+        if let Some((tell, listener)) = self.tasks.listener.take() {
+            // It may have ended by a panic of its own.
+            let _ = tell.send(());
+            self.within(LAST_STEPS, listener.ended()).await;
+        }
         let took = self.core.runtime.elapsed().saturating_sub(began);
         ShutdownReport { released, overdue, retired, took }
     }
@@ -326,7 +333,10 @@ impl Server {
             self.start_service(Cleaner::new(Arc::clone(&core)));
         }
         if core.is_heard {
-            self.start_service(Listener::new(Arc::clone(&core)));
+            let (retired, hears_of_it) = oneshot::channel();
+            let run = Listener::new(Arc::clone(&core)).run(hears_of_it);
+            let task = core.runtime.spawn("portfire listener", Box::pin(run));
+            self.tasks.listener = Some((retired, task));
         }
         if let Some(interval) = core.options.sample_interval {
             self.start_service(Sampler::new(core, interval));
@@ -360,7 +370,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.enter(Phase::Ended);
-        let Tasks { workers, dispatchers, services, heartbeat } = &self.tasks;
+        // The listener hears of the end by itself, and tells what is left.
+        let Tasks { workers, dispatchers, services, heartbeat, listener: _ } = &self.tasks;
         let tasks = workers.iter().chain(dispatchers).chain(services).chain(heartbeat);
         tasks.for_each(TaskHandle::abort);
         self.pools.iter().for_each(|pool| pool.clear());

@@ -325,8 +325,8 @@ impl<E: fmt::Display> Migrated for Result<Value, E> {
 ///
 /// # Errors
 /// A permanent [`JobError`] of class `undecodable_args`. Arguments of a newer version are no such
-/// error: in a rolling deploy a newer program is about to come, so they are tried again by the
-/// job's policy.
+/// error: in a rolling deploy a newer program is about to come, so the job is
+/// [parked](JobError::elsewhere) for it, at no cost.
 pub fn decode<T>(
     args: &Json,
     version: u32,

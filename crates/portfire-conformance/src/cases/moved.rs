@@ -90,7 +90,7 @@ pub async fn moved_by_what_follows(s: Stage) {
     ear.check(&s).await;
 }
 
-/// What other calls do: a rescue, an occurrence, a replaced holder of a key, a refused create (nothing).
+/// What other calls do: a rescue, an occurrence, a refused create (nothing).
 pub async fn moved_by_other_calls(s: Stage) {
     let Some(mut ear) = Ear::of(&s) else { return };
     s.define(&recurring("r", every(60))).await;

@@ -216,8 +216,8 @@ impl Batch<'_, Client> {
     ///
     /// # Errors
     /// [`ClientError::Invalid`] for a mistake in a call or in the batch, [`ClientError::Source`] when an
-    /// iterator failed, [`ClientError::Refused`] when a filter refused a member, and
-    /// [`ClientError::Storage`] when the write failed.
+    /// iterator failed, [`ClientError::Refused`] when a filter refused a member,
+    /// [`ClientError::Storage`] when the write failed, and [`ClientError::Unanswered`] when its last part may be stored.
     ///
     /// # Cancel safety
     /// Dropping the future leaves a batch of up to 10,000 jobs stored or not. A larger one may be left

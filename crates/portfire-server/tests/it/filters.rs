@@ -217,8 +217,9 @@ fn applied_filters_hear_of_every_transition() {
         stage.on("works", |_| async { DONE });
         let noted = Arc::new(Mutex::new(Vec::new()));
         let (first, second) = (Noted(noted.clone()), Arc::new(Mutex::new(Vec::new())));
-        let server = stage.server().applied(first).applied(Noted(second.clone()));
-        let server = server.start().await.unwrap();
+        stage.on("long", |_| std::future::pending());
+        let server = stage.server().workers(2).shutdown_timeout(SECOND);
+        let server = server.applied(first).applied(Noted(second.clone())).start().await.unwrap();
         let failed = stage.enqueue("fails").await;
         stage.until_state(failed, StateName::Failed).await;
         assert!(stage.client.requeue(failed).await.unwrap().is_done());
@@ -230,11 +231,15 @@ fn applied_filters_hear_of_every_transition() {
         stage.until_state(later, StateName::Succeeded).await;
         stage.until_state(failed, StateName::Failed).await;
         assert!(stage.client.delete(failed).await.unwrap().is_done());
+        // The server gives these back as it stops: two that run, and what it has fetched beside them.
+        let held = stage.enqueue_many("long", "default", 4).await;
+        stage.until_state(held[1], StateName::Processing).await;
         server.shutdown().await;
+        assert!(stage.causes(held[0]).await.contains(&Cause::Released));
 
         for heard in [noted, second] {
             let heard = heard.lock().unwrap().clone();
-            for id in [failed, later] {
+            for id in [failed, later].into_iter().chain(held.clone()) {
                 let causes: Vec<Cause> =
                     heard.iter().filter(|(job, _)| *job == id).map(|(_, cause)| *cause).collect();
                 assert_eq!(causes, stage.causes(id).await);

@@ -291,6 +291,32 @@ fn a_job_for_another_program_costs_no_retry() {
     });
 }
 
+/// A program that could run the job ends the wait: the grace of the next begins anew.
+#[test]
+fn the_wait_for_another_program_begins_anew_after_one_that_could_run_the_job() {
+    play(|stage| async move {
+        let attempts = std::sync::atomic::AtomicU32::new(0);
+        stage.on("newer", move |_| {
+            let attempt = attempts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            async move {
+                match attempt {
+                    4 => Err(JobError::new("a newer program tried")),
+                    _ => Err(JobError::elsewhere(10 * SECOND, "version 2 is not known here")),
+                }
+            }
+        });
+        let server = stage.server().retry(retry(1)).unknown_kind_grace(60 * SECOND);
+        let server = server.start().await.unwrap();
+        let id = stage.enqueue("newer").await;
+        stage.world.pass(90 * SECOND).await;
+        let job = stage.job(id).await;
+        assert!(!job.state.name().is_final() && job.failures == 1, "{job:?}");
+        stage.world.pass(60 * SECOND).await;
+        assert_eq!(stage.state(id).await, StateName::Failed);
+        server.shutdown().await;
+    });
+}
+
 /// Two programs on one storage: the idle one without the handler is as if it were not there.
 #[test]
 fn a_server_without_the_handler_delays_no_job() {
